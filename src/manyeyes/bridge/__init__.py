@@ -1,0 +1,1 @@
+"""The ways visual evidence enters a language model."""

@@ -1,0 +1,1 @@
+"""Pixels to features: one file per encoder family."""

@@ -1,0 +1,81 @@
+"""Every error manyeyes raises on purpose.
+
+    ManyEyesError(ValueError)          exit code 1
+    ├── UsageError                     exit code 2: the command line or an argument is wrong
+    ├── RecipeError                    a recipe holds an unknown key or an impossible value
+    ├── DataError                      a data file or row is broken (carries file, line and key)
+    │   └── ImageError                 an image cannot be decoded, or is refused
+    ├── PartError                      encoder, fusion and language model do not fit together
+    ├── PlaceholderError               image tokens in the text and image features disagree
+    ├── CheckpointError                a checkpoint is missing, damaged or belongs to another model
+    └── NonFiniteError                 a loss or gradient is not finite; raised before the optimizer step
+
+All are ``ValueError``s, because each one is about a value somebody passed in.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ManyEyesError(ValueError):
+    """Base of all deliberate errors; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(ManyEyesError):
+    """The command line, or the arguments of a call, make no sense together."""
+
+    exit_code = 2
+
+
+class RecipeError(ManyEyesError):
+    """A recipe holds an unknown key or an impossible value."""
+
+
+class DataError(ManyEyesError):
+    """A data file or one of its rows is broken.
+
+    ``file``, ``line`` (1-based; record number for JSON arrays) and ``key`` say where, when known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        key: str | None = None,
+    ) -> None:
+        self.file, self.line, self.key = file, line, key
+        where = ":".join(str(part) for part in (file, line) if part is not None)
+        what = f"{key}: {message}" if key else message
+        super().__init__(f"{where}: {what}" if where else what)
+
+
+class ImageError(DataError):
+    """An image cannot be decoded, or is refused (empty, truncated, too large)."""
+
+
+class PartError(ManyEyesError):
+    """Encoder, fusion, bridge and language model do not fit together."""
+
+
+class PlaceholderError(PartError):
+    """The image tokens in a sample's text and its image features disagree."""
+
+
+class CheckpointError(ManyEyesError):
+    """A checkpoint is missing, damaged, or was trained on other frozen parts."""
+
+
+class NonFiniteError(ManyEyesError):
+    """A loss or gradient is not finite. Raised before the optimizer acts."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the known name closest to ``name``, or ``""``."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

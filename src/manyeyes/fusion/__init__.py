@@ -1,0 +1,1 @@
+"""Features to visual evidence: one file per method."""

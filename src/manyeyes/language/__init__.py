@@ -1,0 +1,1 @@
+"""Frozen or tuned language models behind one small contract."""

@@ -1,0 +1,127 @@
+"""The plain records that travel along the straight line. No modules, no file reading.
+
+Shape letters: B samples, I images of the whole batch (several or none per sample), N patches,
+D encoder width, K visual tokens per image, H language-model width, Q object queries, C classes,
+L adapted layers, P prompt length.
+
+    files ─data→ Sample ─processor→ Batch ─encoders→ FeatureBundle ─fusion→ VisualEvidence ─bridge→ ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Box = tuple[float, float, float, float]
+"""``(x1, y1, x2, y2)`` corners in pixels of the original (EXIF-rotated) image."""
+
+Role = Literal["system", "user", "assistant"]
+
+IMAGE_PLACEHOLDER = "<image>"
+"""Stands in a turn's text where an image belongs; one per image, in order."""
+
+BOXES_PLACEHOLDER = "<boxes>"
+"""Stands in a turn's text where boxes belong; one per group in ``Turn.boxes``, in order.
+
+Boxes stay in pixels until the processor knows the recipe's box format and the image's geometry."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a conversation.
+
+    ``boxes`` holds one group of boxes for each ``<boxes>`` in ``text``; a group of several boxes is
+    one phrase that names several objects. ``box_image`` is the index of the sample's image they lie in.
+    """
+
+    role: Role
+    text: str
+    boxes: tuple[tuple[Box, ...], ...] = ()
+    box_image: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training or evaluation conversation, with its images still as paths.
+
+    ``meta`` carries what benchmarks need besides (question type, label, image id, ...).
+    """
+
+    id: str
+    images: tuple[str, ...]
+    turns: tuple[Turn, ...]
+    task: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GridFeatures:
+    """Patch features of one ViT-like encoder at the requested levels.
+
+    ``levels``: one ``[I, N, D]`` tensor per entry of ``level_indices`` (Hugging Face
+    ``hidden_states`` indices), row-major over ``grid`` = (rows, columns), N = rows x columns.
+    ``prefix``: the class/register tokens of the same levels, each ``[I, R, D]``; empty if dropped.
+    """
+
+    levels: tuple[Tensor, ...]
+    level_indices: tuple[int, ...]
+    grid: tuple[int, int]
+    prefix: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class ObjectFeatures:
+    """Detector output: descriptors ``[I, Q, D]``, boxes ``[I, Q, 4]`` (cx, cy, w, h in 0..1), logits ``[I, Q, C]``."""
+
+    queries: Tensor
+    boxes: Tensor
+    logits: Tensor
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TagFeatures:
+    """Tagger output: per image the tag names and their scores in 0..1, in the tagger's own order."""
+
+    names: tuple[tuple[str, ...], ...]
+    scores: tuple[tuple[float, ...], ...]
+
+
+Features = GridFeatures | ObjectFeatures | TagFeatures
+FeatureBundle = Mapping[str, Features]
+"""Features of one batch of images by encoder name."""
+
+
+@dataclass(frozen=True)
+class VisualEvidence:
+    """What a fusion hands to the bridge; every part is optional and the parts compose.
+
+    ``tokens`` ``[I, K, H]`` go to the image placeholder (``mask`` ``[I, K]``, true = real);
+    ``prompts`` ``[I, L, P, H]`` feed the adapter attention of the last L layers;
+    ``text`` holds one sentence per image for the prompt, before tokenisation.
+    """
+
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    prompts: Tensor | None = None
+    text: tuple[str, ...] | None = None
+    trace: Mapping[str, Tensor] = field(default_factory=dict)
+    """Named intermediates for losses and pictures; empty unless asked for."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one benchmark. ``value`` and ``ci95`` are on the metric's own scale (accuracies 0..100)."""
+
+    benchmark: str
+    metric: str
+    value: float
+    n: int
+    ci95: tuple[float, float] | None = None
+    variant: str = "official"
+    by: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    parse_failures: int = 0

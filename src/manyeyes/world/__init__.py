@@ -1,0 +1,1 @@
+"""The built-in world: scenes, pictures, language and tiny pretrained parts."""
