@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from manyeyes.records import Box
 
@@ -12,14 +12,22 @@ Color = Literal["red", "green", "blue", "yellow", "purple", "orange", "cyan", "p
 Size = Literal["small", "large"]
 Texture = Literal["plain", "striped", "dotted"]
 Mark = Literal["none", "dot", "bar", "ring"]
+Corruption = Literal["none", "clutter", "darkness", "fog", "noise", "odd_size"]
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+COLORS: tuple[Color, ...] = get_args(Color)
+SIZES: tuple[Size, ...] = get_args(Size)
+TEXTURES: tuple[Texture, ...] = get_args(Texture)
+MARKS: tuple[Mark, ...] = get_args(Mark)
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 
 
 @dataclass(frozen=True)
 class WorldObject:
     """One object. ``x``, ``y`` is the centre and ``radius`` the half extent, in pixels.
 
-    ``box`` is the tight box of the whole outline (also where it is occluded), ``visible`` the number
-    of its pixels not covered by later objects, ``area`` the number of pixels of the full outline.
+    ``box`` is the tight box of the whole outline (also where it is occluded), ``area`` the number
+    of pixels of the full outline, ``visible`` the number not covered by later objects.
     """
 
     shape: Shape
@@ -44,5 +52,7 @@ class Scene:
     width: int
     height: int
     objects: tuple[WorldObject, ...]
-    corruption: str = "none"
+    corruption: Corruption = "none"
     """What the corner-case split did to the picture: clutter, darkness, fog, noise, odd_size."""
+    seed: int = 0
+    """The world's seed; with ``split`` and ``index`` it also fixes background and grain."""
