@@ -7,15 +7,9 @@ expressions and statements agree about them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
-from manyeyes.world.scene import Color, Mark, Scene, Shape, Size, Texture, WorldObject
+from manyeyes.world.scene import COLORS, MARKS, SHAPES, SIZES, TEXTURES, Scene, WorldObject
 
-SHAPES: tuple[str, ...] = get_args(Shape)
-COLORS: tuple[str, ...] = get_args(Color)
-SIZES: tuple[str, ...] = get_args(Size)
-TEXTURES: tuple[str, ...] = get_args(Texture)
-MARKS: tuple[str, ...] = get_args(Mark)
 RELATIONS: tuple[str, ...] = ("left", "right", "above", "below")
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -41,7 +35,7 @@ NUMBER_WORDS: tuple[str, ...] = (
 )  # fmt: skip
 
 RELATION_MARGIN = 0.1
-"""Smallest distance of two centres along an axis that counts as apart, in shares of the image side."""
+"""Smallest distance of centres along an axis that counts as apart, as a share of the side."""
 
 
 def plural(noun: str) -> str:
@@ -67,7 +61,7 @@ def capitalize(sentence: str) -> str:
 
 
 def offset(relation: str, subject: WorldObject, anchor: WorldObject) -> int:
-    """Return by how many pixels ``subject`` lies ``relation`` of ``anchor`` (negative: it does not)."""
+    """Return how many pixels ``subject`` lies on that side of ``anchor`` (negative: none)."""
     if relation in ("left", "right"):
         distance = anchor.x - subject.x
     else:
