@@ -1,0 +1,134 @@
+"""Tiny random models in Hugging Face folders, so that every path runs in milliseconds without downloads.
+
+    parts = save_parts(tmp_path)      # parts / "clip", parts / "dinov2", parts / "llama"
+    model = model_block(parts)        # the ``model:`` block of a recipe over them
+
+Images are 16 x 16 pixels in 4-pixel patches: 16 patches for both encoders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+IMAGE_SIZE = 16
+PATCH_SIZE = 4
+NUM_PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ 'ASSISTANT: ' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + ' ' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT: ' }}{% endif %}"
+)
+
+
+def save_parts(folder: Path, *, hidden: int = 32) -> Path:
+    """Save a CLIP (3 blocks), a DINOv2 (4 blocks) and a Llama (2 blocks) under ``folder``."""
+    save_clip(folder / "clip")
+    save_dinov2(folder / "dinov2")
+    save_llama(folder / "llama", hidden=hidden)
+    return folder
+
+
+def save_clip(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random CLIP vision model of width 16 and 3 blocks."""
+    torch.manual_seed(seed)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
+        projection_dim=8,
+    )
+    CLIPVisionModel(config).save_pretrained(folder)
+    return folder
+
+
+def save_dinov2(folder: Path, *, seed: int = 1) -> Path:
+    """Save a random DINOv2 model of width 16 and 4 blocks."""
+    torch.manual_seed(seed)
+    config = Dinov2Config(
+        hidden_size=16,
+        mlp_ratio=2,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
+
+
+def save_llama(folder: Path, *, hidden: int = 32, seed: int = 2) -> Path:
+    """Save a random Llama with 2 blocks and its byte-level tokenizer."""
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token per byte and no merges: any text round-trips."""
+    symbols = [*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def model_block(parts: Path, *, encoders: tuple[str, ...] = ("clip", "dinov2")) -> dict[str, Any]:
+    """Return the ``model:`` block of a COMM recipe (or single-encoder recipe) over tiny parts."""
+    known = {
+        "clip": {"name": "clip", "family": "clip", "levels": [1, 2, 3]},
+        "dinov2": {"name": "dinov2", "family": "dinov2", "levels": [3, 4]},
+    }
+    chosen = [{**known[name], "checkpoint": str(parts / name)} for name in encoders]
+    return {
+        "encoders": chosen,
+        "fusion": {"name": "comm"},
+        "bridge": {"name": "placeholder", "start_end": True},
+        "language": {"checkpoint": str(parts / "llama")},
+        "prompt_style": "vicuna_v1.1",
+        "box_style": "shikra",
+        "geometry": "pad",
+    }
