@@ -8,7 +8,7 @@
     ├── PartError                      encoder, fusion and language model do not fit together
     ├── PlaceholderError               image tokens in the text and image features disagree
     ├── CheckpointError                a checkpoint is missing, damaged or belongs to another model
-    └── NonFiniteError                 a loss or gradient is not finite; raised before the optimizer step
+    └── NonFiniteError                 a loss or gradient is not finite; raised before the step
 
 All are ``ValueError``s, because each one is about a value somebody passed in.
 """

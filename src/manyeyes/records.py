@@ -4,7 +4,7 @@ Shape letters: B samples, I images of the whole batch (several or none per sampl
 D encoder width, K visual tokens per image, H language-model width, Q object queries, C classes,
 L adapted layers, P prompt length.
 
-    files ─data→ Sample ─processor→ Batch ─encoders→ FeatureBundle ─fusion→ VisualEvidence ─bridge→ ...
+    files ─data→ Sample ─processor→ Batch ─encoders→ FeatureBundle ─fusion→ VisualEvidence ─bridge→
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Turn:
     """One message of a conversation.
 
     ``boxes`` holds one group of boxes for each ``<boxes>`` in ``text``; a group of several boxes is
-    one phrase that names several objects. ``box_image`` is the index of the sample's image they lie in.
+    one phrase that names several objects. ``box_image`` is the index of the image they lie in.
     """
 
     role: Role
@@ -75,7 +75,11 @@ class GridFeatures:
 
 @dataclass(frozen=True)
 class ObjectFeatures:
-    """Detector output: descriptors ``[I, Q, D]``, boxes ``[I, Q, 4]`` (cx, cy, w, h in 0..1), logits ``[I, Q, C]``."""
+    """Detector output of I images.
+
+    ``queries`` ``[I, Q, D]``, ``boxes`` ``[I, Q, 4]`` (cx, cy, w, h in 0..1) and ``logits``
+    ``[I, Q, C]``.
+    """
 
     queries: Tensor
     boxes: Tensor
@@ -85,7 +89,7 @@ class ObjectFeatures:
 
 @dataclass(frozen=True)
 class TagFeatures:
-    """Tagger output: per image the tag names and their scores in 0..1, in the tagger's own order."""
+    """Tagger output: per image the tag names and scores in 0..1, in the tagger's own order."""
 
     names: tuple[tuple[str, ...], ...]
     scores: tuple[tuple[float, ...], ...]
@@ -115,7 +119,7 @@ class VisualEvidence:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one benchmark. ``value`` and ``ci95`` are on the metric's own scale (accuracies 0..100)."""
+    """One metric of one benchmark, on the metric's own scale (accuracies in 0..100)."""
 
     benchmark: str
     metric: str

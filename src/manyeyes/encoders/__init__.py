@@ -1,1 +1,46 @@
-"""Pixels to features: one file per encoder family."""
+"""Pixels to features: one file per encoder family, one line per family here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manyeyes.encoders.clip import ClipEncoder
+from manyeyes.encoders.contract import EncoderSpec, GridEncoder, GridShape, PixelTransform
+from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
+from manyeyes.encoders.dinov3 import Dinov3Encoder
+from manyeyes.encoders.mae import MaeEncoder
+from manyeyes.encoders.siglip import SiglipEncoder
+from manyeyes.encoders.siglip2 import Siglip2Encoder
+from manyeyes.options import check_choice, parse_options
+
+ENCODERS: dict[str, type[GridEncoder]] = {
+    "clip": ClipEncoder,
+    "dinov2": Dinov2Encoder,
+    "dinov2_registers": Dinov2RegistersEncoder,
+    "dinov3": Dinov3Encoder,
+    "mae": MaeEncoder,
+    "siglip": SiglipEncoder,
+    "siglip2": Siglip2Encoder,
+}
+
+
+def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
+    """Return the checked spec of one ``encoders:`` entry of a recipe or configuration.
+
+    Raises:
+        RecipeError: unknown key or family.
+    """
+    spec = parse_options(EncoderSpec, values, f"encoders.{values.get('name', '?')}")
+    check_choice(f"encoders.{spec.name}", "family", spec.family, tuple(ENCODERS))
+    return spec
+
+
+__all__ = [
+    "ENCODERS",
+    "EncoderSpec",
+    "GridEncoder",
+    "GridShape",
+    "PixelTransform",
+    "parse_encoder",
+]

@@ -1,1 +1,36 @@
-"""Features to visual evidence: one file per method."""
+"""Features to visual evidence: one file per method, one line per method here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manyeyes.errors import RecipeError
+from manyeyes.fusion.comm import CommFusion
+from manyeyes.fusion.concat import ConcatFusion
+from manyeyes.fusion.contract import Fusion, Shapes
+from manyeyes.fusion.single import SingleFusion
+from manyeyes.options import check_choice, parse_options
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "comm": CommFusion,
+    "concat": ConcatFusion,
+    "single": SingleFusion,
+}
+
+
+def parse_fusion(values: Mapping[str, Any]) -> tuple[type[Fusion], Any]:
+    """Return the fusion class and its checked options for a ``fusion:`` block.
+
+    Raises:
+        RecipeError: unknown name, key or value.
+    """
+    if "name" not in values:
+        raise RecipeError(f"fusion: missing key name (one of {', '.join(FUSIONS)})")
+    check_choice("fusion", "name", values["name"], tuple(FUSIONS))
+    cls = FUSIONS[values["name"]]
+    rest = {key: value for key, value in values.items() if key != "name"}
+    return cls, parse_options(cls.options_class, rest, "fusion")
+
+
+__all__ = ["FUSIONS", "Fusion", "Shapes", "parse_fusion"]

@@ -1,1 +1,65 @@
-"""Frozen or tuned language models behind one small contract."""
+"""Frozen or tuned language models behind one small contract, by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
+
+from manyeyes import hub
+from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
+from manyeyes.language.decoder_only import DecoderOnly
+from manyeyes.language.encoder_decoder import EncoderDecoder
+from manyeyes.options import parse_options
+
+KINDS: dict[str, LanguageKind] = {
+    "decoder_only": DecoderOnly(),
+    "encoder_decoder": EncoderDecoder(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageSpec:
+    """The language model of a recipe.
+
+    checkpoint: hub id, folder or ``world:`` part. config: its configuration fields with
+    ``model_type``, so that the architecture is known without any file.
+    """
+
+    checkpoint: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_language(values: Mapping[str, Any]) -> LanguageSpec:
+    """Return the checked spec of a ``language:`` block. Raises ``RecipeError``."""
+    return parse_options(LanguageSpec, values, "language")
+
+
+def read_config(spec: LanguageSpec) -> PreTrainedConfig:
+    """Return the language model's configuration, from the recipe or the checkpoint."""
+    return hub.load_config(spec.checkpoint, None, spec.config)
+
+
+def kind_of(config: PreTrainedConfig) -> LanguageKind:
+    """Return how a model of this configuration is driven."""
+    return KINDS["encoder_decoder" if config.is_encoder_decoder else "decoder_only"]
+
+
+def auto_class(config: PreTrainedConfig) -> Any:
+    """Return the ``transformers`` Auto class that builds a model of this configuration."""
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+__all__ = [
+    "IGNORE",
+    "KINDS",
+    "LanguageKind",
+    "LanguageOutput",
+    "LanguageSpec",
+    "auto_class",
+    "kind_of",
+    "parse_language",
+    "read_config",
+]

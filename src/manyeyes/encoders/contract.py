@@ -1,0 +1,221 @@
+"""What every grid encoder is: pixels in, patch features of chosen levels out.
+
+Level i is entry i of the backbone's ``hidden_states``: 0 is the embedding output, i the output of
+block i (COMM's "layer i"). Shapes: I images, N patches, R prefix tokens, D width, L blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from manyeyes import hub
+from manyeyes.errors import PartError, RecipeError
+from manyeyes.layers.patches import resample_grid
+from manyeyes.options import check_choice
+from manyeyes.records import GridFeatures
+
+NORMALIZATIONS: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Mean and standard deviation per channel, of pixels in 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """One encoder of a recipe.
+
+    name: its key in the feature bundle. family: a key of ``ENCODERS``. checkpoint: hub id, folder
+    or ``world:`` part. levels: hidden-state indices (negative counts from the end), ``"a-b"``
+    ranges, or ``"all"`` (1..L). image_size: side of the square input in pixels; None = the
+    checkpoint's own. normalization: ``own`` = the family's. final_norm: apply the backbone's last
+    LayerNorm to every level. keep_prefix: keep class and register tokens. resample: target
+    (rows, columns); None = the encoder's own grid. backbone: configuration fields, so that no file
+    is needed to build it.
+    """
+
+    name: str
+    family: str
+    checkpoint: str = ""
+    levels: Any = (-2,)
+    image_size: int | None = None
+    normalization: str = "own"
+    final_norm: bool = False
+    keep_prefix: bool = False
+    resample: tuple[int, int] | None = None
+    resample_mode: str = "bilinear"
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"encoders.{self.name}"
+        check_choice(where, "normalization", self.normalization, ("own", *NORMALIZATIONS))
+        check_choice(where, "resample_mode", self.resample_mode, ("bilinear", "bicubic", "area"))
+
+
+@dataclass(frozen=True)
+class GridShape:
+    """What a fusion must know of an encoder before it is built."""
+
+    width: int
+    grid: tuple[int, int]
+    level_indices: tuple[int, ...]
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class PixelTransform:
+    """How an image becomes this encoder's pixels: resize to ``size`` (height, width), normalise."""
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: str
+
+
+class GridEncoder(nn.Module):
+    """A ViT-type encoder of ``transformers`` behind the contract. Subclasses name a family.
+
+    Raises:
+        PartError: a level the backbone does not have, or a size it cannot take.
+    """
+
+    model_class: ClassVar[type[PreTrainedModel]]
+    config_class: ClassVar[type[PreTrainedConfig]]
+    normalization: ClassVar[str]
+    resize: ClassVar[str] = "bicubic"
+
+    def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.spec = spec
+        self.levels = parse_levels(spec.levels, self.num_blocks(config), spec.name)
+        self.backbone: Any = self.model_class(self.prepare(config))
+
+    @classmethod
+    def read_config(cls, spec: EncoderSpec) -> PreTrainedConfig:
+        """Return the backbone's configuration, from the recipe or from the checkpoint."""
+        return hub.load_config(spec.checkpoint, cls.config_class, spec.backbone)
+
+    @classmethod
+    def prepare(cls, config: PreTrainedConfig) -> PreTrainedConfig:
+        """Return the configuration to build with; families switch off what is never read."""
+        return config
+
+    @classmethod
+    def num_blocks(cls, config: PreTrainedConfig) -> int:
+        return int(config.num_hidden_layers)
+
+    @classmethod
+    def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:
+        """Number of tokens before the patches (class token, registers)."""
+        return 1
+
+    @classmethod
+    def own_image_size(cls, config: PreTrainedConfig) -> int:
+        size = config.image_size
+        return int(size[0] if isinstance(size, list | tuple) else size)
+
+    @classmethod
+    def image_size(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
+        """Side of the square input in pixels."""
+        size = spec.image_size or cls.own_image_size(config)
+        if size % int(config.patch_size):
+            raise PartError(
+                f"encoder {spec.name!r}: image_size {size} is not a multiple of its patch size "
+                f"{config.patch_size}"
+            )
+        return size
+
+    @classmethod
+    def shape(cls, spec: EncoderSpec, config: PreTrainedConfig) -> GridShape:
+        """Return width, grid and levels without building the backbone."""
+        side = cls.image_size(spec, config) // int(config.patch_size)
+        levels = parse_levels(spec.levels, cls.num_blocks(config), spec.name)
+        return GridShape(int(config.hidden_size), spec.resample or (side, side), levels)
+
+    @classmethod
+    def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:
+        """Return the resize and normalisation rule of this encoder."""
+        name = cls.normalization if spec.normalization == "own" else spec.normalization
+        size = cls.image_size(spec, config)
+        return PixelTransform((size, size), *NORMALIZATIONS[name], cls.resize)
+
+    def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Run the backbone: pixels ``[I, 3, height, width]`` → L + 1 states ``[I, R + N, D]``."""
+        return tuple(
+            self.backbone(
+                pixel_values=pixels, output_hidden_states=True, interpolate_pos_encoding=True
+            ).hidden_states
+        )
+
+    def last_norm(self, states: Tensor) -> Tensor:
+        """Apply the backbone's final LayerNorm (only families that have one)."""
+        raise RecipeError(f"encoders.{self.spec.name}.final_norm: {self.spec.family} has none")
+
+    def forward(self, pixels: Tensor) -> GridFeatures:
+        """Return the chosen levels of ``pixels`` ``[I, 3, height, width]`` as grid features."""
+        config = self.backbone.config
+        patch = int(config.patch_size)
+        grid = (pixels.shape[-2] // patch, pixels.shape[-1] // patch)
+        trained = any(parameter.requires_grad for parameter in self.backbone.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            states = self.hidden_states(pixels.to(self.backbone.dtype))
+        return self.select(states, grid)
+
+    def select(self, states: Sequence[Tensor], grid: tuple[int, int]) -> GridFeatures:
+        """Cut the chosen levels out of all hidden states: prefix apart, patches resampled."""
+        prefix = self.num_prefix_tokens(self.backbone.config)
+        chosen = [states[level] for level in self.levels]
+        if self.spec.final_norm:
+            chosen = [self.last_norm(state) for state in chosen]
+        patches = tuple(state[:, prefix:] for state in chosen)
+        if self.spec.resample is not None and self.spec.resample != grid:
+            mode = self.spec.resample_mode
+            patches = tuple(resample_grid(x, grid, self.spec.resample, mode) for x in patches)
+            grid = self.spec.resample
+        kept = tuple(state[:, :prefix] for state in chosen) if self.spec.keep_prefix else ()
+        return GridFeatures(patches, self.levels, grid, kept)
+
+
+def parse_levels(levels: Any, num_blocks: int, name: str) -> tuple[int, ...]:
+    """Return hidden-state indices from ``"all"``, ``"13-24"``, an int, or a list of these.
+
+    Raises:
+        PartError: a level outside 0..num_blocks.
+    """
+    if levels == "all":
+        return tuple(range(1, num_blocks + 1))
+    items = levels if isinstance(levels, list | tuple) else [levels]
+    found: list[int] = []
+    for item in items:
+        first, _, last = str(item).partition("-") if not _is_int(item) else (str(item), "", "")
+        try:
+            found.extend(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise RecipeError(
+                f"encoders.{name}.levels: {item!r} is not a level, a range 'a-b' or 'all'"
+            ) from None
+    return tuple(_check_level(level, num_blocks, name) for level in found)
+
+
+def _is_int(item: object) -> bool:
+    return isinstance(item, int) or str(item).lstrip("-").isdigit()
+
+
+def _check_level(level: int, num_blocks: int, name: str) -> int:
+    index = level + num_blocks + 1 if level < 0 else level
+    if not 0 <= index <= num_blocks:
+        raise PartError(
+            f"encoder {name!r} has {num_blocks} blocks, so level {level} does not exist "
+            f"(levels 0..{num_blocks}; paper layer i is level i)"
+        )
+    return index

@@ -1,0 +1,48 @@
+"""SigLIP 2 with native aspect ratio ("naflex"): its backbone reads flattened patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, Siglip2VisionConfig, Siglip2VisionModel
+
+from manyeyes.encoders.contract import GridEncoder
+
+
+class Siglip2Encoder(GridEncoder):
+    """``Siglip2VisionModel`` on square inputs; any multiple of the patch size works."""
+
+    model_class = Siglip2VisionModel
+    config_class = Siglip2VisionConfig
+    normalization = "half"
+    resize = "bilinear"
+
+    @classmethod
+    def prepare(cls, config: PreTrainedConfig) -> PreTrainedConfig:
+        config.vision_use_head = False
+        return config
+
+    @classmethod
+    def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:
+        return 0
+
+    @classmethod
+    def own_image_size(cls, config: PreTrainedConfig) -> int:
+        return int(int(config.num_patches) ** 0.5) * int(config.patch_size)
+
+    def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        images, channels, height, width = pixels.shape
+        patch = int(self.backbone.config.patch_size)
+        rows, columns = height // patch, width // patch
+        # the checkpoint's patch vector runs over row, column, channel
+        patches = pixels.reshape(images, channels, rows, patch, columns, patch)
+        patches = patches.permute(0, 2, 4, 3, 5, 1).reshape(images, rows * columns, -1)
+        return self.backbone(
+            pixel_values=patches,
+            pixel_attention_mask=torch.ones(images, rows * columns, device=pixels.device).long(),
+            spatial_shapes=torch.tensor([[rows, columns]] * images, device=pixels.device),
+            output_hidden_states=True,
+        ).hidden_states
+
+    def last_norm(self, states: Tensor) -> Tensor:
+        return self.backbone.post_layernorm(states)

@@ -1,0 +1,167 @@
+"""COMM: merge many levels of each encoder, align, join, project (arXiv 2310.08825).
+
+    v̄_e = Σ_i w_i · Linear_i(LN_i(v_e^i))      per encoder e          (§1.3)
+    v̄   = [v̄_1, MLP(v̄_2)]                      align and join         (§1.4, §1.5)
+    v̂   = Linear_out(v̄)                         to the language width
+
+Shapes: I images, N patches, D width, H language-model width.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from manyeyes.errors import PartError
+from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_tokens
+from manyeyes.layers.level_merge import LLN_ORDERS, MERGES, WEIGHT_NORMS, LevelMerge
+from manyeyes.layers.mlp import PROJECTORS, MlpStack, build_projector
+from manyeyes.layers.patches import merge_patches
+from manyeyes.options import check_choice
+from manyeyes.records import FeatureBundle, VisualEvidence
+
+ALIGNMENTS = ("mlp", "linear", "none")
+JOINS = ("channel", "sum", "token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommOptions:
+    """Every switch of COMM §2 and §9. What the paper leaves open has our default, marked (ours).
+
+    merge: how levels of one encoder are merged. weight_norm: softmax (ours) or none.
+    lln_order: ln_linear as in the equation. lln_shared: one LN and Linear for all levels.
+    conv_kernel: of ``conv_layerscale`` (ours: 3). align: module after the merge of the encoders in
+    ``align_encoders`` (None = every encoder but the first). mlp_blocks, mlp_ratio, mlp_residual,
+    mlp_act: its shape (activation and residual ours). join: channel (ours), sum or token.
+    projector: linear. merge_patches: fold f x f patches into one token (ours: 1).
+    """
+
+    merge: str = "lln_layerscale"
+    weight_norm: str = "softmax"
+    lln_order: str = "ln_linear"
+    lln_shared: bool = False
+    conv_kernel: int = 3
+    align: str = "mlp"
+    align_encoders: tuple[str, ...] | None = None
+    mlp_blocks: int = 1
+    mlp_ratio: int = 4
+    mlp_residual: bool = False
+    mlp_act: str = "gelu"
+    join: str = "channel"
+    projector: str = "linear"
+    merge_patches: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("fusion", "merge", self.merge, MERGES)
+        check_choice("fusion", "weight_norm", self.weight_norm, WEIGHT_NORMS)
+        check_choice("fusion", "lln_order", self.lln_order, LLN_ORDERS)
+        check_choice("fusion", "align", self.align, ALIGNMENTS)
+        check_choice("fusion", "join", self.join, JOINS)
+        check_choice("fusion", "projector", self.projector, PROJECTORS)
+
+    def aligned(self, encoders: Sequence[str]) -> tuple[str, ...]:
+        """Names of the encoders whose merged features pass the alignment module."""
+        if self.align == "none":
+            return ()
+        return tuple(encoders[1:]) if self.align_encoders is None else self.align_encoders
+
+
+class CommFusion(Fusion):
+    """COMM over any number of encoders; the paper's two are CLIP (first) and DINOv2 (aligned)."""
+
+    options_class = CommOptions
+
+    def __init__(self, options: CommOptions, shapes: Shapes, out_width: int) -> None:
+        super().__init__()
+        self.options, self.encoders = options, tuple(shapes)
+        self.mergers = nn.ModuleDict(
+            {
+                name: LevelMerge(
+                    shape.width,
+                    len(shape.level_indices),
+                    merge=options.merge,
+                    weight_norm=options.weight_norm,
+                    lln_order=options.lln_order,
+                    lln_shared=options.lln_shared,
+                    conv_kernel=options.conv_kernel,
+                )
+                for name, shape in shapes.items()
+            }
+        )
+        self.align = nn.ModuleDict(
+            {name: _alignment(options, shapes[name].width) for name in options.aligned([*shapes])}
+        )
+        widths = [shape.width for shape in shapes.values()]
+        joined = sum(widths) if options.join == "channel" else widths[0]
+        self.projector = build_projector(
+            options.projector, joined * options.merge_patches**2, out_width
+        )
+
+    @classmethod
+    def check(cls, options: CommOptions, shapes: Shapes) -> None:
+        common_grid(shapes, "comm")
+        unknown = set(options.aligned([*shapes])) - set(shapes)
+        if unknown:
+            raise PartError(f"fusion.align_encoders names {sorted(unknown)}, not an encoder")
+        widths = {name: shape.width for name, shape in shapes.items()}
+        if options.join != "channel" and len(set(widths.values())) > 1:
+            raise PartError(f"fusion.join {options.join!r} needs equal widths, got {widths}")
+        if options.merge == "single":
+            several = {n: s.level_indices for n, s in shapes.items() if len(s.level_indices) != 1}
+            if several:
+                raise PartError(f"fusion.merge 'single' takes one level per encoder, got {several}")
+        if options.align == "mlp" and options.mlp_blocks > 2 and not options.mlp_residual:
+            warnings.warn(
+                f"{options.mlp_blocks} plain MLP blocks lose the signal (COMM §1.4); "
+                "set fusion.mlp_residual: true",
+                stacklevel=2,
+            )
+
+    @classmethod
+    def num_tokens(cls, options: CommOptions, shapes: Shapes) -> int:
+        tokens = merged_tokens(common_grid(shapes, "comm"), options.merge_patches, "comm")
+        return tokens * len(shapes) if options.join == "token" else tokens
+
+    def level_weights(self) -> dict[str, Tensor]:
+        """Return each encoder's level weights, float32, for reports."""
+        return {name: merger.weights().detach() for name, merger in self.mergers.items()}  # type: ignore[operator]
+
+    def branches(self, bundle: FeatureBundle) -> dict[str, Tensor]:
+        """Return v̄_1, MLP(v̄_2), ... by encoder name, each ``[I, N, D]``, before the join."""
+        merged = {}
+        for name in self.encoders:
+            features = grid_features(bundle, name)
+            x = self.mergers[name](features.levels, features.grid)
+            merged[name] = self.align[name](x) if name in self.align else x
+        return merged
+
+    def forward(
+        self, bundle: FeatureBundle, question: Sequence[str] | None = None
+    ) -> VisualEvidence:
+        """1. merge levels and align, per encoder   2. fold patches   3. join   4. project."""
+        grid = grid_features(bundle, self.encoders[0]).grid
+        factor = self.options.merge_patches
+        parts = [merge_patches(x, grid, factor) for x in self.branches(bundle).values()]
+        if self.options.join == "channel":
+            joined = torch.cat(parts, dim=-1)
+        elif self.options.join == "token":
+            joined = torch.cat(parts, dim=1)
+        else:
+            joined = torch.stack(parts).sum(dim=0)
+        return VisualEvidence(tokens=self.projector(joined))
+
+
+def _alignment(options: CommOptions, width: int) -> nn.Module:
+    if options.align == "linear":
+        return nn.Linear(width, width)
+    return MlpStack(
+        width,
+        num_blocks=options.mlp_blocks,
+        ratio=options.mlp_ratio,
+        activation=options.mlp_act,
+        residual=options.mlp_residual,
+    )

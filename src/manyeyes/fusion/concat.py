@@ -1,0 +1,55 @@
+"""Channel concatenation of N encoders (and levels), then an MLP (Prismatic)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_tokens
+from manyeyes.layers.mlp import PROJECTORS, build_projector
+from manyeyes.layers.patches import merge_patches
+from manyeyes.options import check_choice
+from manyeyes.records import FeatureBundle, VisualEvidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatOptions:
+    """projector: see ``PROJECTORS``; merge_patches: fold f x f patches into one token."""
+
+    projector: str = "mlp3x_fused"
+    merge_patches: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("fusion", "projector", self.projector, PROJECTORS)
+
+
+class ConcatFusion(Fusion):
+    """Concatenate all levels of all encoders along channels and project. Source: Prismatic."""
+
+    options_class = ConcatOptions
+
+    def __init__(self, options: ConcatOptions, shapes: Shapes, out_width: int) -> None:
+        super().__init__()
+        self.factor = options.merge_patches
+        self.encoders = tuple(shapes)
+        widths = sum(shape.width * len(shape.level_indices) for shape in shapes.values())
+        self.projector = build_projector(options.projector, widths * self.factor**2, out_width)
+
+    @classmethod
+    def check(cls, options: ConcatOptions, shapes: Shapes) -> None:
+        common_grid(shapes, "concat")
+
+    @classmethod
+    def num_tokens(cls, options: ConcatOptions, shapes: Shapes) -> int:
+        return merged_tokens(common_grid(shapes, "concat"), options.merge_patches, "concat")
+
+    def forward(
+        self, bundle: FeatureBundle, question: Sequence[str] | None = None
+    ) -> VisualEvidence:
+        chosen = [grid_features(bundle, name) for name in self.encoders]
+        joined = torch.cat([level for features in chosen for level in features.levels], dim=-1)
+        return VisualEvidence(
+            tokens=self.projector(merge_patches(joined, chosen[0].grid, self.factor))
+        )

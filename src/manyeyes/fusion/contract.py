@@ -1,0 +1,86 @@
+"""What every fusion is: a feature bundle in, visual evidence out.
+
+Shapes: I images, N patches, D encoder width, K visual tokens, H language-model width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import nn
+
+from manyeyes.encoders import GridShape
+from manyeyes.errors import PartError
+from manyeyes.records import FeatureBundle, GridFeatures, VisualEvidence
+
+Shapes = Mapping[str, GridShape]
+"""Shape of each encoder by its name, in the recipe's order."""
+
+
+class Fusion(nn.Module, ABC):
+    """Base of all fusions. ``reads_question``: forward uses the question's text."""
+
+    options_class: ClassVar[type[Any]]
+    reads_question: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def check(cls, options: Any, shapes: Shapes) -> None:
+        """Raise ``PartError`` unless the encoders suit this fusion."""
+
+    @classmethod
+    @abstractmethod
+    def num_tokens(cls, options: Any, shapes: Shapes) -> int:
+        """Return K, the visual tokens of one image, without building anything."""
+
+    @abstractmethod
+    def forward(
+        self, bundle: FeatureBundle, question: Sequence[str] | None = None
+    ) -> VisualEvidence:
+        """Turn the features of I images into evidence."""
+
+
+def common_grid(shapes: Shapes, fusion: str) -> tuple[int, int]:
+    """Return the one grid all encoders share.
+
+    Raises:
+        PartError: the grids differ; names each and the key that declares a resampler.
+    """
+    grids = {name: shape.grid for name, shape in shapes.items()}
+    if len(set(grids.values())) > 1:
+        listed = ", ".join(f"{name} {rows}x{columns}" for name, (rows, columns) in grids.items())
+        raise PartError(
+            f"fusion {fusion!r} joins patch by patch, but the grids differ: {listed}. Choose image "
+            "sizes that give one grid, or declare `resample: [rows, columns]` on an encoder"
+        )
+    return next(iter(grids.values()))
+
+
+def merged_tokens(grid: tuple[int, int], factor: int, fusion: str) -> int:
+    """Return the number of tokens after folding ``factor x factor`` patches into one.
+
+    Raises:
+        PartError: the grid is not divisible.
+    """
+    if grid[0] % factor or grid[1] % factor:
+        raise PartError(
+            f"fusion {fusion!r}: merge_patches {factor} does not divide the grid "
+            f"{grid[0]}x{grid[1]}"
+        )
+    return (grid[0] // factor) * (grid[1] // factor)
+
+
+def grid_features(bundle: FeatureBundle, name: str) -> GridFeatures:
+    """Return the grid features of encoder ``name``.
+
+    Raises:
+        PartError: the bundle lacks them, or they are of another kind.
+    """
+    features = bundle.get(name)
+    if not isinstance(features, GridFeatures):
+        raise PartError(
+            f"the fusion needs grid features of {name!r}; the bundle holds {', '.join(bundle)}"
+        )
+    return features

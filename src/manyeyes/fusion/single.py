@@ -1,0 +1,58 @@
+"""One encoder, one level, one projector: LLaVA (linear) and LLaVA-1.5 (``mlp2x``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from manyeyes.errors import PartError
+from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_tokens
+from manyeyes.layers.mlp import PROJECTORS, build_projector
+from manyeyes.layers.patches import merge_patches
+from manyeyes.options import check_choice
+from manyeyes.records import FeatureBundle, VisualEvidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleOptions:
+    """projector: see ``PROJECTORS``; merge_patches: fold f x f patches into one token."""
+
+    projector: str = "mlp2x"
+    merge_patches: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("fusion", "projector", self.projector, PROJECTORS)
+
+
+class SingleFusion(Fusion):
+    """Project one level of one encoder. Source: LLaVA-1.5; COMM's CLIP baseline is ``linear``."""
+
+    options_class = SingleOptions
+
+    def __init__(self, options: SingleOptions, shapes: Shapes, out_width: int) -> None:
+        super().__init__()
+        self.factor = options.merge_patches
+        (self.encoder,) = shapes
+        in_width = shapes[self.encoder].width * self.factor**2
+        self.projector = build_projector(options.projector, in_width, out_width)
+
+    @classmethod
+    def check(cls, options: SingleOptions, shapes: Shapes) -> None:
+        if len(shapes) != 1:
+            raise PartError(f"fusion 'single' takes one encoder, got {', '.join(shapes) or 'none'}")
+        for name, shape in shapes.items():
+            if len(shape.level_indices) != 1:
+                raise PartError(
+                    f"fusion 'single' takes one level of {name!r}, got {shape.level_indices}"
+                )
+
+    @classmethod
+    def num_tokens(cls, options: SingleOptions, shapes: Shapes) -> int:
+        return merged_tokens(common_grid(shapes, "single"), options.merge_patches, "single")
+
+    def forward(
+        self, bundle: FeatureBundle, question: Sequence[str] | None = None
+    ) -> VisualEvidence:
+        features = grid_features(bundle, self.encoder)
+        patches = merge_patches(features.levels[0], features.grid, self.factor)
+        return VisualEvidence(tokens=self.projector(patches))

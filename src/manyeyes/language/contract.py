@@ -1,0 +1,55 @@
+"""What the straight line needs of a language model, decoder-only or encoder-decoder.
+
+The language model itself stays the ``transformers`` class; a ``LanguageKind`` is the stateless
+knowledge of how one kind is driven. Shapes: B samples, T positions, A supervised answer positions,
+H width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+IGNORE = -100
+"""Label of positions that are not supervised."""
+
+
+class LanguageOutput(NamedTuple):
+    """``logits`` and the ``targets`` they predict, aligned: ``[B, A, V]`` and ``[B, A]``."""
+
+    logits: Tensor
+    targets: Tensor | None
+    past_key_values: Any = None
+
+
+class LanguageKind(Protocol):
+    """How one kind of language model reads a spliced sequence."""
+
+    answers_in_sequence: bool
+    """True: the answer continues the prompt (decoder-only). False: it goes to the decoder."""
+
+    def forward(
+        self,
+        model: Any,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor | None,
+        **kwargs: Any,
+    ) -> LanguageOutput:
+        """Run the model; with ``labels``, logits only at positions that predict a supervised token.
+
+        ``inputs_embeds`` ``[B, T, H]``, ``attention_mask`` ``[B, T]`` or None (nothing is padded,
+        or padding is on the right of a causal model), ``labels`` ``[B, T]`` (decoder-only) or
+        ``[B, A]`` (encoder-decoder), ``IGNORE`` where unsupervised.
+        """
+
+    def generate(
+        self,
+        model: Any,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        input_ids: Tensor,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the model's own ``generate``; prompt ids come first where the kind returns them."""

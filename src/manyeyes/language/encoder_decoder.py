@@ -1,0 +1,38 @@
+"""Encoder-decoder language models: T5 and its kin (``AutoModelForSeq2SeqLM``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from manyeyes.language.contract import LanguageOutput
+
+
+class EncoderDecoder:
+    """The encoder reads image and prompt; the decoder writes the answer (LION §1.2)."""
+
+    answers_in_sequence = False
+
+    def forward(
+        self,
+        model: Any,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor | None,
+        **kwargs: Any,
+    ) -> LanguageOutput:
+        output = model(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
+        )
+        return LanguageOutput(output.logits, labels)
+
+    def generate(
+        self,
+        model: Any,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        input_ids: Tensor,
+        **kwargs: Any,
+    ) -> Any:
+        return model.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
