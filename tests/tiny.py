@@ -1,4 +1,4 @@
-"""Tiny random models in Hugging Face folders, so that every path runs in milliseconds without downloads.
+"""Tiny random models in Hugging Face folders: every path runs in milliseconds, offline.
 
     parts = save_parts(tmp_path)      # parts / "clip", parts / "dinov2", parts / "llama"
     model = model_block(parts)        # the ``model:`` block of a recipe over them

@@ -1,1 +1,15 @@
-"""Packaged recipes."""
+"""Recipes: YAML files that say how a model is built and trained, packaged by method and size."""
+
+from manyeyes.recipes.load import dump_recipe, load_recipe, recipe_names
+from manyeyes.recipes.schema import DataSource, PartTraining, Recipe, StageRecipe, WeightSource
+
+__all__ = [
+    "DataSource",
+    "PartTraining",
+    "Recipe",
+    "StageRecipe",
+    "WeightSource",
+    "dump_recipe",
+    "load_recipe",
+    "recipe_names",
+]

@@ -1,0 +1,129 @@
+"""Find, inherit, override and check recipes.
+
+    load_recipe("comm/world", ["training.max_steps=24"])      packaged name, or a path to YAML
+
+A recipe may ``extends:`` one parent (a packaged name, or a path relative to its own file). Blocks
+are merged key by key, stages by name; a block whose ``name`` changes replaces the parent's; other
+lists are replaced. A ``training:`` block at the top holds defaults for every stage.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from manyeyes.errors import RecipeError, nearest
+from manyeyes.recipes.overrides import apply_overrides
+from manyeyes.recipes.schema import Recipe, parse_recipe
+from manyeyes.recipes.yaml_io import dump_yaml, read_yaml
+
+PACKAGED = Path(__file__).parent
+SUFFIXES = (".yaml", ".yml")
+
+
+def recipe_names() -> list[str]:
+    """Return the names of all packaged recipes, such as ``comm/world``."""
+    files = PACKAGED.glob("*/*.yaml")
+    return sorted(path.relative_to(PACKAGED).with_suffix("").as_posix() for path in files)
+
+
+def load_recipe(recipe: str | Path, settings: Iterable[str] = ()) -> Recipe:
+    """Return the checked recipe ``recipe`` (packaged name or YAML path) with ``--set`` settings.
+
+    Raises:
+        RecipeError: no such recipe, unknown key or impossible value, bad setting.
+    """
+    data = read_recipe(find_recipe(recipe))
+    _push_down_training(data)
+    apply_overrides(data, settings)
+    return parse_recipe(data, str(recipe))
+
+
+def find_recipe(recipe: str | Path, beside: Path | None = None) -> Path:
+    """Return the YAML file of a packaged name or a path (relative to ``beside`` when given).
+
+    Raises:
+        RecipeError: neither a file nor a packaged name; names the nearest one.
+    """
+    path = Path(recipe)
+    if path.suffix in SUFFIXES:
+        found = (beside / path) if beside is not None and not path.is_absolute() else path
+        if not found.is_file():
+            raise RecipeError(f"no recipe file {str(found)!r}")
+        return found
+    packaged = PACKAGED / f"{path.as_posix()}.yaml"
+    names = recipe_names()
+    if path.as_posix() not in names:
+        raise RecipeError(
+            f"no recipe {str(recipe)!r}{nearest(str(recipe), names)}; packaged: {', '.join(names)}"
+        )
+    return packaged
+
+
+def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the raw data of the recipe at ``path``, merged over its parents.
+
+    Raises:
+        RecipeError: unreadable file, missing parent, or a circle of parents.
+    """
+    path = path.resolve()
+    if path in seen:
+        circle = " extends ".join(str(item) for item in (*seen, path))
+        raise RecipeError(f"recipes extend each other in a circle: {circle}")
+    data = read_yaml(path)
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    if not isinstance(parent, str):
+        raise RecipeError(f"{path}: extends: expected one recipe name or path, got {parent!r}")
+    base = read_recipe(find_recipe(parent, path.parent), (*seen, path))
+    return merge(base, data)
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``change`` laid over it, key by key (see the module's rules)."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        old = merged.get(key)
+        if key == "stages" and isinstance(old, list) and isinstance(value, list):
+            merged[key] = _merge_stages(old, value)
+        elif isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the resolved recipe as YAML that loads back equal."""
+    return dump_yaml(recipe.model_dump(mode="json"))
+
+
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "name" not in new or old.get("name") == new["name"]
+
+
+def _merge_stages(old: list[Any], new: list[Any]) -> list[Any]:
+    merged = list(old)
+    for stage in new:
+        name = stage.get("name") if isinstance(stage, dict) else None
+        places = [i for i, item in enumerate(merged) if name and item.get("name") == name]
+        if places:
+            merged[places[0]] = merge(merged[places[0]], stage)
+        else:
+            merged.append(copy.deepcopy(stage))
+    return merged
+
+
+def _push_down_training(data: dict[str, Any]) -> None:
+    """Move the top-level ``training`` defaults into every stage, under the stage's own values."""
+    defaults = data.pop("training", None)
+    if defaults is None:
+        return
+    if not isinstance(defaults, dict):
+        raise RecipeError(f"training: expected a block of TrainingArguments, got {defaults!r}")
+    for stage in data.get("stages", []):
+        if isinstance(stage, dict):
+            stage["training"] = merge(defaults, stage.get("training") or {})

@@ -1,0 +1,231 @@
+"""What a recipe may say. Unknown keys are errors that name the nearest key and its dotted place.
+
+    recipe   name, seed, model, stages, world
+    stage    one training run: what learns, which objectives, which data, which TrainingArguments
+
+The ``model`` block is checked by ``ManyEyesConfig``, which knows its options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from manyeyes.errors import RecipeError, nearest
+from manyeyes.losses import OBJECTIVES
+from manyeyes.recipes.training_fields import check_training
+
+
+class Block(BaseModel):
+    """Base of all recipe blocks: frozen, no unknown keys, nearest name in the message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_key(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    known = ", ".join(cls.model_fields)
+                    hint = nearest(str(key), cls.model_fields)
+                    raise ValueError(f"unknown key {key!r}{hint}; valid keys: {known}")
+        return data
+
+
+class PartTraining(Block):
+    """Arguments of the parameters under one pattern of ``train``; None = the stage's own value."""
+
+    learning_rate: float | None = Field(None, ge=0)
+    weight_decay: float | None = Field(None, ge=0)
+
+
+class DataSource(Block):
+    """One data file of a stage's mixture.
+
+    ``path`` and ``image_root`` are relative to the data folder. ``weight`` is the share of samples
+    drawn from this file (relative to the other weights); ``limit`` keeps its first rows only.
+    """
+
+    path: str
+    format: str = "auto"
+    image_root: str | None = None
+    weight: float = Field(1.0, gt=0)
+    limit: int | None = Field(None, ge=1)
+
+
+class WeightSource(Block):
+    """Where a stage takes weights from: an earlier ``stage`` of the run or a ``checkpoint`` folder.
+
+    ``rename`` maps prefixes of stored parameter names to prefixes in this stage's model (LION moves
+    ``adapters.0`` of stage 1 to ``adapters.1``); ``only`` keeps the stored names under one pattern.
+    """
+
+    stage: str | None = None
+    checkpoint: str | None = None
+    rename: dict[str, str] = {}
+    only: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> WeightSource:
+        if (self.stage is None) == (self.checkpoint is None):
+            raise ValueError("give either `stage` or `checkpoint`")
+        return self
+
+
+class StageRecipe(Block):
+    """One training stage.
+
+    train: name pattern → false (frozen), true (the stage's learning rate), a learning rate, or
+        ``{learning_rate, weight_decay}``. A pattern without ``*`` covers the part of that name; the
+        last matching pattern decides; what no pattern covers is frozen.
+    objectives: objective → weight in the total loss.
+    mixture: ``weighted`` draws samples by weight; ``concatenate`` takes every row once per epoch;
+        ``alternate`` fills each global batch from one source, in turn.
+    global_batch_size: samples per optimizer step over all ranks; sets the accumulation steps.
+    model: changes to the recipe's model block in this stage.
+    start: weights to begin with; empty = those of the stage before.
+    cache_features: compute the features of frozen encoders once and keep up to ``cache_max_gb``.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    train: dict[str, bool | float | PartTraining]
+    objectives: dict[str, float] = {"next_token": 1.0}
+    data: list[DataSource] = Field(min_length=1)
+    mixture: Literal["weighted", "concatenate", "alternate"] = "weighted"
+    global_batch_size: int | None = Field(None, ge=1)
+    training: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    start: list[WeightSource] = []
+    cache_features: bool = False
+    cache_max_gb: float = Field(8.0, gt=0)
+    seed: int | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _not_a_run_file(cls, name: str) -> str:
+        if name in ("model", "world"):
+            raise ValueError(f"a stage cannot be called {name!r}: the run folder uses that name")
+        return name
+
+    @field_validator("train")
+    @classmethod
+    def _something_learns(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if not any(value is not False for value in train.values()):
+            raise ValueError("nothing learns; give at least one part true or a learning rate")
+        return train
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, objectives: dict[str, float]) -> dict[str, float]:
+        for name in objectives:
+            if name not in OBJECTIVES:
+                raise ValueError(f"unknown objective {name!r}{nearest(name, OBJECTIVES)}")
+        if not objectives:
+            raise ValueError("a stage needs at least one objective")
+        return objectives
+
+
+class WorldRecipe(Block):
+    """The built-in world's data that a recipe makes for itself when no ``--data`` is given."""
+
+    images: int = Field(ge=1)
+    seed: int = 0
+
+
+class Recipe(Block):
+    """A whole run: one model, trained through its stages in order.
+
+    ``dtype`` is that of frozen parts; what learns is kept in float32 (``training.bf16`` computes in
+    bfloat16).
+    """
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    model: dict[str, Any]
+    stages: list[StageRecipe] = Field(min_length=1)
+    world: WorldRecipe | None = None
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> Recipe:
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.name in seen:
+                raise ValueError(f"two stages are called {stage.name!r}")
+            for source in stage.start:
+                if source.stage is not None and source.stage not in seen:
+                    hint = nearest(source.stage, seen)
+                    raise ValueError(
+                        f"stage {stage.name!r} starts from {source.stage!r}, which is no earlier "
+                        f"stage{hint}"
+                    )
+            seen.append(stage.name)
+        return self
+
+    def stage(self, name: str) -> StageRecipe:
+        """Return the stage called ``name``.
+
+        Raises:
+            RecipeError: no such stage (naming the nearest).
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = [stage.name for stage in self.stages]
+        raise RecipeError(
+            f"recipe {self.name!r} has no stage {name!r}{nearest(name, names)}; "
+            f"stages: {', '.join(names)}"
+        )
+
+
+def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:
+    """Return the validated recipe; ``where`` (its file or name) is named in errors.
+
+    Raises:
+        RecipeError: the first wrong key or value, with its dotted place.
+    """
+    try:
+        recipe = Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_message(error, data)}") from error
+    stages = [
+        stage.model_copy(
+            update={"training": check_training(stage.training, f"stages.{stage.name}.training")}
+        )
+        for stage in recipe.stages
+    ]
+    return recipe.model_copy(update={"stages": stages})
+
+
+def _first_message(error: ValidationError, data: Mapping[str, Any]) -> str:
+    first = error.errors()[0]
+    place = _dotted(first["loc"], data)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] != "value_error" and first["type"] != "missing":
+        message = f"{message}, got {first['input']!r}"
+    return f"{place}: {message}" if place else message
+
+
+def _dotted(loc: tuple[int | str, ...], data: Any) -> str:
+    """Write a pydantic location with stage names in place of list positions, without union tags."""
+    parts: list[str] = []
+    for key in loc:
+        found = _child(data, key)
+        if found is None and parts and data is not None and not isinstance(data, dict | list):
+            break  # the rest names members of a union, not keys of the recipe
+        name = found.get("name") if isinstance(key, int) and isinstance(found, dict) else None
+        parts.append(str(name or key))
+        data = found
+    return ".".join(parts)
+
+
+def _child(data: Any, key: int | str) -> Any:
+    if isinstance(data, dict):
+        return data.get(key)
+    if isinstance(data, list) and isinstance(key, int) and key < len(data):
+        return data[key]
+    return None

@@ -1,0 +1,74 @@
+"""The ``training:`` block of a stage: fields of ``transformers.TrainingArguments``, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from transformers import TrainingArguments
+
+from manyeyes.errors import RecipeError, nearest
+
+OWNED: Mapping[str, str] = {
+    "output_dir": "it is given by --out",
+    "resume_from_checkpoint": "use --resume",
+    "seed": "write `seed:` at the top of the recipe or in the stage",
+    "data_seed": "write `seed:` at the top of the recipe or in the stage",
+    "remove_unused_columns": "batches hold no unused columns",
+    "ignore_data_skip": "the sampler resumes exactly",
+    "train_sampling_strategy": "the order is the stage's data mixture",
+    "do_train": "stages always train",
+    "do_eval": "use `manyeyes evaluate`",
+    "do_predict": "use `manyeyes evaluate`",
+    "auto_find_batch_size": "it would change the global batch silently",
+    "label_smoothing_factor": "smoothing belongs to an objective",
+}
+"""Fields that the library sets itself, with the place to set them instead."""
+
+_WIDER: Mapping[str, Any] = {"fsdp": bool | str | list[str] | None}
+"""Fields whose annotation is narrower than what transformers documents."""
+
+
+def check_training(training: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return ``training`` with every value in its field's type; ``where`` is its dotted place.
+
+    Raises:
+        RecipeError: unknown field (naming the nearest), field owned by the library, wrong type.
+    """
+    return {key: _check_field(key, value, f"{where}.{key}") for key, value in training.items()}
+
+
+def _check_field(key: str, value: Any, where: str) -> Any:
+    types = _field_types()
+    if key in OWNED:
+        raise RecipeError(f"{where}: not set in recipes: {OWNED[key]}")
+    if key not in types:
+        raise RecipeError(f"{where}: unknown TrainingArguments field{nearest(key, types)}")
+    for choices in _enums(types[key]):
+        names = [str(member.value) for member in choices]
+        value = "no" if value is False and "no" in names else value  # YAML reads a bare no as false
+        if value not in names:
+            listed = ", ".join(names)
+            raise RecipeError(f"{where}: {value!r} is not one of {listed}{nearest(value, names)}")
+        return value
+    try:
+        return TypeAdapter(types[key]).validate_python(value)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from error
+
+
+@functools.cache
+def _field_types() -> dict[str, Any]:
+    hints = typing.get_type_hints(TrainingArguments)
+    names = (field.name for field in dataclasses.fields(TrainingArguments) if field.init)
+    return {name: _WIDER.get(name, hints[name]) for name in names}
+
+
+def _enums(annotation: Any) -> list[type[enum.Enum]]:
+    members = typing.get_args(annotation) or (annotation,)
+    return [item for item in members if isinstance(item, type) and issubclass(item, enum.Enum)]

@@ -1,0 +1,206 @@
+"""Loading recipes: inheritance, overrides, packaged names, and errors that name the place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manyeyes.errors import RecipeError
+from manyeyes.recipes import dump_recipe, load_recipe, recipe_names
+from manyeyes.recipes.load import merge
+from manyeyes.recipes.yaml_io import dump_yaml, parse_yaml
+
+BASE = """
+name: base
+model:
+  encoders:
+    - {name: clip, family: clip, checkpoint: a, levels: [1]}
+    - {name: dinov2, family: dinov2, checkpoint: b, levels: [2]}
+  fusion: {name: comm, merge: lln_layerscale}
+training:
+  learning_rate: 2e-5
+  max_steps: 10
+stages:
+  - name: align
+    train: {fusion: true, language: 1e-6}
+    data: [{path: train.json}]
+  - name: instruct
+    train: {fusion: true}
+    data: [{path: chat.json, weight: 0.5}, {path: train.json, weight: 0.5}]
+    training: {max_steps: 20}
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "base.yaml"
+    path.write_text(BASE)
+    return path
+
+
+def child_of(base: Path, text: str) -> Path:
+    path = base.parent / "child.yaml"
+    path.write_text(f"extends: base.yaml\n{text}")
+    return path
+
+
+def test_top_level_training_is_the_default_of_every_stage(base: Path) -> None:
+    align, instruct = load_recipe(base).stages
+    assert align.training == {"learning_rate": 2e-5, "max_steps": 10}
+    assert instruct.training == {"learning_rate": 2e-5, "max_steps": 20}
+
+
+def test_extends_merges_blocks_and_stages_by_name(base: Path) -> None:
+    child = child_of(
+        base,
+        "name: child\nmodel: {fusion: {merge: mean}}\n"
+        "stages:\n  - {name: instruct, training: {warmup_steps: 0.03}}\n"
+        "  - {name: polish, train: {bridge: true}, data: [{path: x.json}]}\n",
+    )
+    recipe = load_recipe(child)
+    assert [stage.name for stage in recipe.stages] == ["align", "instruct", "polish"]
+    assert recipe.model["fusion"] == {"name": "comm", "merge": "mean"}
+    assert recipe.stage("instruct").training["warmup_steps"] == 0.03
+    assert recipe.stage("instruct").training["max_steps"] == 20
+    assert recipe.stage("polish").training["max_steps"] == 10
+    assert len(recipe.stage("instruct").data) == 2
+
+
+def test_a_block_with_another_name_replaces_the_parents_block(base: Path) -> None:
+    child = child_of(base, "name: child\nmodel: {fusion: {name: single}}\n")
+    assert load_recipe(child).model["fusion"] == {"name": "single"}
+
+
+def test_merge_leaves_its_arguments_alone() -> None:
+    old = {"a": {"b": [1]}}
+    merged = merge(old, {"a": {"c": 2}})
+    merged["a"]["b"].append(3)
+    assert old == {"a": {"b": [1]}}
+
+
+def test_set_reaches_all_stages_one_stage_and_list_items(base: Path) -> None:
+    recipe = load_recipe(
+        base,
+        [
+            "training.max_steps=24",
+            "stages.instruct.training.max_steps=7",
+            "stages.0.training.learning_rate=1e-3",
+            "model.encoders.clip.levels=[1, 2]",
+            "model.encoders.1.levels=3",
+            "seed=5",
+        ],
+    )
+    align, instruct = recipe.stages
+    assert (align.training["max_steps"], instruct.training["max_steps"]) == (24, 7)
+    assert align.training["learning_rate"] == 1e-3
+    assert [encoder["levels"] for encoder in recipe.model["encoders"]] == [[1, 2], 3]
+    assert recipe.seed == 5
+
+
+def test_resolved_recipe_dumps_and_reloads_equal(base: Path) -> None:
+    recipe = load_recipe(base, ["stages.align.train={fusion: {learning_rate: 1e-3}, bridge: true}"])
+    copy = base.parent / "resolved.yaml"
+    copy.write_text(dump_recipe(recipe))
+    assert load_recipe(copy) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stagse: []", r"unknown key 'stagse' \(did you mean 'stages'\?\)"),
+        (
+            "stages: [{name: align, trian: {}}]",
+            r"stages\.align: unknown key 'trian' \(did you mean 'train'\?\)",
+        ),
+        (
+            "stages: [{name: align, data: [{path: a, wieght: 2}]}]",
+            r"stages\.align\.data\.0: unknown key 'wieght' \(did you mean 'weight'\?\)",
+        ),
+        (
+            "stages: [{name: align, training: {lerning_rate: 1}}]",
+            r"stages\.align\.training\.lerning_rate: .*did you mean 'learning_rate'",
+        ),
+        (
+            "stages: [{name: align, training: {max_steps: many}}]",
+            r"stages\.align\.training\.max_steps: .*integer.*'many'",
+        ),
+        (
+            "stages: [{name: align, training: {lr_scheduler_type: cosin}}]",
+            r"lr_scheduler_type: 'cosin' is not one of .*did you mean 'cosine'",
+        ),
+        ("stages: [{name: align, training: {output_dir: x}}]", r"output_dir: .*--out"),
+        (
+            "stages: [{name: align, objectives: {next_tokn: 1}}]",
+            r"unknown objective 'next_tokn' \(did you mean 'next_token'\?\)",
+        ),
+        (
+            "stages: [{name: align, train: {fusion: fast}}]",
+            r"stages\.align\.train\.fusion: .*'fast'",
+        ),
+        ("stages: [{name: align, train: {fusion: false, language: false}}]", r"nothing learns"),
+        ("stages: [{name: model, train: {fusion: true}, data: [{path: a}]}]", r"'model'"),
+        ("stages: [{name: align, data: []}]", r"stages\.align\.data: .*at least 1"),
+        ("stages: [{name: align, start: [{stage: nowhere}]}]", r"'align' starts from 'nowhere'"),
+        ("dtype: float31", r"dtype: .*'float32'"),
+    ],
+)
+def test_wrong_recipes_say_where_and_what_was_meant(base: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(child_of(base, text))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.max_steps", "expected key.path=value"),
+        ("=3", "expected key.path=value"),
+        ("stages.aling.seed=1", r"no item called 'aling' \(did you mean 'align'\?\)"),
+        ("stages.7.seed=1", "the list has 2 items"),
+        ("name.x=1", "not a block of keys"),
+        ("training.max_setps=3", "did you mean 'max_steps'"),
+        ("model={a: 1, a: 2}", "written twice"),
+        ("seed=[1", "not valid YAML"),
+    ],
+)
+def test_bad_settings_are_named(base: Path, setting: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(base, [setting])
+
+
+def test_unknown_stage_names_the_nearest(base: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no stage 'instrct' \(did you mean 'instruct'\?\)"):
+        load_recipe(base).stage("instrct")
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'comm/wrld' \(did you mean 'comm/world'\?\)"):
+        load_recipe("comm/wrld")
+
+
+def test_missing_file_and_circle_of_parents(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no recipe file"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(RecipeError, match="circle"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_yaml_reads_exponents_and_refuses_repeated_keys() -> None:
+    assert parse_yaml("{a: 2e-5, b: 1E3, c: -3e+2, d: e5}", "x") == {
+        "a": 2e-5,
+        "b": 1e3,
+        "c": -3e2,
+        "d": "e5",
+    }
+    assert parse_yaml(dump_yaml({"a": 2e-05}), "x") == {"a": 2e-5}
+    with pytest.raises(RecipeError, match=r"line 2: key 'a' is written twice"):
+        parse_yaml("a: 1\na: 2\n", "x")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_packaged_recipe_loads(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
