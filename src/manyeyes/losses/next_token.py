@@ -10,7 +10,6 @@ from torch import Tensor
 
 from manyeyes.losses.contract import Objective, Trace
 
-
 IGNORE = -100
 """Target of positions that are not supervised."""
 
