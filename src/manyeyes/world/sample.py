@@ -1,8 +1,9 @@
 """Draw scenes: ``sample_scene(split, index, seed)`` gives the same scene in any order of calls.
 
 Layout rules: whole outlines inside the picture, centres at least ``MIN_DISTANCE`` apart, every
-object keeps at least ``MIN_VISIBLE`` of its pixels and the whole of its mark. Objects that do not fit are drawn again, small
-ones more readily than large ones, so crowded scenes hold more small objects.
+object keeps at least ``MIN_VISIBLE`` of its pixels and the whole of its mark. Objects that do not
+fit are drawn again, small ones more readily than large ones, so crowded scenes hold more small
+objects.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Training of the tiny parts that ship with the package, from seed."""

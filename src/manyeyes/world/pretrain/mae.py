@@ -1,0 +1,64 @@
+"""Masked autoencoding (He et al. 2022): three quarters of the patches hidden, raw pixels predicted.
+
+Raw pixels rather than per-patch normalised ones, because the world's patches are largely flat and
+normalisation would take their colour away. Shapes: B pictures, N patches.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+from manyeyes.world.pretrain.export import save_part
+from manyeyes.world.pretrain.loop import Objective, step_generator
+from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
+from manyeyes.world.pretrain.sizes import HEADS, LAYERS, PATCH, PATCHES, WIDTH
+from manyeyes.world.sample import IMAGE_SIZE
+
+
+class MaeObjective(Objective):
+    """ViT encoder on the visible quarter, small decoder, mean squared error on the hidden rest."""
+
+    learning_rate = 1.5e-3
+
+    def __init__(self, seed: int, images_per_step: int = 192) -> None:
+        super().__init__()
+        self.seed, self.images_per_step = seed, images_per_step
+        torch.manual_seed(seed)
+        self.network = ViTMAEForPreTraining(mae_config())
+        self.network.set_attn_implementation("eager")
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the reconstruction error of step ``step``'s batch on hidden patches."""
+        pixels = picture_batch(scene_batch("train", step, self.images_per_step, self.seed))
+        noise = torch.rand(len(pixels), PATCHES, generator=step_generator(self.seed, step))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = self.network(pixel_values=pixels, noise=noise)
+        error = (out.logits.float() - self.network.patchify(pixels)).square().mean(dim=-1)
+        return (error * out.mask).sum() / out.mask.sum(), {}
+
+    def export(self, folder: Path) -> None:
+        """Write the ``ViTMAEForPreTraining`` with its decoder."""
+        save_part(self.network, folder, "ViTImageProcessor")
+
+
+def mae_config() -> ViTMAEConfig:
+    """Return the shipped configuration: the common encoder and a decoder of 2 x 96."""
+    return ViTMAEConfig(
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+        decoder_hidden_size=96,
+        decoder_intermediate_size=384,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=4,
+        mask_ratio=0.75,
+        norm_pix_loss=False,
+        layer_norm_eps=1e-6,
+    )
