@@ -1,0 +1,38 @@
+"""LLaVA: ``{id, image, conversations: [{from: human | gpt, value}]}``, as JSON list or lines.
+
+``image`` is a path or a list of paths; rows without it are text only. See ``conversation`` for the
+optional keys ``boxes``, ``box_image`` and ``task``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from manyeyes.data.documents import Document
+from manyeyes.data.readers.contract import Outcome, convert_rows
+from manyeyes.data.readers.conversation import (
+    build_sample,
+    check_order,
+    from_value_messages,
+    image_list,
+)
+from manyeyes.data.rows import Row, SourceOptions
+from manyeyes.records import Sample
+
+
+def matches(record: Mapping[str, Any]) -> bool:
+    """A record with ``conversations`` and not the ``images`` list of ShareGPT."""
+    return "conversations" in record and "images" not in record
+
+
+def parse_row(row: Row, options: SourceOptions) -> Sample:
+    """Validate one record and return its sample; raises ``DataError``."""
+    messages = from_value_messages(row)
+    check_order(row, messages, "conversations", options)
+    return build_sample(row, messages, image_list(row, options))
+
+
+def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
+    """One outcome per record."""
+    return convert_rows(document, options, parse_row)

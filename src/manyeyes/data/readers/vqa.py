@@ -1,0 +1,157 @@
+"""VQA pairs: ``..._questions.json`` with ``..._annotations.json`` beside it (VQAv2, OK-VQA).
+
+The questions' file is the one that is read; the annotations' file is ``options.annotations`` or
+found by name. Images come from the question's own ``image`` key if it has one, else from
+``options.image_name``, else from the official pattern ``COCO_{data_subtype}_{image_id:012d}.jpg``.
+
+One sample per question, answered with ``multiple_choice_answer``. ``meta`` holds ``question_id``,
+``image_id``, ``question``, ``answers`` (all of them), ``question_type`` and ``answer_type``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from manyeyes.data.documents import Document, open_document
+from manyeyes.data.readers.coco import entries
+from manyeyes.data.readers.contract import Outcome
+from manyeyes.data.readers.prompts import ask, say
+from manyeyes.data.rows import Row, SourceOptions, image_path, show
+from manyeyes.errors import DataError
+from manyeyes.records import Sample, Turn
+
+_OFFICIAL_NAME = "COCO_{subtype}_{image_id:012d}.jpg"
+
+
+def matches(content: Mapping[str, Any]) -> bool:
+    """An object with a list of questions, or the annotations of one."""
+    if isinstance(content.get("questions"), list):
+        return True
+    annotations = content.get("annotations")
+    if not isinstance(annotations, list):
+        return False
+    return any(isinstance(entry, dict) and "answers" in entry for entry in annotations[:20])
+
+
+def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
+    """The errors of the annotations, then one outcome per question."""
+    if "questions" not in document.content:
+        message = "holds answers; give the file of questions and this one as its annotations"
+        raise DataError(message, file=document.path)
+    answers: dict[str | int, Row] = {}
+    broken: set[str | int] = set()
+    path = _annotations_path(document.path, options)
+    if path is not None:
+        for found in _annotations(path):
+            if isinstance(found, DataError):
+                yield found
+                continue
+            identity, annotation, error = found
+            if error is None:
+                answers[identity] = annotation
+            else:
+                broken.add(identity)
+                yield error
+    subtype = document.content.get("data_subtype")
+    for row in entries(document, "questions"):
+        try:
+            if isinstance(row, DataError):
+                raise row
+            if row.value.get("question_id") in broken:
+                continue  # already reported through its annotation
+            yield parse_row(row, answers, subtype, options)
+        except DataError as error:
+            yield error
+
+
+def parse_row(
+    row: Row, answers: Mapping[str | int, Row], subtype: Any, options: SourceOptions
+) -> Sample:
+    """Validate one question against its annotation; raises ``DataError``."""
+    identity = row.identity("question_id")
+    question = row.text("question").strip()
+    meta: dict[str, Any] = {
+        "question_id": identity,
+        "image_id": row.identity("image_id"),
+        "question": question,
+    }
+    turns: tuple[Turn, ...] = (ask(question),)
+    if identity in answers:
+        found = answers[identity]
+        meta["answers"] = tuple(answer["answer"] for answer in found.value["answers"])
+        for key in ("question_type", "answer_type"):
+            if found.value.get(key) is not None:
+                meta[key] = found.text(key)
+        turns = (*turns, say(found.text("multiple_choice_answer").strip()))
+    elif options.require_answers:
+        raise row.error("question_id", f"expected an annotation for question {identity!r}")
+    name = _image_name(row, subtype, options)
+    return Sample(str(identity), (image_path(row, "image", name, options),), turns, "vqa", meta)
+
+
+def _image_name(row: Row, subtype: Any, options: SourceOptions) -> str:
+    """The image's file name, by the rules in the module's docstring."""
+    if "image" in row.value:
+        return row.text("image")
+    identity = row.identity("image_id")
+    if options.image_name is None and not isinstance(subtype, str):
+        expected = "'image', the file's data_subtype, or an image_name pattern"
+        raise row.error("image", f"is missing; expected {expected}")
+    pattern = options.image_name or _OFFICIAL_NAME
+    try:
+        return pattern.format(image_id=identity, subtype=subtype)
+    except (LookupError, ValueError, AttributeError) as error:
+        message = f"the name pattern {pattern!r} does not fit image_id {identity!r}: {error}"
+        raise row.error("image_id", message) from error
+
+
+def _annotations_path(questions: str, options: SourceOptions) -> str | None:
+    if options.annotations is not None:
+        return options.annotations
+    folder, name = os.path.split(questions)
+    swapped = name.replace("questions", "annotations")
+    candidates = (swapped, swapped.replace("OpenEnded_", "").replace("MultipleChoice_", ""))
+    for candidate in candidates:
+        path = Path(folder, candidate)
+        if candidate != name and path.is_file():
+            return str(path)
+    if not options.require_answers:
+        return None
+    message = f"found no annotations beside it; expected {candidates[-1]!r}"
+    raise DataError(message, file=questions)
+
+
+def _annotations(path: str) -> Iterator[DataError | tuple[str | int, Row, DataError | None]]:
+    """Id and row of every annotation, with the error of one that cannot be used."""
+    document = open_document(path)
+    if document.layout != "object":
+        raise DataError("expected an object with 'annotations'", file=path)
+    for row in entries(document, "annotations"):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        try:
+            identity = row.identity("question_id")
+        except DataError as error:
+            yield error
+            continue
+        try:
+            _check_annotation(row)
+            yield identity, row, None
+        except DataError as error:
+            yield identity, row, error
+
+
+def _check_annotation(row: Row) -> None:
+    row.text("multiple_choice_answer")
+    answers = row.items("answers", "a list of {answer}")
+    if not answers:
+        raise row.error("answers", "expected at least one answer, got an empty list")
+    for index, value in enumerate(answers):
+        answer = row.child("answers", index, value)
+        if not isinstance(answer.get("answer", "a text"), str):
+            got = show(answer.value["answer"])
+            raise answer.error("answer", f"expected a text, got {got}")

@@ -1,0 +1,169 @@
+"""A row of a data file, and typed access to its keys with errors that say where and what.
+
+Every accessor raises ``DataError`` with file, line, dotted key, what was expected and what stood
+there, so that a reader is nothing but a list of the keys it needs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from manyeyes.errors import DataError, nearest
+from manyeyes.records import Box
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How one data file is read.
+
+    ``image_root``: folder that relative image paths start from. ``check_images``: a missing image
+    file is an error of its row. ``require_answers``: a conversation must end with the assistant;
+    switch off for test files that hold questions only. ``annotations``: the answers' file of a VQA
+    pair, found by name when absent. ``image_name``: pattern of image files that a format refers to
+    by number only, as ``COCO_val2014_{image_id:012d}.jpg``.
+    """
+
+    image_root: str
+    check_images: bool = False
+    require_answers: bool = True
+    annotations: str | None = None
+    image_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One JSON object of a file. ``number`` is its 1-based line, or place in its list.
+
+    ``prefix`` is the dotted way from the row to a nested object, for messages.
+    """
+
+    file: str
+    number: int
+    value: Mapping[str, Any]
+    prefix: str = ""
+
+    def error(self, key: str | None, message: str) -> DataError:
+        """Build (not raise) the error for ``key`` of this row."""
+        dotted = f"{self.prefix}{key}" if key else self.prefix.rstrip(".") or None
+        return DataError(message, file=self.file, line=self.number, key=dotted)
+
+    def get(self, key: str, expected: str) -> Any:
+        """The value of a key that must be there."""
+        if key not in self.value:
+            hint = nearest(key, self.value)
+            raise self.error(key, f"is missing; expected {expected}{hint}")
+        return self.value[key]
+
+    def text(self, key: str) -> str:
+        """A string that is not blank."""
+        value = self.get(key, "a text")
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(key, f"expected a text that is not empty, got {show(value)}")
+        return value
+
+    def identity(self, key: str) -> str | int:
+        """An id: a whole number or a text."""
+        value = self.get(key, "an id (whole number or text)")
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise self.error(key, f"expected an id (whole number or text), got {show(value)}")
+        return value
+
+    def number_list(self, key: str, expected: str) -> list[float]:
+        """Four finite numbers; ``expected`` describes them."""
+        return numbers(self, key, self.get(key, expected), expected)
+
+    def items(self, key: str, expected: str) -> list[Any]:
+        """A list."""
+        value = self.get(key, expected)
+        if not isinstance(value, list):
+            raise self.error(key, f"expected {expected}, got {show(value)}")
+        return value
+
+    def child(self, key: str, index: int, value: Any) -> Row:
+        """The object at place ``index`` of the list ``key``, as a row of its own."""
+        place = f"{key}[{index}]"
+        if not isinstance(value, dict):
+            raise self.error(place, f"expected an object, got {show(value)}")
+        return replace(self, value=value, prefix=f"{self.prefix}{place}.")
+
+    def default_id(self) -> str:
+        """The row's own ``id`` as text, or one made of file name and number."""
+        if "id" in self.value:
+            return str(self.identity("id"))
+        return f"{Path(self.file).stem}:{self.number}"
+
+
+def show(value: Any) -> str:
+    """A short form of any value for messages."""
+    return reprlib.repr(value)
+
+
+def numbers(row: Row, key: str, value: Any, expected: str) -> list[float]:
+    """Check that ``value`` is a list of exactly four finite numbers and return them."""
+    ok = isinstance(value, list) and len(value) == 4
+    if not ok or not all(_is_finite(number) for number in value):
+        raise row.error(key, f"expected {expected}, got {show(value)}")
+    return [float(number) for number in value]
+
+
+def corner_box(row: Row, key: str, value: Any) -> Box:
+    """A box written as [x1, y1, x2, y2] in pixels."""
+    x1, y1, x2, y2 = numbers(row, key, value, "[x1, y1, x2, y2], four finite numbers in pixels")
+    if x2 < x1 or y2 < y1:
+        message = f"expected [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2, got {show(value)}"
+        raise row.error(key, message)
+    return x1, y1, x2, y2
+
+
+def size_box(row: Row, key: str) -> Box:
+    """A box written as [x, y, width, height] in pixels (COCO), returned as corners."""
+    expected = "[x, y, width, height], four finite numbers in pixels, sizes not negative"
+    x, y, width, height = row.number_list(key, expected)
+    if width < 0 or height < 0:
+        raise row.error(key, f"expected {expected}, got {show(row.value[key])}")
+    return x, y, x + width, y + height
+
+
+def one_of(row: Row, key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """A string out of a fixed set."""
+    value = row.text(key)
+    if value not in known:
+        names = ", ".join(repr(name) for name in known)
+        raise row.error(key, f"expected one of {names}, got {value!r}{nearest(value, known)}")
+    return value
+
+
+def image_path(row: Row, key: str, name: Any, options: SourceOptions) -> str:
+    """Resolve an image named in a row against ``options.image_root``.
+
+    Absolute paths are taken as they are; relative ones must stay inside the root.
+    """
+    if not isinstance(name, str) or not name.strip() or "\x00" in name:
+        raise row.error(key, f"expected the path of an image file, got {show(name)}")
+    if name.startswith(("http://", "https://", "data:", "file:")):
+        raise row.error(key, f"expected the path of a local image file, got the URL {show(name)}")
+    if os.path.isabs(name):
+        path = name
+    else:
+        root = os.path.normpath(options.image_root)
+        path = os.path.normpath(os.path.join(root, name))
+        if os.path.relpath(path, root).split(os.sep)[0] == os.pardir:
+            raise row.error(key, f"{name!r} leads out of the image folder {root!r}")
+    if options.check_images and not os.path.isfile(path):
+        raise row.error(key, f"no such image file: {path}")
+    return path
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
