@@ -1,1 +1,30 @@
-"""The ways visual evidence enters a language model."""
+"""The ways visual evidence enters a language model, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manyeyes.bridge.contract import ImageTokenIds
+from manyeyes.bridge.placeholder import PlaceholderBridge
+from manyeyes.options import check_choice, parse_options
+
+BRIDGES: dict[str, type[PlaceholderBridge]] = {
+    "placeholder": PlaceholderBridge,
+}
+
+
+def parse_bridge(values: Mapping[str, Any]) -> tuple[type[PlaceholderBridge], Any]:
+    """Return the bridge class and its checked options for a ``bridge:`` block.
+
+    Raises:
+        RecipeError: unknown name or key.
+    """
+    name = values.get("name", "placeholder")
+    check_choice("bridge", "name", name, tuple(BRIDGES))
+    cls = BRIDGES[name]
+    rest = {key: value for key, value in values.items() if key != "name"}
+    return cls, parse_options(cls.options_class, rest, "bridge")
+
+
+__all__ = ["BRIDGES", "ImageTokenIds", "PlaceholderBridge", "parse_bridge"]

@@ -1,8 +1,8 @@
 """What the straight line needs of a language model, decoder-only or encoder-decoder.
 
 The language model itself stays the ``transformers`` class; a ``LanguageKind`` is the stateless
-knowledge of how one kind is driven. Shapes: B samples, T positions, A supervised answer positions,
-H width, V vocabulary.
+knowledge of how one kind is driven. Shapes: B samples, T positions, A answer length, S supervised
+positions of the batch, H width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ IGNORE = -100
 
 
 class LanguageOutput(NamedTuple):
-    """``logits`` and the ``targets`` they predict, aligned: ``[B, A, V]`` and ``[B, A]``."""
+    """Without labels: ``logits`` ``[B, T, V]``. With labels: the logits of the S supervised
+    predictions of the batch, ``[S, V]``, and the tokens they should predict, ``targets`` ``[S]``.
+    """
 
     logits: Tensor
     targets: Tensor | None

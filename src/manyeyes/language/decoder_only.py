@@ -34,7 +34,9 @@ class DecoderOnly:
             use_cache=False,
             **kwargs,
         )
-        return LanguageOutput(output.logits, labels[:, keep + 1])
+        targets = labels[:, keep + 1]
+        supervised = targets != IGNORE
+        return LanguageOutput(output.logits[supervised], targets[supervised])
 
     def generate(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from manyeyes.language.contract import LanguageOutput
+from manyeyes.language.contract import IGNORE, LanguageOutput
 
 
 class EncoderDecoder:
@@ -25,7 +25,10 @@ class EncoderDecoder:
         output = model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
-        return LanguageOutput(output.logits, labels)
+        if labels is None:
+            return LanguageOutput(output.logits, None, output.past_key_values)
+        supervised = labels != IGNORE
+        return LanguageOutput(output.logits[supervised], labels[supervised])
 
     def generate(
         self,

@@ -1,0 +1,92 @@
+"""Image placeholder tokens: each image's visual tokens replace its run of placeholders.
+
+Shapes: B samples, T positions, I images, K visual tokens per image, H language-model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from manyeyes.bridge.contract import ImageTokenIds
+from manyeyes.errors import PlaceholderError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceholderOptions:
+    """start_end: a learned vector before and after every image (COMM: ``<im_start>``, ``<im_end>``)."""
+
+    start_end: bool = True
+
+
+class PlaceholderBridge(nn.Module):
+    """Splice visual tokens into the text embeddings.
+
+    The two marker vectors belong to the bridge, not to the language model's vocabulary, so that a
+    frozen model stays untouched. They start at the mean of its embedding rows (Shikra's rule).
+    """
+
+    options_class = PlaceholderOptions
+
+    def __init__(self, options: PlaceholderOptions, width: int) -> None:
+        super().__init__()
+        if options.start_end:
+            self.image_start = nn.Parameter(torch.zeros(width))
+            self.image_end = nn.Parameter(torch.zeros(width))
+        self.start_end = options.start_end
+
+    @torch.no_grad()
+    def start_from(self, embeddings_VH: Tensor) -> None:
+        """Set the marker vectors to the mean of the language model's embedding rows."""
+        if self.start_end:
+            mean = embeddings_VH.float().mean(dim=0)
+            self.image_start.copy_(mean)
+            self.image_end.copy_(mean)
+
+    def forward(
+        self,
+        embeddings_BTH: Tensor,
+        input_ids_BT: Tensor,
+        tokens_IKH: Tensor,
+        image_counts: Sequence[int],
+        ids: ImageTokenIds,
+    ) -> Tensor:
+        """Return the embeddings with every placeholder filled, image by image in reading order.
+
+        Raises:
+            PlaceholderError: a sample's placeholders and its images disagree; names both numbers.
+        """
+        at_image = input_ids_BT == ids.image
+        check_counts(at_image.sum(dim=1).tolist(), image_counts, tokens_IKH.shape[1])
+        if sum(image_counts) != tokens_IKH.shape[0]:
+            raise PlaceholderError(
+                f"the batch refers to {sum(image_counts)} images, but features of "
+                f"{tokens_IKH.shape[0]} were given"
+            )
+        tokens = tokens_IKH.to(embeddings_BTH.dtype)
+        filled = embeddings_BTH.masked_scatter(at_image[..., None], tokens)
+        if self.start_end:
+            start, end = (
+                (input_ids_BT == ids.start)[..., None],
+                (input_ids_BT == ids.end)[..., None],
+            )
+            filled = torch.where(start, self.image_start.to(filled.dtype), filled)
+            filled = torch.where(end, self.image_end.to(filled.dtype), filled)
+        return filled
+
+
+def check_counts(placeholders: Sequence[int], images: Sequence[int], per_image: int) -> None:
+    """Compare placeholders with images sample by sample: opposite errors must not cancel.
+
+    Raises:
+        PlaceholderError: naming the sample and both numbers.
+    """
+    for sample, (found, count) in enumerate(zip(placeholders, images, strict=True)):
+        if found != count * per_image:
+            raise PlaceholderError(
+                f"sample {sample}: {found} image tokens in the text, but {count} image(s) x "
+                f"{per_image} visual tokens = {count * per_image}"
+            )

@@ -1,0 +1,96 @@
+"""Light checkpoints: what was trained, plus a fingerprinted reference to every frozen part.
+
+A folder holds ``config.json`` (whose ``references`` name the frozen parts), ``model.safetensors``
+(everything that is not a reference) and the processor's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from manyeyes import hub
+from manyeyes.errors import CheckpointError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read all tensors of ``folder``, from one file or from the shards of its index.
+
+    Raises:
+        CheckpointError: no weights, or a damaged file.
+    """
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text())
+        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
+    else:
+        files = [folder / WEIGHTS]
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file}: no such file; the checkpoint is incomplete")
+        try:
+            with safe_open(file, framework="pt") as handle:
+                tensors.update({name: handle.get_tensor(name) for name in handle.keys()})  # noqa: SIM118
+        except SafetensorError as error:
+            raise CheckpointError(f"{file}: damaged or truncated ({error})") from error
+    return tensors
+
+
+def verify(part: str, reference: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    """Compare a frozen part with the fingerprint it was trained with.
+
+    Raises:
+        CheckpointError: they differ; names the part, the checkpoint and both fingerprints.
+    """
+    found = hub.fingerprint(tensors)
+    if found != reference["sha256"]:
+        raise CheckpointError(
+            f"part {part!r}: {reference['checkpoint']!r} is not the checkpoint this model was "
+            f"trained with (sha256 {found[:12]}…, expected {reference['sha256'][:12]}…)"
+        )
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``folder``; on success its files replace those of ``folder``.
+
+    A crash or a full disk leaves ``folder`` as it was.
+
+    Raises:
+        CheckpointError: the files could not be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield staging
+        folder.mkdir(exist_ok=True)
+        for file in sorted(staging.rglob("*")):
+            target = folder / file.relative_to(staging)
+            if file.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                os.replace(file, target)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot save ({error}); the previous checkpoint is unchanged"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def referenced_state(part: str, reference: Mapping[str, str], model: Any) -> dict[str, Tensor]:
+    """Return the verified tensors of a referenced part, named as in the whole model."""
+    tensors = dict(model.state_dict())
+    verify(part, reference, tensors)
+    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}

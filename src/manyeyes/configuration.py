@@ -1,0 +1,141 @@
+"""The configuration of a whole model: encoders, fusion, bridge, language model, prompt and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from manyeyes.boxes import BOX_STYLES
+from manyeyes.bridge import parse_bridge
+from manyeyes.encoders import ENCODERS, EncoderSpec, GridShape, PixelTransform, parse_encoder
+from manyeyes.errors import RecipeError
+from manyeyes.fusion import parse_fusion
+from manyeyes.images import GEOMETRIES
+from manyeyes.language import parse_language, read_config
+from manyeyes.options import check_choice
+from manyeyes.prompts import PROMPT_STYLES
+
+_UNSAVED_FIELDS = ("transformers_version", "_name_or_path", "architectures", "dtype")
+
+
+class ManyEyesConfig(PreTrainedConfig):
+    """All that is needed to rebuild a model and its processor.
+
+    Args:
+        encoders: one mapping per encoder, see ``EncoderSpec``; order matters to the fusion.
+        fusion: ``{"name": ..., options}``, see ``FUSIONS``.
+        bridge: ``{"name": ..., options}``, see ``BRIDGES``.
+        language: ``{"checkpoint": ..., "config": ...}``, see ``LanguageSpec``.
+        text_config: the language model's own configuration; read from its checkpoint when absent.
+        geometry: how any image becomes square: ``pad``, ``squash`` or ``crop``.
+        pad_color: RGB of the padding, 0..255.
+        box_style: how boxes are written in text, see ``BOX_STYLES``.
+        prompt_style: see ``PROMPT_STYLES``.
+        max_length: longest training sequence in tokens, visual tokens included; None = no limit.
+        image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>``; set by
+            ``ManyEyesProcessor.from_config``.
+        references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
+            sha256}}``.
+
+    Raises:
+        RecipeError: an unknown key or value in any block.
+    """
+
+    model_type = "manyeyes"
+    sub_configs = {"text_config": AutoConfig}
+
+    def __init__(
+        self,
+        encoders: Sequence[Mapping[str, Any]] = (),
+        fusion: Mapping[str, Any] | None = None,
+        bridge: Mapping[str, Any] | None = None,
+        language: Mapping[str, Any] | None = None,
+        text_config: PreTrainedConfig | Mapping[str, Any] | None = None,
+        geometry: str = "pad",
+        pad_color: Sequence[int] = (255, 255, 255),
+        box_style: str = "shikra",
+        prompt_style: str = "chat",
+        max_length: int | None = None,
+        image_tokens: Sequence[int] | None = None,
+        references: Mapping[str, Mapping[str, str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.encoders = [dict(encoder) for encoder in encoders]
+        self.fusion = dict(fusion or {"name": "single"})
+        self.bridge = dict(bridge or {"name": "placeholder"})
+        self.language = dict(language or {})
+        if isinstance(text_config, Mapping):
+            fields = dict(text_config)
+            text_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        self.text_config = text_config
+        self.geometry, self.pad_color = geometry, list(pad_color)
+        self.box_style, self.prompt_style = box_style, prompt_style
+        self.max_length = max_length
+        self.image_tokens = None if image_tokens is None else list(image_tokens)
+        self.references = {part: dict(entry) for part, entry in (references or {}).items()}
+        self._check()
+        super().__init__(**kwargs)
+        self.is_encoder_decoder = bool(text_config is not None and text_config.is_encoder_decoder)
+
+    def _check(self) -> None:
+        names = [spec.name for spec in self.encoder_specs()]
+        if len(set(names)) != len(names):
+            raise RecipeError(f"encoders: two encoders share a name: {', '.join(names)}")
+        parse_fusion(self.fusion)
+        parse_bridge(self.bridge)
+        parse_language(self.language)
+        check_choice("model", "geometry", self.geometry, tuple(GEOMETRIES))
+        check_choice("model", "box_style", self.box_style, tuple(sorted(BOX_STYLES)))
+        check_choice("model", "prompt_style", self.prompt_style, tuple(PROMPT_STYLES))
+
+    def encoder_specs(self) -> list[EncoderSpec]:
+        """Return the checked specs of all encoders, in order."""
+        return [parse_encoder(values) for values in self.encoders]
+
+    def resolve(self) -> ManyEyesConfig:
+        """Fill in every part's own configuration from its checkpoint and check that parts fit.
+
+        Afterwards the model can be built without reading any file. Returns itself.
+
+        Raises:
+            CheckpointError: a checkpoint that cannot be found.
+            PartError: parts that do not fit together.
+        """
+        for values, spec in zip(self.encoders, self.encoder_specs(), strict=True):
+            backbone = ENCODERS[spec.family].read_config(spec)
+            values["backbone"] = _own_fields(backbone)
+        if self.text_config is None:
+            self.text_config = read_config(parse_language(self.language))
+        self.is_encoder_decoder = bool(self.text_config.is_encoder_decoder)
+        cls, options = parse_fusion(self.fusion)
+        cls.check(options, self.encoder_shapes())
+        return self
+
+    def encoder_shapes(self) -> dict[str, GridShape]:
+        """Return width, grid and levels of every encoder by name (needs ``resolve``)."""
+        return {
+            spec.name: ENCODERS[spec.family].shape(spec, ENCODERS[spec.family].read_config(spec))
+            for spec in self.encoder_specs()
+        }
+
+    def pixel_transforms(self) -> dict[str, PixelTransform]:
+        """Return each encoder's resize and normalisation rule by name (needs ``resolve``)."""
+        return {
+            spec.name: ENCODERS[spec.family].transform(
+                spec, ENCODERS[spec.family].read_config(spec)
+            )
+            for spec in self.encoder_specs()
+        }
+
+    @property
+    def visual_tokens(self) -> int:
+        """K, the visual tokens of one image, markers not counted (needs ``resolve``)."""
+        cls, options = parse_fusion(self.fusion)
+        return cls.num_tokens(options, self.encoder_shapes())
+
+
+def _own_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    fields = config.to_dict()
+    return {key: value for key, value in fields.items() if key not in _UNSAVED_FIELDS}

@@ -1,0 +1,86 @@
+"""Conversations to strings, and which characters of a string are the assistant's.
+
+Rendering goes through Jinja chat templates only, so training and inference cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from manyeyes.errors import RecipeError
+from manyeyes.prompts import PROMPT_STYLES
+from manyeyes.records import Turn
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as text. ``spans``: character ranges [first, last) the model must write.
+
+    ``add_special_tokens``: the tokenizer still has to add its own (a model's own chat template
+    already writes them).
+    """
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    add_special_tokens: bool
+
+    def supervises(self, first: int, last: int) -> bool:
+        """Whether a token over the characters [first, last) is the assistant's."""
+        return any(first < stop and last > start for start, stop in self.spans)
+
+
+def turns_to_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
+    """Return turns as chat messages with string content."""
+    return [{"role": turn.role, "content": turn.text} for turn in turns]
+
+
+def render(
+    messages: Sequence[dict[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    style: str,
+    *,
+    generation_prompt: bool = False,
+    continue_final: bool = False,
+    template: str | None = None,
+) -> Rendered:
+    """Write a conversation in one of ``PROMPT_STYLES``.
+
+    Raises:
+        RecipeError: style ``chat`` with a tokenizer that has no chat template, or a template whose
+            earlier text changes when a turn is added, so that answers cannot be located.
+    """
+    own = style == "chat"
+    if own and template is None and not tokenizer.chat_template:
+        raise RecipeError(
+            "model.prompt_style 'chat': the tokenizer has no chat template; choose one of "
+            + ", ".join(name for name in PROMPT_STYLES if name != "chat")
+        )
+    template = template or PROMPT_STYLES[style]
+
+    def write(part: Sequence[dict[str, str]], prompt: bool, continuing: bool = False) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                list(part),
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                continue_final_message=continuing,
+            )
+        )
+
+    text = write(messages, generation_prompt, continue_final)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant" or generation_prompt or continue_final:
+            continue
+        before, through = write(messages[:index], True), write(messages[: index + 1], False)
+        if not (through.startswith(before) and text.startswith(through.rstrip())):
+            raise RecipeError(
+                f"prompt style {style!r}: the template rewrites earlier turns, so the answer of "
+                f"turn {index} cannot be located; choose another prompt_style"
+            )
+        spans.append((len(before), len(through.rstrip())))
+    return Rendered(text, tuple(spans), add_special_tokens=not own)

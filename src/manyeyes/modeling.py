@@ -1,0 +1,417 @@
+"""The model: encoders → fusion → bridge → language model, as one Hugging Face model.
+
+Shapes: B samples, T positions, I images of the batch, K visual tokens per image, H language-model
+width, S supervised predictions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from manyeyes import checkpoint, hub
+from manyeyes.bridge import ImageTokenIds, parse_bridge
+from manyeyes.configuration import ManyEyesConfig
+from manyeyes.encoders import ENCODERS, GridEncoder
+from manyeyes.errors import PartError, PlaceholderError
+from manyeyes.fusion import parse_fusion
+from manyeyes.language import auto_class, kind_of
+from manyeyes.losses.next_token import next_token_sum
+from manyeyes.records import FeatureBundle, GridFeatures, VisualEvidence
+
+PIXELS, FEATURES = "pixel_values_", "features_"
+
+
+@dataclass
+class ManyEyesOutput(ModelOutput):
+    """``loss`` scalar; ``logits`` ``[S, V]`` with labels, else ``[B, T, V]``; ``trace`` of intermediates."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    trace: dict[str, Tensor] | None = None
+
+
+class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """A language model that sees through one or several vision encoders.
+
+    Parts: ``encoders.<name>``, ``fusion``, ``bridge``, ``language_model``. Parts without trainable
+    parameters stay in ``eval()`` after ``train()``.
+
+    Raises:
+        PartError: parts that do not fit together.
+    """
+
+    config_class = ManyEyesConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _no_split_modules = None
+
+    def __init__(self, config: ManyEyesConfig) -> None:
+        config.resolve()
+        super().__init__(config)
+        self.encoders = nn.ModuleDict(
+            {
+                spec.name: ENCODERS[spec.family](spec, ENCODERS[spec.family].read_config(spec))
+                for spec in config.encoder_specs()
+            }
+        )
+        width = int(config.text_config.hidden_size)
+        fusion_class, fusion_options = parse_fusion(config.fusion)
+        self.fusion = fusion_class(fusion_options, config.encoder_shapes(), width)
+        bridge_class, bridge_options = parse_bridge(config.bridge)
+        self.bridge = bridge_class(bridge_options, width)
+        self.language_model: Any = auto_class(config.text_config).from_config(config.text_config)
+        self.language_kind = kind_of(config.text_config)
+        self._touched: set[str] = set()
+        self.post_init()
+
+    # ---- building, saving, loading --------------------------------------------------------
+
+    @classmethod
+    def from_parts(
+        cls, config: ManyEyesConfig, *, seed: int = 0, dtype: torch.dtype | None = None
+    ) -> ManyEyesForConditionalGeneration:
+        """Build a model over pretrained encoders and language model, the rest fresh from ``seed``.
+
+        Parts without a checkpoint are initialised at random. Records each loaded part's
+        fingerprint in ``config.references``.
+
+        Raises:
+            CheckpointError: a part's checkpoint is missing or damaged.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(config)
+        for part, module, name in model._pretrained_parts():
+            loaded = hub.load_pretrained(module.__class__, name, module.config)
+            state = loaded.state_dict()
+            config.references[part] = {"checkpoint": name, "sha256": hub.fingerprint(state)}
+            module.load_state_dict(state)
+        model.bridge.start_from(model.get_input_embeddings().weight)
+        model.generation_config = model.language_model.generation_config
+        return model.eval() if dtype is None else model.to(dtype).eval()
+
+    def _pretrained_parts(self) -> list[tuple[str, Any, str]]:
+        """Return (part, module, checkpoint) of every part that has a checkpoint."""
+        parts = [
+            (f"encoders.{spec.name}.backbone", self.encoders[spec.name].backbone, spec.checkpoint)
+            for spec in self.config.encoder_specs()
+        ]
+        parts.append(
+            ("language_model", self.language_model, self.config.language.get("checkpoint", ""))
+        )
+        return [part for part in parts if part[2]]
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        *,
+        self_contained: bool = False,
+        state_dict: Mapping[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write a light checkpoint: all tensors but those of untouched referenced parts.
+
+        ``self_contained=True`` writes everything, so that no other checkpoint is needed. Files are
+        written aside and renamed: a failure leaves an existing folder as it was.
+
+        Raises:
+            CheckpointError: the files could not be written.
+        """
+        state = dict(self.state_dict() if state_dict is None else state_dict)
+        kept = {} if self_contained else self._live_references(state)
+        kept_prefixes = tuple(f"{part}." for part in kept)
+        saved = {
+            name: tensor
+            for name, tensor in state.items()
+            if not name.startswith(kept_prefixes) or name in self._touched or not kept_prefixes
+        }
+        references, self.config.references = self.config.references, kept
+        try:
+            with checkpoint.replacing(Path(save_directory)) as staging:
+                super().save_pretrained(staging, state_dict=saved, **kwargs)
+        finally:
+            self.config.references = references
+
+    def _live_references(self, state: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
+        """Return the references of which at least one tensor was never trained."""
+        self._note_trainable()
+        return {
+            part: entry
+            for part, entry in self.config.references.items()
+            if any(n.startswith(f"{part}.") and n not in self._touched for n in state)
+        }
+
+    def _note_trainable(self) -> None:
+        self._touched |= {name for name, p in self.named_parameters() if p.requires_grad}
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
+    ) -> ManyEyesForConditionalGeneration:
+        """Load a light or self-contained checkpoint as ``transformers`` does.
+
+        Raises:
+            CheckpointError: a damaged file, or a frozen part other than the one it was trained on.
+        """
+        folder = Path(str(pretrained_model_name_or_path))
+        config = kwargs.pop("config", None)
+        if config is None and pretrained_model_name_or_path is not None:
+            config = ManyEyesConfig.from_pretrained(pretrained_model_name_or_path)
+        if not folder.is_dir() or not config.references or "state_dict" in kwargs:
+            kwargs["config"] = config
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        own = checkpoint.read_weights(folder)
+        state = {**cls._referenced_state(config), **own}
+        model = super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
+        model._touched = {n for n in own if n.startswith(tuple(config.references))}
+        model.name_or_path = str(folder)
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        return model
+
+    @classmethod
+    def _referenced_state(cls, config: ManyEyesConfig) -> dict[str, Tensor]:
+        """Load and verify every referenced part of a light checkpoint."""
+        with torch.device("meta"):
+            skeleton = cls(config)
+        state: dict[str, Tensor] = {}
+        for part, module, _ in skeleton._pretrained_parts():
+            reference = config.references.get(part)
+            if reference is not None:
+                loaded = hub.load_pretrained(
+                    module.__class__, reference["checkpoint"], module.config
+                )
+                state.update(checkpoint.referenced_state(part, reference, loaded))
+        return state
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """PyTorch's own initialisation (COMM §10.9), where nothing was loaded."""
+        own = list(module.parameters(recurse=False))
+        if any(getattr(parameter, "_is_hf_initialized", False) for parameter in own):
+            return
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+
+    # ---- the usual accessors --------------------------------------------------------------
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.language_model.get_output_embeddings()
+
+    @property
+    def image_token_ids(self) -> ImageTokenIds:
+        """Ids of the image tokens: they follow the language model's own tokenizer."""
+        if self.config.image_tokens is None:
+            raise PartError(
+                "config.image_tokens is not set; ManyEyesProcessor.from_config(config) sets it"
+            )
+        return ImageTokenIds(*self.config.image_tokens)
+
+    def train(self, mode: bool = True) -> ManyEyesForConditionalGeneration:
+        """Set training mode; parts without trainable parameters stay in ``eval()``."""
+        super().train(mode)
+        if mode:
+            for part in (*self.encoders.values(), self.fusion, self.bridge, self.language_model):
+                if not any(parameter.requires_grad for parameter in part.parameters()):
+                    part.eval()
+            self._note_trainable()
+        return self
+
+    # ---- forward, in numbered steps -------------------------------------------------------
+
+    def encode(self, **inputs: Tensor) -> FeatureBundle:
+        """Step 1. ``pixel_values_<encoder>`` ``[I, 3, h, w]`` or stored ``features_<encoder>``
+        ``[I, levels, N, D]`` → feature bundle, in the fusion's dtype.
+
+        Raises:
+            PartError: an encoder's pixels are missing.
+        """
+        shapes = self.config.encoder_shapes()
+        dtype = next(iter(self.fusion.parameters())).dtype
+        bundle = {}
+        for name, encoder in self.encoders.items():
+            if f"{FEATURES}{name}" in inputs:
+                levels = inputs[f"{FEATURES}{name}"].unbind(dim=1)
+                shape = shapes[name]
+                features = GridFeatures(levels, shape.level_indices, shape.grid)
+            elif f"{PIXELS}{name}" in inputs:
+                features = encoder(inputs[f"{PIXELS}{name}"])
+            else:
+                raise PartError(f"no pixels for encoder {name!r}: pass {PIXELS}{name}")
+            bundle[name] = _cast(features, dtype)
+        return bundle
+
+    def encode_images(self, **inputs: Tensor) -> VisualEvidence:
+        """Steps 1 and 2: pixels (or stored features) → evidence, reusable for many questions."""
+        return self.fusion(self.encode(**inputs))
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        evidence: VisualEvidence | None,
+        image_counts: Tensor | None,
+        image_index: Tensor | None = None,
+    ) -> Tensor:
+        """Step 3: token embeddings ``[B, T, H]`` with visual tokens at their placeholders.
+
+        Args:
+            input_ids: ``[B, T]``. evidence: of I images. image_counts: ``[B]``; inferred from the
+                placeholders when None. image_index: row of the evidence for every image in reading
+                order, so that several questions can share one image; None = one row each, in order.
+
+        Raises:
+            PlaceholderError: placeholders and images disagree in some sample.
+        """
+        ids = self.image_token_ids
+        special = (input_ids == ids.image) | (input_ids == ids.start) | (input_ids == ids.end)
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(special, 0))
+        if evidence is None or evidence.tokens is None:
+            if bool(special.any()):
+                raise PlaceholderError("the text holds image tokens, but no image was given")
+            return embeddings
+        tokens = evidence.tokens if image_index is None else evidence.tokens[image_index]
+        if image_counts is None:
+            image_counts = (input_ids == ids.image).sum(dim=1) // tokens.shape[1]
+        return self.bridge(embeddings, input_ids, tokens, image_counts.tolist(), ids)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        image_counts: Tensor | None = None,
+        evidence: VisualEvidence | None = None,
+        inputs_embeds: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> ManyEyesOutput:
+        """Run the straight line.
+
+        1. encode    pixels → feature bundle
+        2. fuse      feature bundle → evidence
+        3. bridge    evidence + text → embeddings
+        4. language  embeddings → logits (with ``labels``, only where a token is supervised)
+        5. loss      cross entropy summed over supervised tokens / ``num_items_in_batch``
+                     (None = this batch's own count)
+        """
+        visual, rest = split_visual(kwargs)
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise PartError("pass input_ids or inputs_embeds")
+            if evidence is None and visual:
+                evidence = self.encode_images(**visual)
+            inputs_embeds = self.embed(input_ids, evidence, image_counts)
+            if self.training and evidence is None:
+                inputs_embeds = inputs_embeds + self._silent_image(inputs_embeds)
+        output = self.language_kind.forward(
+            self.language_model, inputs_embeds, attention_mask, labels, **rest
+        )
+        if output.targets is None:
+            return ManyEyesOutput(logits=output.logits, past_key_values=output.past_key_values)
+        trace = {"logits": output.logits, "targets": output.targets}
+        count = max(1, output.targets.numel()) if num_items_in_batch is None else num_items_in_batch
+        loss = next_token_sum(output.logits, output.targets) / count
+        return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
+
+    def _silent_image(self, like: Tensor) -> Tensor:
+        """Return a zero that depends on every visual parameter, for batches without any image.
+
+        Without it a text-only batch leaves gradients undefined and distributed training waits.
+        """
+        visual = (self.encoders, self.fusion, self.bridge)
+        learning = [p for part in visual for p in part.parameters() if p.requires_grad]
+        if not learning:
+            return like.new_zeros(())
+        zeros: dict[str, Tensor] = {}
+        for name, rule in self.config.pixel_transforms().items():
+            zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
+        evidence = self.encode_images(**zeros)
+        total = evidence.tokens.float().sum() if evidence.tokens is not None else 0.0
+        for parameter in self.bridge.parameters():
+            total = total + parameter.float().sum()
+        return (total * 0.0).to(like.dtype)
+
+    # ---- generation -----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_counts: Tensor | None = None,
+        evidence: VisualEvidence | None = None,
+        image_index: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Generate with the language model's own ``generate``; the encoders run once per call.
+
+        All of its arguments work (beams, sampling, streamer, ...). Decoder-only models return the
+        prompt's ids followed by the new ones, encoder-decoder models the new ones.
+        """
+        visual, rest = split_visual(kwargs)
+        if input_ids is None:
+            raise PartError("generate needs input_ids")
+        if evidence is None and visual:
+            evidence = self.encode_images(**visual)
+        embeddings = self.embed(input_ids, evidence, image_counts, image_index)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        # image tokens lie outside the vocabulary, where repetition penalties would look them up
+        known = input_ids.masked_fill(input_ids >= int(self.config.text_config.vocab_size), 0)
+        if generation_config is not None:
+            rest["generation_config"] = generation_config
+        self.language_model.generation_config = self.generation_config
+        result = self.language_kind.generate(
+            self.language_model,
+            embeddings,
+            attention_mask,
+            known,
+            **rest,
+        )
+        if self.language_kind.answers_in_sequence:
+            sequences = result if isinstance(result, Tensor) else result.sequences
+            copies = len(sequences) // len(input_ids)
+            sequences[:, : input_ids.shape[1]] = input_ids.repeat_interleave(copies, dim=0)
+        return result
+
+
+def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Separate pixels and stored features from other keyword arguments; drop empty ones."""
+    visual = {k: v for k, v in inputs.items() if k.startswith((PIXELS, FEATURES)) and len(v)}
+    rest = {k: v for k, v in inputs.items() if not k.startswith((PIXELS, FEATURES))}
+    return visual, rest
+
+
+def _cast(features: GridFeatures, dtype: torch.dtype) -> GridFeatures:
+    def cast(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(dtype) for tensor in tensors)
+
+    return GridFeatures(
+        cast(features.levels), features.level_indices, features.grid, cast(features.prefix)
+    )
+
+
+__all__ = ["GridEncoder", "ManyEyesForConditionalGeneration", "ManyEyesOutput", "split_visual"]

@@ -1,0 +1,422 @@
+"""Text and images to model inputs, in training and in inference alike.
+
+Shapes: B samples, T positions, I images of the batch, K visual tokens per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.image_utils import load_image as fetch_image
+
+from manyeyes import hub
+from manyeyes.boxes import format_boxes
+from manyeyes.bridge import ImageTokenIds, parse_bridge
+from manyeyes.configuration import ManyEyesConfig
+from manyeyes.conversation import Rendered, render, turns_to_messages
+from manyeyes.encoders import PixelTransform
+from manyeyes.errors import CheckpointError, DataError, PlaceholderError
+from manyeyes.images import fit_image, load_image, to_rgb
+from manyeyes.language import IGNORE
+from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Sample, Turn
+
+IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class ManyEyesProcessor(ProcessorMixin):
+    """Tokenizer plus one pixel transform per encoder.
+
+    ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
+    ``__call__`` and ``apply_chat_template`` serve inference (left padding) as in ``transformers``.
+
+    Args:
+        tokenizer: a fast tokenizer; the image tokens are added to it.
+        encoders: per encoder ``{name, size, mean, std, resample}``.
+        visual_tokens: K.
+        start_end: images stand between two marker tokens.
+        geometry, pad_color, box_style, prompt_style, max_length: see ``ManyEyesConfig``.
+        answers_in_sequence: False for encoder-decoder language models.
+    """
+
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        encoders: Sequence[Mapping[str, Any]] = (),
+        visual_tokens: int = 0,
+        start_end: bool = True,
+        geometry: str = "pad",
+        pad_color: Sequence[int] = (255, 255, 255),
+        box_style: str = "shikra",
+        prompt_style: str = "chat",
+        max_length: int | None = None,
+        answers_in_sequence: bool = True,
+        chat_template: str | None = None,
+    ) -> None:
+        tokenizer.add_special_tokens(
+            {"additional_special_tokens": [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]},
+            replace_extra_special_tokens=False,
+        )
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.encoders = [dict(encoder) for encoder in encoders]
+        self.visual_tokens, self.start_end = visual_tokens, start_end
+        self.geometry, self.pad_color = geometry, list(pad_color)
+        self.box_style, self.prompt_style = box_style, prompt_style
+        self.max_length, self.answers_in_sequence = max_length, answers_in_sequence
+        super().__init__(tokenizer, chat_template=chat_template)
+        self.image_token_ids_by_role = image_token_ids(tokenizer)
+
+    @classmethod
+    def from_config(
+        cls, config: ManyEyesConfig, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> ManyEyesProcessor:
+        """Build the processor of a configuration and write its image token ids into it.
+
+        Raises:
+            CheckpointError: a part's checkpoint is missing, or the language model's has no
+                tokenizer.
+        """
+        config.resolve()
+        _, bridge = parse_bridge(config.bridge)
+        transforms = config.pixel_transforms()
+        processor = cls(
+            tokenizer or load_tokenizer(config.language["checkpoint"]),
+            encoders=[{"name": name, **vars(rule)} for name, rule in transforms.items()],
+            visual_tokens=config.visual_tokens,
+            start_end=bridge.start_end,
+            geometry=config.geometry,
+            pad_color=config.pad_color,
+            box_style=config.box_style,
+            prompt_style=config.prompt_style,
+            max_length=config.max_length,
+            answers_in_sequence=not config.is_encoder_decoder,
+        )
+        config.image_tokens = list(processor.image_token_ids_by_role)
+        return processor
+
+    # ---- training -------------------------------------------------------------------------
+
+    def encode(self, sample: Sample, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Return one unpadded training row.
+
+        ``input_ids`` ``[T]``, ``labels`` ``[T]`` (decoder-only) or ``[A]`` (encoder-decoder),
+        ``image_counts`` ``[1]``, and ``pixel_values_<encoder>`` ``[images, 3, height, width]``.
+
+        Raises:
+            PlaceholderError: ``<image>`` placeholders and images disagree.
+            DataError: nothing is left to supervise.
+        """
+        turns = self.write_boxes(sample.turns, [image.size for image in images])
+        messages = turns_to_messages(turns)
+        rendered = render(messages, self.tokenizer, self.prompt_style)
+        row = self._encode_in_sequence(rendered, sample.id)
+        if not self.answers_in_sequence:
+            row = self._encode_apart(messages, sample.id)
+        self._check_images(row["input_ids"], len(images), sample.id)
+        row["image_counts"] = torch.tensor([len(images)])
+        return {**row, **self.pixels(images)}
+
+    def collate(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Pad rows on the right into a batch ``[B, T]``; all pixels are stacked ``[I, ...]``.
+
+        A decoder-only batch gets no attention mask: behind causal attention right padding is never
+        seen by a real token, and attention without a mask is faster.
+        """
+        ids = [row["input_ids"] for row in rows]
+        batch = {
+            "input_ids": _pad_right(ids, self.tokenizer.pad_token_id),
+            "labels": _pad_right([row["labels"] for row in rows], IGNORE),
+            "image_counts": torch.cat([row["image_counts"] for row in rows]),
+        }
+        if not self.answers_in_sequence:
+            batch["attention_mask"] = _pad_right([torch.ones_like(x) for x in ids], 0)
+        for key in rows[0]:
+            if key.startswith(("pixel_values_", "features_")):
+                batch[key] = torch.cat([row[key] for row in rows])
+        return batch
+
+    def _encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
+        encoded = self.tokenizer(
+            rendered.text,
+            add_special_tokens=rendered.add_special_tokens,
+            return_offsets_mapping=True,
+        )
+        ids, supervised = [], []
+        for token, (first, last) in zip(
+            encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            inside = first < last and rendered.supervises(first, last)
+            expanded = self._expand(token)
+            ids.extend(expanded)
+            supervised.extend([inside] * len(expanded))
+        ids_T = torch.tensor(ids)
+        labels_T = torch.where(torch.tensor(supervised, dtype=torch.bool), ids_T, IGNORE)
+        return self._truncate(ids_T, labels_T, name)
+
+    def _encode_apart(self, messages: list[dict[str, str]], name: str) -> dict[str, Tensor]:
+        prompt = render(messages[:-1], self.tokenizer, self.prompt_style, generation_prompt=True)
+        encoded = self.tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
+        ids = [part for token in encoded["input_ids"] for part in self._expand(token)]
+        answer = self.tokenizer(text_target=messages[-1]["content"])["input_ids"]
+        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(answer)}
+
+    def _truncate(self, ids_T: Tensor, labels_T: Tensor, name: str) -> dict[str, Tensor]:
+        if self.max_length is not None and len(ids_T) > self.max_length:
+            cut = ids_T[self.max_length :]
+            if bool(torch.isin(cut, torch.tensor(self.image_token_ids_by_role)).any()):
+                raise PlaceholderError(
+                    f"sample {name!r}: {len(ids_T)} tokens do not fit max_length "
+                    f"{self.max_length}, and cutting would remove image tokens"
+                )
+            ids_T, labels_T = ids_T[: self.max_length], labels_T[: self.max_length]
+        if not bool((labels_T[1:] != IGNORE).any()):
+            raise DataError(f"sample {name!r}: no assistant text to learn from within max_length")
+        return {"input_ids": ids_T, "labels": labels_T}
+
+    # ---- inference ------------------------------------------------------------------------
+
+    def __call__(  # type: ignore[override]
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        padding: bool | str = True,
+        padding_side: str = "left",
+        return_tensors: str = "pt",
+        add_special_tokens: bool = True,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
+
+        Args:
+            images: one image, a flat list in reading order, or one list per text; PIL or paths.
+            text: prompts with one ``<image>`` per image.
+            padding, padding_side, add_special_tokens: as for tokenizers.
+
+        Raises:
+            PlaceholderError: placeholders and images disagree.
+        """
+        texts = [text] if isinstance(text, str) else list(text or [])
+        pictures = _flatten_images(images)
+        rows = [
+            [part for token in ids for part in self._expand(token)]
+            for ids in self.tokenizer(texts, add_special_tokens=add_special_tokens)["input_ids"]
+        ]
+        image_id = self.image_token_ids_by_role.image
+        counts = [row.count(image_id) // max(1, self.visual_tokens) for row in rows]
+        if sum(counts) != len(pictures):
+            raise PlaceholderError(
+                f"{sum(counts)} {IMAGE_PLACEHOLDER} placeholders in the text, "
+                f"but {len(pictures)} images"
+            )
+        padded = self.tokenizer.pad(
+            {"input_ids": rows}, padding=padding, padding_side=padding_side, return_tensors="pt"
+        )
+        return BatchFeature(
+            {
+                "input_ids": padded["input_ids"],
+                "attention_mask": padded["attention_mask"],
+                "image_counts": torch.tensor(counts),
+                **(self.pixels(pictures) if pictures else {}),
+            }
+        )
+
+    def prompt(self, turns: Sequence[Turn], *, image_sizes: Sequence[tuple[int, int]] = ()) -> str:
+        """Return the string of a conversation that awaits an answer; ``image_sizes`` for boxes."""
+        messages = turns_to_messages(self.write_boxes(turns, image_sizes))
+        return render(messages, self.tokenizer, self.prompt_style, generation_prompt=True).text
+
+    def answer_inputs(
+        self, prompts: Sequence[str], images: Sequence[Image.Image] = ()
+    ) -> BatchFeature:
+        """Return left-padded inputs for strings made by ``prompt``."""
+        special = self.prompt_style != "chat"
+        return self(images=list(images), text=list(prompts), add_special_tokens=special)
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Render one conversation or a list of them, with ``{"type": "image"}`` parts.
+
+        An image part carries ``image`` (PIL), ``path`` or ``url``. Returns strings, or with
+        ``tokenize`` and ``return_dict`` the model inputs.
+        """
+        single = isinstance(conversation[0], Mapping)
+        conversations = [conversation] if single else list(conversation)
+        images = [_conversation_images(messages) for messages in conversations]
+        rendered = [
+            render(
+                _flatten_parts(messages),
+                self.tokenizer,
+                self.prompt_style,
+                generation_prompt=add_generation_prompt,
+                continue_final=continue_final_message,
+                template=chat_template,
+            )
+            for messages in conversations
+        ]
+        texts = [item.text for item in rendered]
+        if not tokenize:
+            return texts[0] if single else texts
+        inputs = self(
+            images=[image for group in images for image in group],
+            text=texts,
+            add_special_tokens=rendered[0].add_special_tokens,
+            **dict(processor_kwargs or {}),
+        )
+        return inputs if return_dict else inputs["input_ids"]
+
+    # ---- shared ---------------------------------------------------------------------------
+
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Return ``pixel_values_<encoder>`` ``[images, 3, height, width]`` of decoded images."""
+        return {
+            f"pixel_values_{encoder['name']}": self._transform(images, encoder)
+            for encoder in self.encoders
+        }
+
+    def write_boxes(
+        self, turns: Sequence[Turn], image_sizes: Sequence[tuple[int, int]]
+    ) -> list[Turn]:
+        """Replace every ``<boxes>`` by its boxes as text, in the recipe's box style.
+
+        ``image_sizes``: (width, height) of the sample's images.
+
+        Raises:
+            DataError: placeholders and groups of boxes disagree, or boxes without an image.
+        """
+        return [self._write_turn(turn, image_sizes) for turn in turns]
+
+    def _write_turn(self, turn: Turn, image_sizes: Sequence[tuple[int, int]]) -> Turn:
+        pieces = turn.text.split(BOXES_PLACEHOLDER)
+        if len(pieces) - 1 != len(turn.boxes):
+            raise DataError(
+                f"{len(pieces) - 1} {BOXES_PLACEHOLDER} placeholders, but {len(turn.boxes)} groups "
+                f"of boxes in {turn.text!r}"
+            )
+        if not turn.boxes:
+            return turn
+        if turn.box_image >= len(image_sizes):
+            raise DataError(f"boxes refer to image {turn.box_image}, of {len(image_sizes)} images")
+        width, height = image_sizes[turn.box_image]
+        text = pieces[0]
+        for group, piece in zip(turn.boxes, pieces[1:], strict=True):
+            text += format_boxes(group, style=self.box_style, width=width, height=height) + piece
+        return Turn(turn.role, text)
+
+    def _transform(self, images: Sequence[Image.Image], encoder: Mapping[str, Any]) -> Tensor:
+        rule = PixelTransform(
+            tuple(encoder["size"]),
+            tuple(encoder["mean"]),
+            tuple(encoder["std"]),
+            encoder["resample"],
+        )
+        height, width = rule.size
+        mean = np.asarray(rule.mean, dtype=np.float32)
+        std = np.asarray(rule.std, dtype=np.float32)
+        batch = np.empty((len(images), 3, height, width), dtype=np.float32)
+        for index, image in enumerate(images):
+            fitted = fit_image(
+                image,
+                height,
+                geometry=self.geometry,
+                color=tuple(self.pad_color),  # type: ignore[arg-type]
+                resample=_RESAMPLING[rule.resample],
+            )
+            pixels = np.asarray(fitted, dtype=np.float32) / 255.0
+            batch[index] = ((pixels - mean) / std).transpose(2, 0, 1)
+        return torch.from_numpy(batch)
+
+    def _expand(self, token: int) -> list[int]:
+        ids = self.image_token_ids_by_role
+        if token != ids.image:
+            return [token]
+        run = [ids.image] * self.visual_tokens
+        return [ids.start, *run, ids.end] if self.start_end else run
+
+    def _check_images(self, ids_T: Tensor, num_images: int, name: str) -> None:
+        found = int((ids_T == self.image_token_ids_by_role.image).sum())
+        if found != num_images * self.visual_tokens:
+            raise PlaceholderError(
+                f"sample {name!r}: {found} image tokens in the text, but {num_images} image(s) x "
+                f"{self.visual_tokens} visual tokens = {num_images * self.visual_tokens}"
+            )
+
+
+def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:
+    """Return the ids of the image tokens in a tokenizer that has them."""
+    tokens = [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]
+    return ImageTokenIds(*(int(tokenizer.convert_tokens_to_ids(token)) for token in tokens))
+
+
+def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a language-model checkpoint.
+
+    Raises:
+        CheckpointError: none there.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(hub.resolve(checkpoint))
+    except OSError as error:
+        raise hub.missing_checkpoint(checkpoint) from error
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint!r} holds no usable tokenizer: {error}") from error
+
+
+def _pad_right(rows: Sequence[Tensor], value: int) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+def _flatten_images(images: Any) -> list[Image.Image]:
+    if images is None:
+        return []
+    if isinstance(images, list | tuple):
+        return [picture for item in images for picture in _flatten_images(item)]
+    return [to_rgb(images) if isinstance(images, Image.Image) else load_image(images)]
+
+
+def _conversation_images(messages: Sequence[Mapping[str, Any]]) -> list[Image.Image]:
+    images = []
+    for message in messages:
+        parts = message["content"] if isinstance(message["content"], list) else []
+        for part in parts:
+            if part["type"] != "image":
+                continue
+            source = next((part[key] for key in ("image", "path", "url") if key in part), None)
+            if source is None:
+                raise DataError("an image part needs one of the keys image, path, url")
+            remote = isinstance(source, str) and source.startswith(("http://", "https://", "data:"))
+            images.extend(_flatten_images(fetch_image(source) if remote else source))
+    return images
+
+
+def _flatten_parts(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    flat = []
+    for message in messages:
+        content = message["content"]
+        if not isinstance(content, str):
+            parts = [
+                IMAGE_PLACEHOLDER + "\n" if part["type"] == "image" else part["text"]
+                for part in content
+            ]
+            content = "".join(parts)
+        flat.append({"role": message["role"], "content": content})
+    return flat
