@@ -41,7 +41,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{file}: no such file; the checkpoint is incomplete")
         try:
             with safe_open(file, framework="pt") as handle:
-                tensors.update({name: handle.get_tensor(name) for name in handle.keys()})  # noqa: SIM118
+                tensors.update({name: handle.get_tensor(name) for name in handle.keys()})
         except SafetensorError as error:
             raise CheckpointError(f"{file}: damaged or truncated ({error})") from error
     return tensors

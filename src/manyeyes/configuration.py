@@ -1,9 +1,9 @@
-"""The configuration of a whole model: encoders, fusion, bridge, language model, prompt and boxes."""
+"""The configuration of a whole model: encoders, fusion, bridge, language model, prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -44,7 +44,7 @@ class ManyEyesConfig(PreTrainedConfig):
     """
 
     model_type = "manyeyes"
-    sub_configs = {"text_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ PIXELS, FEATURES = "pixel_values_", "features_"
 
 @dataclass
 class ManyEyesOutput(ModelOutput):
-    """``loss`` scalar; ``logits`` ``[S, V]`` with labels, else ``[B, T, V]``; ``trace`` of intermediates."""
+    """``loss`` scalar; ``logits`` ``[S, V]`` with labels, else ``[B, T, V]``; ``trace`` by name."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None

@@ -17,7 +17,7 @@ from manyeyes.errors import PlaceholderError
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceholderOptions:
-    """start_end: a learned vector before and after every image (COMM: ``<im_start>``, ``<im_end>``)."""
+    """start_end: one learned vector before and one after every image (COMM §1.9)."""
 
     start_end: bool = True
 

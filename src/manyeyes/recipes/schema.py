@@ -38,8 +38,8 @@ class Block(BaseModel):
 class PartTraining(Block):
     """Arguments of the parameters under one pattern of ``train``; None = the stage's own value."""
 
-    learning_rate: float | None = Field(None, ge=0)
-    weight_decay: float | None = Field(None, ge=0)
+    learning_rate: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0)
 
 
 class DataSource(Block):
@@ -52,8 +52,8 @@ class DataSource(Block):
     path: str
     format: str = "auto"
     image_root: str | None = None
-    weight: float = Field(1.0, gt=0)
-    limit: int | None = Field(None, ge=1)
+    weight: float = Field(default=1.0, gt=0)
+    limit: int | None = Field(default=None, ge=1)
 
 
 class WeightSource(Block):
@@ -95,12 +95,12 @@ class StageRecipe(Block):
     objectives: dict[str, float] = {"next_token": 1.0}
     data: list[DataSource] = Field(min_length=1)
     mixture: Literal["weighted", "concatenate", "alternate"] = "weighted"
-    global_batch_size: int | None = Field(None, ge=1)
+    global_batch_size: int | None = Field(default=None, ge=1)
     training: dict[str, Any] = {}
     model: dict[str, Any] = {}
     start: list[WeightSource] = []
     cache_features: bool = False
-    cache_max_gb: float = Field(8.0, gt=0)
+    cache_max_gb: float = Field(default=8.0, gt=0)
     seed: int | None = None
 
     @field_validator("name")

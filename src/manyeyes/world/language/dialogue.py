@@ -6,6 +6,7 @@ Requests use the wording of the benchmarks for most exchanges and other wordings
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -28,10 +29,13 @@ _REC_REQUESTS = (REC_REQUEST,) * 4 + ("Give the box of {}.", "Find {}.")
 KIND_WEIGHTS: dict[str, float] = {
     **dict.fromkeys(QUESTION_KINDS, 1.0),
     "presence": 2.0,
-    "rec": 3.0,
-    "region": 0.7,
+    "rec": 2.5,
+    "region": 0.5,
 }
 """How often each kind of exchange is drawn; captions are asked for separately."""
+
+PLACE_KINDS = frozenset({"rec", "region", "related", "relation"})
+"""Kinds that need to know where objects are."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,16 @@ class Exchange:
 
 
 def exchanges(
-    scene: Scene, rng: Random, number: int, *, caption_share: float = 1.0
+    scene: Scene, rng: Random, number: int, *, weights: Mapping[str, float] = KIND_WEIGHTS
 ) -> list[Exchange]:
     """Return up to ``number`` different exchanges about ``scene``, in random order.
 
-    With probability ``caption_share`` one of them asks for a caption.
+    One of them asks for a caption; ``weights`` says how often each other kind is drawn.
     """
     found: dict[str, Exchange] = {}
-    if rng.random() < caption_share:
-        request = rng.choice(_CAPTION_REQUESTS)
-        found[request] = Exchange("caption", request, caption(scene, rng))
-    kinds = rng.choices(list(KIND_WEIGHTS), list(KIND_WEIGHTS.values()), k=4 * number)
+    request = rng.choice(_CAPTION_REQUESTS)
+    found[request] = Exchange("caption", request, caption(scene, rng))
+    kinds = rng.choices(list(weights), list(weights.values()), k=4 * number)
     for kind in kinds:
         if len(found) >= number:
             break

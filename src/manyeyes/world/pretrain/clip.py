@@ -24,8 +24,8 @@ from manyeyes.world.language import caption
 from manyeyes.world.pretrain.export import save_part
 from manyeyes.world.pretrain.loop import Objective
 from manyeyes.world.pretrain.pictures import picture_batch
-from manyeyes.world.pretrain.sizes import HEADS, LAYERS, PATCH, WIDTH
-from manyeyes.world.sample import IMAGE_SIZE, sample_scene
+from manyeyes.world.pretrain.sizes import HEADS, WIDTH, vision_config
+from manyeyes.world.sample import sample_scene
 from manyeyes.world.scene import Color, Scene
 from manyeyes.world.splits import HELD_OUT
 
@@ -54,7 +54,7 @@ class ClipObjective(Objective):
         scenes = contrastive_scenes(step, self.images_per_step, self.seed)
         texts = [caption(scene, caption_rng(scene)) for scene in scenes]
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
-        pixels = picture_batch(scenes)
+        pixels = picture_batch(scenes, "clip")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             image = self.network.get_image_features(pixel_values=pixels).pooler_output
             text = self.network.get_text_features(**tokens).pooler_output
@@ -70,7 +70,7 @@ class ClipObjective(Objective):
 
     def export(self, folder: Path) -> None:
         """Write the whole ``CLIPModel`` and its tokenizer."""
-        save_part(self.network, folder, "CLIPImageProcessor")
+        save_part(self.network, folder, "CLIPImageProcessor", "clip")
         self.tokenizer.save_pretrained(folder)
 
 
@@ -170,14 +170,9 @@ def clip_config(vocabulary: int) -> CLIPConfig:
         "bos_token_id": _SPECIAL.index("<bos>"),
         "eos_token_id": _SPECIAL.index("<eos>"),
     }
-    vision = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "image_size": IMAGE_SIZE,
-        "patch_size": PATCH,
-    }
     return CLIPConfig(
-        text_config=text, vision_config=vision, projection_dim=WIDTH, logit_scale_init_value=2.6592
+        text_config=text,
+        vision_config=vision_config().to_dict(),
+        projection_dim=WIDTH,
+        logit_scale_init_value=2.6592,
     )

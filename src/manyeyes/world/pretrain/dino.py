@@ -74,7 +74,9 @@ class DinoObjective(Objective):
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return step ``step``'s loss; "entropy" is that of the mean assignment (1 = uniform)."""
         rng = step_generator(self.seed, step)
-        pixels = picture_batch(scene_batch("train", step, self.images_per_step, self.seed))
+        pixels = picture_batch(
+            scene_batch("train", step, self.images_per_step, self.seed), "imagenet"
+        )
         pair = torch.cat([crop(pixels, GLOBAL_AREA, IMAGE_SIZE, rng) for _ in range(2)])
         local = torch.cat([crop(pixels, LOCAL_AREA, LOCAL_SIZE, rng) for _ in range(2)])
         masks = random_masks(len(pair), IMAGE_SIZE // PATCH, rng)
@@ -114,7 +116,7 @@ class DinoObjective(Objective):
 
     def export(self, folder: Path) -> None:
         """Write the teacher's ``Dinov2Model``."""
-        save_part(self.teacher.encoder, folder, "BitImageProcessor")
+        save_part(self.teacher.encoder, folder, "BitImageProcessor", "imagenet")
 
 
 def cross_entropy(goal: Tensor, scores: Tensor) -> Tensor:

@@ -7,14 +7,17 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from manyeyes.world.pretrain.pictures import preprocessor_config
 
 
-def save_part(model: PreTrainedModel, folder: Path, processor: str) -> None:
+def save_part(model: PreTrainedModel, folder: Path, processor: str, normalization: str) -> None:
     """Save a bf16 copy of ``model`` and the settings of its image ``processor`` class."""
     folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
-    settings = json.dumps(preprocessor_config(processor), indent=2) + "\n"
+    half = copy.deepcopy(model)
+    nn.Module.to(half, torch.bfloat16)
+    half.save_pretrained(folder)
+    settings = json.dumps(preprocessor_config(processor, normalization), indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(settings, encoding="utf-8")

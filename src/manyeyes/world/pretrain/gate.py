@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPVisionModel
 
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.pretrain.places import ATTRIBUTES, ObjectRows, object_rows, read_places
-from manyeyes.world.pretrain.sizes import HEADS, LAYERS, WIDTH
-from manyeyes.world.sample import IMAGE_SIZE
+from manyeyes.world.pretrain.sizes import WIDTH, vision_config
 
 PASS = 0.9
 """Accuracy that every attribute of ``GATED`` must exceed."""
@@ -60,18 +59,6 @@ class PlaceReader(nn.Module):
         return {name: head(read) for name, head in self.heads.items()}
 
 
-def vision_config(patch: int, image_size: int = IMAGE_SIZE) -> CLIPVisionConfig:
-    """Return the shipped CLIP vision tower's configuration for a patch side in pixels."""
-    return CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        image_size=image_size,
-        patch_size=patch,
-    )
-
-
 def run_gate(
     patch: int,
     *,
@@ -104,7 +91,7 @@ def _step(
     scenes = scene_batch("train", step, batch, seed)
     rows = object_rows(scenes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(picture_batch(scenes), rows)
+        logits = model(picture_batch(scenes, "clip"), rows)
     losses = [functional.cross_entropy(logits[k].float(), rows.labels[k]) for k in ATTRIBUTES]
     loss = torch.stack(losses).sum()
     optimizer.zero_grad()
@@ -122,7 +109,7 @@ def _measure(model: PlaceReader, seed: int, batches: int = 16) -> tuple[dict[str
     for step in range(batches):
         scenes = scene_batch("val", step, 64, seed)
         rows = object_rows(scenes)
-        logits = model(picture_batch(scenes), rows)
+        logits = model(picture_batch(scenes, "clip"), rows)
         objects += len(rows.picture)
         for name in ATTRIBUTES:
             right[name] += int((logits[name].argmax(1) == rows.labels[name]).sum())

@@ -33,7 +33,9 @@ class MaeObjective(Objective):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the reconstruction error of step ``step``'s batch on hidden patches."""
-        pixels = picture_batch(scene_batch("train", step, self.images_per_step, self.seed))
+        pixels = picture_batch(
+            scene_batch("train", step, self.images_per_step, self.seed), "imagenet"
+        )
         noise = torch.rand(len(pixels), PATCHES, generator=step_generator(self.seed, step))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             out = self.network(pixel_values=pixels, noise=noise)
@@ -42,7 +44,7 @@ class MaeObjective(Objective):
 
     def export(self, folder: Path) -> None:
         """Write the ``ViTMAEForPreTraining`` with its decoder."""
-        save_part(self.network, folder, "ViTImageProcessor")
+        save_part(self.network, folder, "ViTImageProcessor", "imagenet")
 
 
 def mae_config() -> ViTMAEConfig:

@@ -9,13 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from manyeyes.encoders.contract import NORMALIZATIONS
 from manyeyes.world.render import render_batch
 from manyeyes.world.sample import IMAGE_SIZE, sample_scene
 from manyeyes.world.scene import Scene
-
-MEAN = (0.5, 0.5, 0.5)
-STD = (0.25, 0.25, 0.25)
-"""Normalisation of every world encoder, on pixels in 0..1; also in its preprocessor file."""
 
 
 def scene_batch(split: str, step: int, size: int, seed: int) -> list[Scene]:
@@ -23,24 +20,24 @@ def scene_batch(split: str, step: int, size: int, seed: int) -> list[Scene]:
     return [sample_scene(split, index, seed) for index in range(step * size, (step + 1) * size)]
 
 
-def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
-    """Turn uint8 ``[B, H, W, 3]`` into normalised float32 ``[B, 3, H, W]``."""
+def to_tensor(pictures: NDArray[np.uint8], normalization: str) -> Tensor:
+    """Turn uint8 ``[B, H, W, 3]`` into float32 ``[B, 3, H, W]``, normalised as named."""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255.0
-    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(STD).view(1, 3, 1, 1)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in NORMALIZATIONS[normalization])
     return ((pixels - mean) / std).contiguous()
 
 
-def picture_batch(scenes: Sequence[Scene]) -> Tensor:
-    """Render equally large scenes as normalised float32 ``[B, 3, H, W]``."""
-    return to_tensor(render_batch(scenes))
+def picture_batch(scenes: Sequence[Scene], normalization: str) -> Tensor:
+    """Render equally large scenes as float32 ``[B, 3, H, W]``, normalised as named."""
+    return to_tensor(render_batch(scenes), normalization)
 
 
-def preprocessor_config(processor: str) -> dict[str, object]:
+def preprocessor_config(processor: str, normalization: str) -> dict[str, object]:
     """Return the settings with which the image processor class does what ``to_tensor`` does.
 
     Pictures of another size are resized bilinearly to the world's 48 x 48.
     """
+    mean, std = NORMALIZATIONS[normalization]
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     return {
         "image_processor_type": processor,
@@ -53,6 +50,6 @@ def preprocessor_config(processor: str) -> dict[str, object]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
+        "image_mean": list(mean),
+        "image_std": list(std),
     }
