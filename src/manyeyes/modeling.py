@@ -6,7 +6,7 @@ width, S supervised predictions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,16 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
             for part, entry in self.config.references.items()
             if any(n.startswith(f"{part}.") and n not in self._touched for n in state)
         }
+
+    def mark_trained(self, names: Iterable[str]) -> None:
+        """Record parameters that no longer equal their part's checkpoint, so that they are saved."""
+        self._touched.update(names)
+
+    def is_stored(self, name: str) -> bool:
+        """Whether a light checkpoint holds tensor ``name``; False: its part's reference stands in."""
+        self._note_trainable()
+        referenced = tuple(f"{part}." for part in self.config.references)
+        return name in self._touched or not name.startswith(referenced)
 
     def _note_trainable(self) -> None:
         self._touched |= {name for name, p in self.named_parameters() if p.requires_grad}

@@ -115,15 +115,26 @@ class ManyEyesProcessor(ProcessorMixin):
             PlaceholderError: ``<image>`` placeholders and images disagree.
             DataError: nothing is left to supervise.
         """
-        turns = self.write_boxes(sample.turns, [image.size for image in images])
+        row = self.encode_text(sample, [image.size for image in images])
+        return {**row, **self.pixels(images)}
+
+    def encode_text(
+        self, sample: Sample, image_sizes: Sequence[tuple[int, int]]
+    ) -> dict[str, Tensor]:
+        """Return ``encode``'s row without pixels; ``image_sizes``: (width, height) of its images.
+
+        Raises:
+            PlaceholderError, DataError: see ``encode``.
+        """
+        turns = self.write_boxes(sample.turns, image_sizes)
         messages = turns_to_messages(turns)
         rendered = render(messages, self.tokenizer, self.prompt_style)
         row = self._encode_in_sequence(rendered, sample.id)
         if not self.answers_in_sequence:
             row = self._encode_apart(messages, sample.id)
-        self._check_images(row["input_ids"], len(images), sample.id)
-        row["image_counts"] = torch.tensor([len(images)])
-        return {**row, **self.pixels(images)}
+        self._check_images(row["input_ids"], len(image_sizes), sample.id)
+        row["image_counts"] = torch.tensor([len(image_sizes)])
+        return row
 
     def collate(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Pad rows on the right into a batch ``[B, T]``; all pixels are stacked ``[I, ...]``.
