@@ -157,11 +157,11 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         }
 
     def mark_trained(self, names: Iterable[str]) -> None:
-        """Record parameters that no longer equal their part's checkpoint, so that they are saved."""
+        """Record parameters that differ from their part's checkpoint, so that they are saved."""
         self._touched.update(names)
 
     def is_stored(self, name: str) -> bool:
-        """Whether a light checkpoint holds tensor ``name``; False: its part's reference stands in."""
+        """Whether a light checkpoint holds tensor ``name``, not its part's reference."""
         self._note_trainable()
         referenced = tuple(f"{part}." for part in self.config.references)
         return name in self._touched or not name.startswith(referenced)
