@@ -1,0 +1,218 @@
+"""Every encoder family: same numbers as `transformers`, and the contract all of them keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    CLIPVisionConfig,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+    DINOv3ViTConfig,
+    PreTrainedConfig,
+    Siglip2VisionConfig,
+    SiglipVisionConfig,
+    ViTMAEConfig,
+)
+
+from manyeyes.encoders import ENCODERS, GridEncoder, parse_encoder
+from manyeyes.encoders.contract import NORMALIZATIONS, parse_levels
+from manyeyes.errors import CheckpointError, PartError, RecipeError
+
+COMMON: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "patch_size": 4,
+}
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "clip": CLIPVisionConfig(image_size=16, **COMMON),
+    "dinov2": Dinov2Config(image_size=16, **COMMON),
+    "dinov2_registers": Dinov2WithRegistersConfig(image_size=16, num_register_tokens=2, **COMMON),
+    "dinov3": DINOv3ViTConfig(image_size=16, num_register_tokens=2, **COMMON),
+    "mae": ViTMAEConfig(image_size=16, **COMMON),
+    "siglip": SiglipVisionConfig(image_size=16, **COMMON),
+    "siglip2": Siglip2VisionConfig(num_patches=16, **COMMON),
+}
+PREFIX = {"dinov2_registers": 3, "dinov3": 3, "siglip": 0, "siglip2": 0}
+
+
+def build(family: str, **spec: Any) -> GridEncoder:
+    torch.manual_seed(0)
+    cls = ENCODERS[family]
+    fields = {"name": family, "family": family, "levels": [1, 3], **spec}
+    encoder = cls(parse_encoder(fields), type(CONFIGS[family])(**CONFIGS[family].to_dict()))
+    for parameter in encoder.parameters():  # some families start at exact zeros, which hide errors
+        torch.nn.init.normal_(parameter, std=0.2)
+    return encoder.eval()
+
+
+def pixels(size: int = 16, images: int = 2) -> torch.Tensor:
+    return torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def reference_states(encoder: GridEncoder, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The states straight from the `transformers` model, as its own documentation calls it."""
+    family = encoder.spec.family
+    arguments: dict[str, Any] = {"pixel_values": images}
+    if family == "mae":
+        arguments["noise"] = torch.arange(16.0).expand(len(images), -1)
+    if family == "siglip2":
+        cut = images.unfold(2, 4, 4).unfold(3, 4, 4)  # I, C, rows, columns, p, p
+        arguments = {
+            "pixel_values": cut.permute(0, 2, 3, 4, 5, 1).reshape(len(images), 16, -1),
+            "pixel_attention_mask": torch.ones(len(images), 16, dtype=torch.long),
+            "spatial_shapes": torch.tensor([[4, 4]] * len(images)),
+        }
+    return encoder.backbone(**arguments, output_hidden_states=True).hidden_states
+
+
+def test_every_family_has_a_configuration_here() -> None:
+    assert set(CONFIGS) == set(ENCODERS)
+
+
+@pytest.mark.parametrize("family", sorted(ENCODERS))
+def test_levels_equal_the_hidden_states_of_transformers(family: str) -> None:
+    encoder = build(family, levels=[0, 2, 3])
+    images = pixels()
+    features = encoder(images)
+    states = reference_states(encoder, images)
+    assert len(states) == 4
+    for level, patches in zip((0, 2, 3), features.levels, strict=True):
+        expected = states[level][:, PREFIX.get(family, 1) :]
+        torch.testing.assert_close(patches, expected, rtol=1e-5, atol=1e-5)
+    assert features.grid == (4, 4) and features.level_indices == (0, 2, 3)
+
+
+@pytest.mark.parametrize("family", sorted(ENCODERS))
+def test_declared_shape_is_the_real_shape(family: str) -> None:
+    encoder = build(family, image_size=24)
+    config = type(CONFIGS[family])(**CONFIGS[family].to_dict())
+    declared = ENCODERS[family].shape(encoder.spec, config)
+    features = encoder(pixels(24))
+    assert features.grid == declared.grid == (6, 6)
+    assert all(level.shape == (2, 36, declared.width) for level in features.levels)
+    assert all(bool(torch.isfinite(level).all()) for level in features.levels)
+
+
+@pytest.mark.parametrize("family", sorted(ENCODERS))
+def test_one_image_alone_equals_the_same_image_in_a_batch(family: str) -> None:
+    encoder, images = build(family), pixels(images=3)
+    batch, single = encoder(images).levels[1], encoder(images[1:2]).levels[1]
+    torch.testing.assert_close(batch[1:2], single, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", sorted(ENCODERS))
+def test_patches_are_in_raster_order(family: str) -> None:
+    """Changing one corner's pixels changes that patch's embedding (level 0) and no other."""
+    encoder = build(family, levels=[0])
+    images = pixels()
+    changed = images.clone()
+    changed[:, :, :4, 12:] += 1.0  # row 0, column 3
+    difference = (encoder(images).levels[0] - encoder(changed).levels[0]).abs().amax(dim=(0, 2))
+    assert difference[3] > 1e-3
+    assert float(difference.sum() - difference[3]) < 1e-5
+
+
+@pytest.mark.parametrize("family", sorted(ENCODERS))
+def test_frozen_gives_no_graph_and_trainable_gives_gradients(family: str) -> None:
+    encoder = build(family)
+    assert encoder(pixels()).levels[1].requires_grad
+    encoder(pixels()).levels[1].square().sum().backward()
+    with_gradient = [p for p in encoder.parameters() if p.grad is not None]
+    assert len(with_gradient) > 10
+    encoder.requires_grad_(False)
+    assert not encoder(pixels()).levels[1].requires_grad
+
+
+@pytest.mark.parametrize("family", sorted(ENCODERS))
+def test_resampler_reaches_the_declared_grid(family: str) -> None:
+    features = build(family, resample=[2, 3])(pixels())
+    assert features.grid == (2, 3)
+    assert features.levels[0].shape == (2, 6, 16)
+
+
+def test_final_norm_is_the_backbones_last_norm() -> None:
+    for family, last in (("dinov2", "layernorm"), ("dinov3", "norm"), ("clip", "post_layernorm")):
+        plain, normed = build(family, levels=[3]), build(family, levels=[3], final_norm=True)
+        norm = getattr(plain.backbone, last)
+        torch.testing.assert_close(
+            normed(pixels()).levels[0], norm(plain(pixels()).levels[0]), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_prefix_tokens_are_kept_when_asked() -> None:
+    features = build("dinov2_registers", keep_prefix=True)(pixels())
+    assert [tokens.shape for tokens in features.prefix] == [(2, 3, 16)] * 2
+    assert build("clip")(pixels()).prefix == ()
+
+
+def test_mae_is_deterministic_and_unmasked() -> None:
+    encoder = build("mae")
+    first, second = encoder(pixels()).levels[1], encoder(pixels()).levels[1]
+    assert torch.equal(first, second) and first.shape[1] == 16
+
+
+def test_normalizations() -> None:
+    config = CONFIGS["dinov2"]
+    own = ENCODERS["dinov2"].transform(parse_encoder({"name": "d", "family": "dinov2"}), config)
+    clip = ENCODERS["dinov2"].transform(
+        parse_encoder({"name": "d", "family": "dinov2", "normalization": "clip"}), config
+    )
+    assert (own.mean, own.std) == NORMALIZATIONS["imagenet"]
+    assert (clip.mean, clip.std) == NORMALIZATIONS["clip"]
+    assert own.size == (16, 16)
+
+
+def test_levels_are_parsed() -> None:
+    assert parse_levels("all", 4, "x") == (1, 2, 3, 4)
+    assert parse_levels(["2-4"], 4, "x") == (2, 3, 4)
+    assert parse_levels([-2, -1], 4, "x") == (3, 4)
+    assert parse_levels(0, 4, "x") == (0,)
+    assert parse_levels("19-24", 24, "x") == tuple(range(19, 25))
+
+
+def test_comm_check_04_a_12_block_encoder_has_no_level_19() -> None:
+    with pytest.raises(PartError, match=r"'dino' has 12 blocks, so level 19 does not exist"):
+        parse_levels("19-24", 12, "dino")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"family": "dinov4"}, "did you mean 'dinov"),
+        ({"family": "clip", "leves": [1]}, "did you mean 'levels'"),
+        ({"family": "clip", "normalization": "imagnet"}, "did you mean 'imagenet'"),
+    ],
+)
+def test_wrong_specs_name_the_nearest_right_one(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_encoder({"name": "x", **spec})
+
+
+def test_words_are_no_levels() -> None:
+    with pytest.raises(RecipeError, match="not a level"):
+        parse_levels(["deep"], 4, "x")
+
+
+def test_image_size_must_fit_the_patches() -> None:
+    with pytest.raises(PartError, match="not a multiple of its patch size 4"):
+        ENCODERS["clip"].shape(
+            parse_encoder({"name": "c", "family": "clip", "image_size": 18}), CONFIGS["clip"]
+        )
+
+
+def test_a_missing_checkpoint_names_the_id_and_the_remedy() -> None:
+    spec = parse_encoder({"name": "c", "family": "clip", "checkpoint": "nobody/nothing"})
+    with pytest.raises(CheckpointError, match=r"nobody/nothing.*hf download"):
+        ENCODERS["clip"].read_config(spec)
+
+
+def test_a_missing_world_part_names_the_command() -> None:
+    spec = parse_encoder({"name": "c", "family": "clip", "checkpoint": "world:unicorn"})
+    with pytest.raises(CheckpointError, match="manyeyes world pretrain"):
+        ENCODERS["clip"].read_config(spec)
