@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
+from manyeyes.data.readers.prompts import CAPTION_PROMPT, REC_PROMPT
 from manyeyes.records import BOXES_PLACEHOLDER, Box
 from manyeyes.world.language.captions import caption
 from manyeyes.world.language.phrases import filters_of, noun_phrase
@@ -19,12 +20,10 @@ from manyeyes.world.language.references import refer
 from manyeyes.world.language.words import with_article
 from manyeyes.world.scene import Scene
 
-CAPTION_REQUEST = "Describe the image."
-REC_REQUEST = "Where is {}? Give its box."
 REGION_REQUEST = f"What is at {BOXES_PLACEHOLDER}?"
 
-_CAPTION_REQUESTS = (CAPTION_REQUEST,) * 4 + ("What is in the image?", "Write a caption.")
-_REC_REQUESTS = (REC_REQUEST,) * 4 + ("Give the box of {}.", "Find {}.")
+_CAPTION_REQUESTS = (CAPTION_PROMPT,) * 4 + ("What is in the image?", "Write a caption.")
+_REC_REQUESTS = (REC_PROMPT,) * 4 + ("Give the box of {expression}.", "Find {expression}.")
 
 KIND_WEIGHTS: dict[str, float] = {
     **dict.fromkeys(QUESTION_KINDS, 1.0),
@@ -88,7 +87,7 @@ def _rec(scene: Scene, rng: Random) -> Exchange | None:
     reference = refer(scene, target, rng)
     if reference is None:
         return None
-    request = rng.choice(_REC_REQUESTS).format(reference.text)
+    request = rng.choice(_REC_REQUESTS).format(expression=reference.text)
     return Exchange("rec", request, BOXES_PLACEHOLDER, (scene.objects[target].box,))
 
 

@@ -125,6 +125,8 @@ def ask_presence(scene: Scene, rng: Random) -> PresenceQuestion:
         return PresenceQuestion(rng.choice(present), True)
     shapes, colors = ({getattr(o, name) for o in scene.objects} for name in ("shape", "color"))
     pairs = [pair for pair in allowed_pairs(scene.split) if f"{pair[1]} {pair[0]}" not in present]
+    if not pairs:
+        return PresenceQuestion(rng.choice(present), True)
     hard = [(shape, color) for shape, color in pairs if shape in shapes and color in colors]
     shape, color = rng.choice(hard if hard and rng.random() < 0.5 else pairs)
     return PresenceQuestion(f"{color} {shape}", False)

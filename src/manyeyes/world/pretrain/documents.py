@@ -1,0 +1,132 @@
+"""Text-only documents of the world, from which the shipped language model learns to read.
+
+A document is a conversation in the chat format. Where an image would stand, the first user turn has
+a complete description of the scene in words; then come questions of every kind the world asks, with
+their answers. No document holds an image, and none comes from a scene of any data split of the same
+seed. Shapes: B documents, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from manyeyes.records import BOXES_PLACEHOLDER
+from manyeyes.world.language.captions import caption
+from manyeyes.world.language.descriptions import box_text, description
+from manyeyes.world.language.dialogue import KIND_WEIGHTS, PLACE_KINDS, Exchange, exchanges
+from manyeyes.world.sample import sample_scene
+from manyeyes.world.scene import Scene
+
+SEED_OFFSET = 7_000_003
+"""Added to the seed, so that no document describes a scene that data sets of that seed show."""
+
+EXCHANGES = 12
+PLAIN_SHARE = 0.04
+"""Share of documents that are a bare caption."""
+
+PLACELESS_SHARE = 0.35
+"""Share of descriptions without boxes."""
+
+FEW_OBJECTS = ((2_000, 2), (5_000, 3))
+"""Documents below each index describe at most so many objects: short texts are learnt first."""
+
+CONTEXT_WEIGHT = 0.1
+"""Weight of tokens that are not replies, relative to those that are."""
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Document:
+    """A tokenised document: ``ids``, a loss weight per token, and each reply's kind and tokens."""
+
+    ids: list[int]
+    weights: list[float]
+    replies: tuple[tuple[str, range], ...]
+
+
+def document_scene(split: str, index: int, seed: int, *, count: int | None = None) -> Scene:
+    """Return the scene that document ``index`` describes."""
+    return sample_scene(split, index, seed + SEED_OFFSET, count=count)
+
+
+def conversation(scene: Scene, rng: Random, number: int = EXCHANGES) -> list[tuple[str, str, str]]:
+    """Return (kind, user text, reply) turns; the first user text begins with the description.
+
+    Some descriptions leave the boxes out; then nothing is asked that needs to know places.
+    """
+    boxes = rng.random() >= PLACELESS_SHARE
+    weights = {k: w for k, w in KIND_WEIGHTS.items() if boxes or k not in PLACE_KINDS}
+    turns = [
+        (exchange.kind, *_with_boxes(exchange, scene))
+        for exchange in exchanges(scene, rng, number, weights=weights)
+    ]
+    kind, request, reply = turns[0]
+    return [(kind, f"{description(scene, rng, boxes=boxes)}\n{request}", reply), *turns[1:]]
+
+
+def corpus(number: int, seed: int) -> Iterator[str]:
+    """Yield the texts that the tokenizer is trained on: those of ``number`` conversations."""
+    for index in range(number):
+        rng = Random(f"corpus/{seed}/{index}")
+        for _, request, reply in conversation(document_scene("train", index, seed), rng):
+            yield request
+            yield reply
+
+
+def encode_document(
+    index: int, seed: int, tokenizer: PreTrainedTokenizerBase, *, split: str = "train"
+) -> Document:
+    """Return document ``index`` of ``split``; equal arguments give equal documents."""
+    rng = Random(f"document/{seed}/{split}/{index}")
+    limit = next((most for end, most in FEW_OBJECTS if split == "train" and index < end), None)
+    count = rng.randint(1, limit) if limit else None
+    scene = document_scene(split, index, seed, count=count)
+    if rng.random() < PLAIN_SHARE:
+        ids = [tokenizer.bos_token_id, *_encode(tokenizer, caption(scene, rng))]
+        ids.append(tokenizer.eos_token_id)
+        return Document(ids, [1.0] * len(ids), ())
+    ids, weights = [int(tokenizer.bos_token_id)], [0.0]
+    replies = []
+    for kind, request, reply in conversation(scene, rng):
+        asked = _encode(tokenizer, f"<|user|>{request}<|assistant|>")
+        replied = [*_encode(tokenizer, reply), int(tokenizer.eos_token_id)]
+        start = len(ids) + len(asked)
+        replies.append((kind, range(start, start + len(replied))))
+        ids += asked + replied
+        weights += [CONTEXT_WEIGHT] * len(asked) + [1.0] * len(replied)
+    return Document(ids, weights, tuple(replies))
+
+
+def pad_documents(documents: Sequence[Document], pad: int) -> tuple[Tensor, Tensor]:
+    """Right-pad to ``ids`` ``[B, T]`` long and ``weights`` ``[B, T]`` float (0 = padding)."""
+    longest = max(len(document.ids) for document in documents)
+    ids = torch.full((len(documents), longest), pad)
+    weights = torch.zeros(len(documents), longest)
+    for row, document in enumerate(documents):
+        ids[row, : len(document.ids)] = torch.tensor(document.ids)
+        weights[row, : len(document.ids)] = torch.tensor(document.weights)
+    return ids, weights
+
+
+def _with_boxes(exchange: Exchange, scene: Scene) -> tuple[str, str]:
+    """Write the exchange's boxes as text where ``<boxes>`` stands."""
+    texts = [box_text(scene, box) for box in exchange.boxes]
+    request, reply = exchange.request, exchange.reply
+    for text in texts:
+        if BOXES_PLACEHOLDER in request:
+            request = request.replace(BOXES_PLACEHOLDER, text, 1)
+        else:
+            reply = reply.replace(BOXES_PLACEHOLDER, text, 1)
+    return request, reply
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids

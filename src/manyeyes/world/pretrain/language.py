@@ -1,0 +1,156 @@
+"""The decoder language model of the world: text only, from scratch (see ``documents``).
+
+Like a real language model it brings language and reading, and has never seen an image. Llama type,
+width 192, five layers, tied embeddings. Shapes: B documents, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from manyeyes.world.pretrain.documents import Document, encode_document, pad_documents
+from manyeyes.world.pretrain.loop import Objective, step_generator
+
+LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 192, 512, 6
+MAX_POSITIONS = 2048
+
+_POOL = 4
+"""Documents of this many steps are drawn together and sorted by length, to waste no padding."""
+
+
+class LanguageObjective(Objective):
+    """Next-token loss, mostly on replies; documents of equal length go into one batch."""
+
+    learning_rate = 2e-3
+
+    def __init__(
+        self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8
+    ) -> None:
+        super().__init__()
+        self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer
+        torch.manual_seed(seed)
+        self.network = LlamaForCausalLM(language_config(tokenizer))
+        self._pool: tuple[int, list[list[Document]]] = (-1, [])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the weighted mean cross-entropy of step ``step``'s documents."""
+        ids, weights = pad_documents(self._documents(step), int(self.tokenizer.pad_token_id))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = self.network(ids[:, :-1], use_cache=False).logits
+        losses = functional.cross_entropy(
+            logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        )
+        weight = weights[:, 1:].flatten()
+        replies = weight == 1.0
+        figures = {
+            "reply_nats": float(losses.detach()[replies].mean()),
+            "tokens": float((weights > 0).sum()),
+        }
+        return (losses * weight).sum() / weight.sum(), figures
+
+    def export(self, folder: Path) -> None:
+        """Write the bf16 ``LlamaForCausalLM`` with its tokenizer and chat template."""
+        folder.mkdir(parents=True, exist_ok=True)
+        copy.deepcopy(self.network).to(torch.bfloat16).save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _documents(self, step: int) -> list[Document]:
+        """Return the documents of one step; steps of one pool share a sorted draw."""
+        pool = step // _POOL
+        if self._pool[0] != pool:
+            first = pool * _POOL * self.images_per_step
+            drawn = [
+                encode_document(first + index, self.seed, self.tokenizer)
+                for index in range(_POOL * self.images_per_step)
+            ]
+            drawn.sort(key=lambda document: len(document.ids))
+            size = self.images_per_step
+            self._pool = (pool, [drawn[i * size : (i + 1) * size] for i in range(_POOL)])
+        order = torch.randperm(_POOL, generator=step_generator(self.seed, pool)).tolist()
+        return self._pool[1][order[step % _POOL]]
+
+
+def language_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+    """Return the shipped configuration for ``tokenizer``."""
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=INNER_WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        rms_norm_eps=1e-5,
+        initializer_range=0.04,
+    )
+
+
+@torch.no_grad()
+def reading_figures(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    number: int = 200,
+    batch: int = 20,
+) -> dict[str, dict[str, float]]:
+    """Measure how well the model reads held-out descriptions.
+
+    A reply is right when every token is the most likely one given the tokens before it, which is
+    the same as greedy decoding giving the exact reply. Returns per kind of exchange ``exact``
+    (0..100), ``nats`` per token and ``n``, and the same over all under ``"all"``.
+    """
+    right: dict[str, list[bool]] = defaultdict(list)
+    nats: dict[str, list[float]] = defaultdict(list)
+    for start in range(0, number, batch):
+        documents = [
+            encode_document(index, seed, tokenizer, split="val")
+            for index in range(start, min(start + batch, number))
+        ]
+        _read(model, documents, int(tokenizer.pad_token_id), right, nats)
+    figures = {
+        kind: {
+            "exact": 100.0 * sum(right[kind]) / len(right[kind]),
+            "nats": sum(nats[kind]) / len(nats[kind]),
+            "n": float(len(right[kind])),
+        }
+        for kind in sorted(right)
+    }
+    answers = [hit for hits in right.values() for hit in hits]
+    every = [value for values in nats.values() for value in values]
+    figures["all"] = {
+        "exact": 100.0 * sum(answers) / len(answers),
+        "nats": sum(every) / len(every),
+        "n": float(len(answers)),
+    }
+    return figures
+
+
+def _read(
+    model: LlamaForCausalLM,
+    documents: Sequence[Document],
+    pad: int,
+    right: dict[str, list[bool]],
+    nats: dict[str, list[float]],
+) -> None:
+    ids, _ = pad_documents(documents, pad)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(ids[:, :-1], use_cache=False).logits.float()
+    losses = functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+    hits = logits.argmax(dim=-1) == ids[:, 1:]
+    for row, document in enumerate(documents):
+        for kind, tokens in document.replies:
+            span = slice(tokens.start - 1, tokens.stop - 1)
+            right[kind].append(bool(hits[row, span].all()))
+            nats[kind] += losses[row, span].tolist()
