@@ -83,18 +83,21 @@ def contrastive_loss(logits: Tensor, skip: Tensor) -> tuple[Tensor, dict[str, fl
     return loss / 2, {"accuracy": float(accuracy)}
 
 
-def contrastive_scenes(step: int, size: int, seed: int) -> list[Scene]:
-    """Return step ``step``'s scenes: groups of ``HARD_GROUP``, every second one recoloured."""
+def contrastive_scenes(step: int, size: int, seed: int, split: str = "train") -> list[Scene]:
+    """Return step ``step``'s scenes: groups of ``HARD_GROUP``, every second one recoloured.
+
+    The first group, the third and so on are the recoloured, hard ones.
+    """
     scenes: list[Scene] = []
     for group in range(size // HARD_GROUP):
         first = step * size + group * HARD_GROUP
-        lead = sample_scene("train", first, seed)
+        lead = sample_scene(split, first, seed)
         scenes.append(lead)
         for index in range(first + 1, first + HARD_GROUP):
             if group % 2:
-                scenes.append(sample_scene("train", index, seed))
+                scenes.append(sample_scene(split, index, seed))
             else:
-                other = sample_scene("train", index, seed, count=len(lead.objects))
+                other = sample_scene(split, index, seed, count=len(lead.objects))
                 scenes.append(recolored(other, [o.color for o in lead.objects]))
     return scenes
 

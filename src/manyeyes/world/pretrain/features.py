@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
+    CLIPModel,
     CLIPVisionModel,
     Dinov2Model,
     PreTrainedModel,
+    ViTMAEForPreTraining,
     ViTMAEModel,
 )
 
@@ -27,11 +30,7 @@ from manyeyes.world.pretrain.sizes import PATCH, PATCHES, vision_config
 Source = Callable[[NDArray[np.uint8]], list[Tensor]]
 
 _CHUNK = 256
-_TOWERS: dict[str, tuple[type[PreTrainedModel], str]] = {
-    "clip": (CLIPVisionModel, "clip"),
-    "dinov2": (Dinov2Model, "imagenet"),
-    "mae": (ViTMAEModel, "imagenet"),
-}
+_NORMALIZATION = {"clip": "clip", "dinov2": "imagenet", "mae": "imagenet"}
 
 
 def part_source(part: str, folder: Path) -> Source:
@@ -39,13 +38,23 @@ def part_source(part: str, folder: Path) -> Source:
 
     Raises ``UsageError`` for a part that is not a vision encoder.
     """
-    if part not in _TOWERS:
-        known = ", ".join(_TOWERS)
-        raise UsageError(f"no encoder {part!r}: expected one of {known}{nearest(part, _TOWERS)}")
-    kind, normalization = _TOWERS[part]
-    whole = {"mask_ratio": 0.0} if part == "mae" else {}
-    tower = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **whole)
-    return _tower_source(tower, normalization)
+    if part not in _NORMALIZATION:
+        known = ", ".join(_NORMALIZATION)
+        hint = nearest(part, _NORMALIZATION)
+        raise UsageError(f"no vision encoder {part!r}: expected one of {known}{hint}")
+    return _tower_source(_load_tower(part, folder), _NORMALIZATION[part])
+
+
+def _load_tower(part: str, folder: Path) -> PreTrainedModel:
+    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    if part == "clip":
+        tower: PreTrainedModel = CLIPModel.from_pretrained(folder, **options).vision_model
+        return tower
+    if part == "dinov2":
+        return Dinov2Model.from_pretrained(folder, **options)
+    whole = ViTMAEForPreTraining.from_pretrained(folder, mask_ratio=0.0, **options)
+    encoder: PreTrainedModel = whole.vit
+    return encoder
 
 
 def random_source(seed: int) -> Source:

@@ -1,0 +1,121 @@
+"""Cards: what a shipped part is, how it was trained, and what was measured on it.
+
+``card.json`` is the record, ``README.md`` its rendering. Every number in both was measured by the
+run that wrote them; the sentences on what a part failed to learn follow from the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from manyeyes.errors import CheckpointError
+
+Table = Mapping[str, Mapping[str, float]]
+"""Rows of figures by name: ``{row: {figure: value}}``; the row ``n`` holds sample sizes."""
+
+NOISE = 0.03
+"""Differences of probe accuracies up to this are not called differences."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One part's record.
+
+    ``training`` holds data, seed, steps, samples, seconds, threads and versions; ``files`` the size
+    and SHA-256 of each weight file; ``figures`` one table per kind of measurement.
+    """
+
+    part: str
+    summary: str
+    parameters: int
+    training: Mapping[str, str | int | float]
+    files: Mapping[str, Mapping[str, str | int]]
+    figures: Mapping[str, Table]
+
+
+def weight_files(folder: Path) -> dict[str, dict[str, str | int]]:
+    """Return size in bytes and SHA-256 of every safetensors file of ``folder``."""
+    return {
+        path.name: {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(folder.glob("*.safetensors"))
+    }
+
+
+def write_card(card: Card, folder: Path) -> None:
+    """Write ``card.json`` and ``README.md`` into the part's folder."""
+    text = json.dumps(_rounded(asdict(card)), indent=2) + "\n"
+    (folder / "card.json").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(render_card(card), encoding="utf-8")
+
+
+def read_card(folder: Path) -> Card:
+    """Read the card of a part; raise ``CheckpointError`` when there is none."""
+    path = folder / "card.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no card.json")
+    return Card(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def render_card(card: Card) -> str:
+    """Return the card as Markdown."""
+    lines = [f"# {card.part}", "", card.summary, ""]
+    lines += [f"- parameters: {card.parameters:,}"]
+    lines += [f"- {name}: {_value(value)}" for name, value in card.training.items()]
+    lines += [f"- {name}: {file['bytes']:,} bytes" for name, file in card.files.items()]
+    for title, table in card.figures.items():
+        lines += ["", f"## {title[0].upper()}{title[1:]}", "", *_markdown(table)]
+        if title == "linear probes":
+            lines += ["", *_shortfalls(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(table: Table) -> list[str]:
+    rows = {name: row for name, row in table.items() if name != "n"}
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in rows.items():
+        cells = [_value(row[c]) if c in row else "" for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    sizes = ", ".join(f"{value:.0f} {name}" for name, value in table.get("n", {}).items())
+    return [*lines, "", f"n = {sizes}."] if sizes else lines
+
+
+def _shortfalls(table: Table) -> list[str]:
+    """Say in which figures no level of the part beats raw pixels and the random ViT."""
+    levels = [row for name, row in table.items() if name.startswith("level ")]
+    untrained = [row for name, row in table.items() if name.startswith(("random", "raw"))]
+    lines = []
+    for figure in levels[0]:
+        sign = -1 if figure.endswith("_px") else 1
+        best = max(sign * row[figure] for row in levels)
+        bar = max(sign * row[figure] for row in untrained)
+        margin = NOISE if sign == 1 else 0.0
+        if best <= bar + margin:
+            lines.append(
+                f"- {figure}: {_value(sign * best)} at the best level, against "
+                f"{_value(sign * bar)} without training."
+            )
+    head = "Not learnt, as far as these probes can tell (no level beats both raw patch pixels and "
+    head += f"a random ViT by more than {NOISE}):"
+    return [head, "", *lines] if lines else ["Every figure beats raw pixels and a random ViT."]
+
+
+def _value(value: str | int | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return str(value)
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value
