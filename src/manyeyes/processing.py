@@ -203,6 +203,7 @@ class ManyEyesProcessor(ProcessorMixin):
         padding_side: str = "left",
         return_tensors: str = "pt",
         add_special_tokens: bool = True,
+        images_encoded: bool = False,
         **kwargs: Any,
     ) -> BatchFeature:
         """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
@@ -211,6 +212,7 @@ class ManyEyesProcessor(ProcessorMixin):
             images: one image, a flat list in reading order, or one list per text; PIL or paths.
             text: prompts with one ``<image>`` per image.
             padding, padding_side, add_special_tokens: as for tokenizers.
+            images_encoded: the caller hands the images' evidence to the model; no pixels here.
 
         Raises:
             PlaceholderError: placeholders and images disagree.
@@ -223,7 +225,7 @@ class ManyEyesProcessor(ProcessorMixin):
         ]
         image_id = self.image_token_ids_by_role.image
         counts = [row.count(image_id) // max(1, self.visual_tokens) for row in rows]
-        if sum(counts) != len(pictures):
+        if sum(counts) != len(pictures) and not images_encoded:
             raise PlaceholderError(
                 f"{sum(counts)} {IMAGE_PLACEHOLDER} placeholders in the text, "
                 f"but {len(pictures)} images"
@@ -246,11 +248,22 @@ class ManyEyesProcessor(ProcessorMixin):
         return render(messages, self.tokenizer, self.prompt_style, generation_prompt=True).text
 
     def answer_inputs(
-        self, prompts: Sequence[str], images: Sequence[Image.Image] = ()
+        self,
+        prompts: Sequence[str],
+        images: Sequence[Image.Image] = (),
+        *,
+        images_encoded: bool = False,
     ) -> BatchFeature:
-        """Return left-padded inputs for strings made by ``prompt``."""
-        special = self.prompt_style != "chat"
-        return self(images=list(images), text=list(prompts), add_special_tokens=special)
+        """Return left-padded inputs for strings made by ``prompt``.
+
+        ``images_encoded``: the images are given to the model as evidence, without pixels here.
+        """
+        return self(
+            images=list(images),
+            text=list(prompts),
+            add_special_tokens=self.prompt_style != "chat",
+            images_encoded=images_encoded,
+        )
 
     def apply_chat_template(  # type: ignore[override]
         self,
