@@ -1,0 +1,156 @@
+"""Figures of a report as inline SVG: bars with intervals, curves, level weights.
+
+Every figure is drawn for a width of 440 px and scales down to a phone; colours are the page's CSS
+variables (``--c0`` ... for contestants, ``--base`` for baselines), so dark pages work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+from manyeyes.study.record import Arm, CurvePoint, Measure
+
+WIDTH = 440
+_LABEL, _RIGHT, _BAR, _GAP = 130, 46, 11, 12
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, Measure]],
+    colours: Mapping[str, str],
+    *,
+    names: Mapping[str, str],
+    top: float = 100.0,
+) -> Markup:
+    """Horizontal bars: one block per group, one bar per arm with its 95 % interval.
+
+    Args:
+        groups: group -> arm -> score. colours: arm -> CSS colour, in drawing order.
+        names: arm -> title, read out by screen readers and shown on hover. top: end of the axis.
+    """
+    plot = WIDTH - _LABEL - _RIGHT
+    block = _BAR * len(colours) + _GAP
+    parts = [_grid(plot, block * len(groups), top)]
+    for row, (group, measures) in enumerate(groups.items()):
+        y = row * block + 4
+        n = max(measure.n for measure in measures.values())
+        middle = y + _BAR * len(colours) / 2
+        parts.append(_text(_LABEL - 8, middle - 1, group, anchor="end"))
+        parts.append(_text(_LABEL - 8, middle + 11, f"n = {n}", anchor="end", style="small"))
+        for index, (arm, colour) in enumerate(colours.items()):
+            if arm in measures:
+                place = (_LABEL, y + index * _BAR, plot / top)
+                parts.append(_bar(place, measures[arm], colour, f"{group}, {names[arm]}"))
+    return _svg(parts, block * len(groups) + 22, f"Scores by group, 0 to {top:g}")
+
+
+def _bar(place: tuple[float, float, float], measure: Measure, colour: str, name: str) -> Markup:
+    x, y, unit = place
+    value = f"{measure.value:.1f}"
+    low, high = measure.ci95 or (measure.value, measure.value)
+    title = f"{name}: {value}" + (f" [{low:.1f}, {high:.1f}]" if measure.ci95 else "")
+    width, middle = max(0.0, measure.value) * unit, y + _BAR / 2 - 1
+    limits = [x + max(0.0, low) * unit, x + min(high, 1e6) * unit]
+    whisker = Markup('<line class="ci" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+        limits[0], limits[1], middle, middle
+    )
+    bar = Markup(
+        '<g><title>{}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="2" '
+        'fill="{}"/>{}</g>'
+    )
+    label = _text(max(x + width, limits[1]) + 5, middle + 3.5, value, style="small")
+    return bar.format(title, x, y, width, _BAR - 2, colour, whisker) + label
+
+
+def _grid(plot: float, height: float, top: float) -> Markup:
+    lines = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = _LABEL + share * plot
+        lines.append(_line(x, 0, x, height))
+        lines.append(_text(x, height + 15, f"{share * top:g}", anchor="middle", style="small"))
+    return Markup("").join(lines)
+
+
+def curves(arms: Sequence[Arm], stage: str, colours: Mapping[str, str]) -> Markup:
+    """Training loss of one stage over optimizer steps, one line per arm, from 0 on both axes."""
+    lines = {arm.name: [p for p in arm.curve if p.stage == stage] for arm in arms}
+    lines = {name: smoothed(points) for name, points in lines.items() if points}
+    every = [point for points in lines.values() for point in points]
+    last = max(point.step for point in every)
+    top = nice_ceiling(max(point.loss for point in every))
+    left, width, height = 34, WIDTH - 50, 170
+    parts = []
+    for share in (0.0, 0.5, 1.0):
+        y = height + 8 - share * height
+        parts.append(_line(left, y, left + width, y))
+        parts.append(_text(left - 5, y + 4, f"{share * top:g}", anchor="end", style="small"))
+        x = left + share * width
+        anchor = "end" if share == 1.0 else "middle"
+        parts.append(_text(x, height + 24, f"{share * last:.0f}", anchor=anchor, style="small"))
+    for name, points in lines.items():
+        path = " ".join(
+            f"{left + width * p.step / last:.1f},{height + 8 - height * p.loss / top:.1f}"
+            for p in points
+        )
+        line = Markup('<polyline class="curve" points="{}" stroke="{}"/>')
+        parts.append(line.format(path, colours[name]))
+    return _svg(parts, height + 32, f"Training loss of stage {stage} by step")
+
+
+def smoothed(points: Sequence[CurvePoint], limit: int = 60) -> list[CurvePoint]:
+    """At most ``limit`` points: means of equal runs of neighbouring points, at their last step."""
+    size = max(1, math.ceil(len(points) / limit))
+    runs = [points[i : i + size] for i in range(0, len(points), size)]
+    return [
+        CurvePoint(run[-1].stage, run[-1].step, sum(p.loss for p in run) / len(run)) for run in runs
+    ]
+
+
+def level_weights(weights: Sequence[float], colour: str, encoder: str) -> Markup:
+    """One column per level, scaled to the largest weight; negative weights hang down."""
+    largest = max([abs(weight) for weight in weights] + [1e-9])
+    depth = 40 if min(weights) < 0 else 0
+    height, step = 84, (WIDTH - 20) / max(8, len(weights))
+    parts = [_line(10, height, WIDTH - 10, height)]
+    for index, weight in enumerate(weights):
+        x = 10 + index * step
+        size = (height - 18 if weight >= 0 else depth - 10) * abs(weight) / largest
+        y = height - size if weight >= 0 else float(height)
+        column = Markup(
+            '<g><title>{} level {}: {:.3f}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" '
+            'height="{:.1f}" rx="2" fill="{}"/></g>'
+        )
+        name = f"{encoder} {index + 1} of {len(weights)}"
+        parts.append(column.format(name, "weight", weight, x + 2, y, step - 4, size, colour))
+        middle = x + step / 2
+        if len(weights) <= 12:
+            label = f"{weight:.2f}"
+            parts.append(_text(middle, y - 4, label, anchor="middle", style="small"))
+    return _svg(parts, height + depth + 6, f"Level weights of {encoder}")
+
+
+def nice_ceiling(value: float) -> float:
+    """The smallest of 1, 2, 5 x 10^k that is not below ``value``."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= value * (1 - 1e-9))
+
+
+def _svg(parts: Iterable[Markup], height: float, name: str) -> Markup:
+    frame = Markup(
+        '<svg class="figure" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>'
+    )
+    return frame.format(WIDTH, height, name, Markup("").join(parts))
+
+
+def _line(x1: float, y1: float, x2: float, y2: float) -> Markup:
+    line = Markup('<line class="grid" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
+    return line.format(x1, y1, x2, y2)
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", style: str = "") -> Markup:
+    label = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>')
+    return label.format(x, y, anchor, style, escape(text))
