@@ -21,6 +21,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 IMAGE_SIZE = 16
@@ -132,3 +134,24 @@ def model_block(parts: Path, *, encoders: tuple[str, ...] = ("clip", "dinov2")) 
         "box_style": "shikra",
         "geometry": "pad",
     }
+
+
+def save_t5(folder: Path, *, hidden: int = 32, seed: int = 3) -> Path:
+    """Save a random T5 with 2 + 2 blocks and the byte-level tokenizer."""
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=hidden,
+        d_kv=16,
+        d_ff=2 * hidden,
+        num_layers=2,
+        num_heads=2,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dropout_rate=0.0,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

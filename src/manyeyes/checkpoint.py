@@ -39,12 +39,20 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     for file in files:
         if not file.is_file():
             raise CheckpointError(f"{file}: no such file; the checkpoint is incomplete")
-        try:
-            with safe_open(file, framework="pt") as handle:
-                tensors.update({name: handle.get_tensor(name) for name in handle.keys()})
-        except SafetensorError as error:
-            raise CheckpointError(f"{file}: damaged or truncated ({error})") from error
+        with naming_damage(file), safe_open(file, framework="pt") as handle:
+            tensors.update({name: handle.get_tensor(name) for name in handle.keys()})
     return tensors
+
+
+@contextlib.contextmanager
+def naming_damage(place: Path) -> Iterator[None]:
+    """Turn the untyped errors of a damaged or missing weights file into ``CheckpointError``."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise CheckpointError(f"{place}: damaged or truncated ({error})") from error
+    except OSError as error:
+        raise CheckpointError(f"{place}: the checkpoint is incomplete ({error})") from error
 
 
 def verify(part: str, reference: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:

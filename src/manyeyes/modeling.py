@@ -183,8 +183,10 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if config is None and pretrained_model_name_or_path is not None:
             config = ManyEyesConfig.from_pretrained(pretrained_model_name_or_path)
         if not folder.is_dir() or not config.references or "state_dict" in kwargs:
-            kwargs["config"] = config
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            with checkpoint.naming_damage(folder):
+                return super().from_pretrained(
+                    pretrained_model_name_or_path, *args, config=config, **kwargs
+                )
         own = checkpoint.read_weights(folder)
         state = {**cls._referenced_state(config), **own}
         model = super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)

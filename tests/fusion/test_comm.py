@@ -138,7 +138,7 @@ def test_convolution_sees_neighbours_so_permutation_matters() -> None:
 
 
 def test_comm_check_05_zero_logits_are_uniform() -> None:
-    weights = LevelMerge(8, 24, merge="lln_layerscale").weights()
+    weights = LevelMerge(8, 24, merge="lln_layerscale").weights().detach()
     torch.testing.assert_close(weights, torch.full((24,), 1 / 24), rtol=0, atol=1e-6)
     assert abs(float(weights.sum()) - 1) < 1e-6
     torch.testing.assert_close(
@@ -258,6 +258,7 @@ def test_every_variant_runs_and_every_parameter_learns(options: dict[str, Any]) 
     assert without == []
 
 
+@torch.no_grad()
 def test_linear_ln_gives_each_level_unit_scale() -> None:
     merger = LevelMerge(64, 1, merge="lln_layerscale", lln_order="linear_ln")
     merged = merger([torch.randn(1, 50, 64) * 30], (5, 10))

@@ -1,0 +1,54 @@
+"""Shared by all tests: offline, quiet, and tiny random parts made once."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
+
+Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny clip, dinov2, llama and t5 checkpoints."""
+    folder = tiny.save_parts(tmp_path_factory.mktemp("parts"))
+    tiny.save_t5(folder / "t5")
+    return folder
+
+
+@pytest.fixture
+def build(parts: Path) -> Callable[..., Built]:
+    """Build a COMM model and its processor over the tiny parts; keywords override the block."""
+
+    def make(**changes: Any) -> Built:
+        config = ManyEyesConfig(**{**tiny.model_block(parts), **changes})
+        processor = ManyEyesProcessor.from_config(config)
+        return ManyEyesForConditionalGeneration.from_parts(config), processor
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Three different pictures, one of them not square."""
+    sizes = ((16, 16), (20, 12), (16, 16))
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Image.fromarray(
+            torch.randint(0, 256, (height, width, 3), generator=generator).byte().numpy()
+        )
+        for width, height in sizes
+    ]
