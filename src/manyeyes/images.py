@@ -223,7 +223,9 @@ def _open(source: ImageSource, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(f"has too many pixels: {error}", file=name) from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
-        raise ImageError(f"is not a readable image (known formats: {known})", file=name) from error
+        raise ImageError(
+            f"is not a readable image: damaged, or none of {known}", file=name
+        ) from error
     except Exception as error:  # header parsers, too, raise nearly everything on damaged data
         raise ImageError(f"cannot be opened: {_reason(error)}", file=name) from error
     width, height = image.size

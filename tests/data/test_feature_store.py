@@ -1,0 +1,211 @@
+"""The feature store: exact bits, crash safety, limits, and keys that keep features apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from manyeyes.data import feature_store
+from manyeyes.data.feature_store import FeatureStore, content_id
+from manyeyes.errors import DataError, UsageError
+
+KEY = {"encoder": "clip@abc", "preprocessing": "pad-336", "levels": "1-24"}
+
+
+def _store(root: Path, dtype: torch.dtype = torch.float32, **options: float) -> FeatureStore:
+    return FeatureStore(root, KEY, (2, 3, 4), dtype, **options)
+
+
+def _features(count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, 2, 3, 4, generator=generator).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int8])
+def test_features_come_back_bit_for_bit_in_any_order(tmp_path: Path, dtype: torch.dtype) -> None:
+    features = _features(5, dtype)
+    if dtype.is_floating_point:
+        features[0, 0, 0] = torch.tensor([float("nan"), -0.0, float("inf"), 1e-40]).to(dtype)
+    written = _store(tmp_path, dtype).write(list("abc"), features[:3])
+    assert written == 3 * 24 * dtype.itemsize
+    _store(tmp_path, dtype).write(list("de"), features[3:])
+    store = _store(tmp_path, dtype)
+    order = [3, 0, 4, 4, 1]
+    read = store.read(["abcde"[index] for index in order])
+    assert (read.dtype, read.shape) == (dtype, (5, 2, 3, 4))
+    assert torch.equal(read.view(torch.uint8), features[order].view(torch.uint8))
+    assert len(store) == 5
+    assert "a" in store
+
+
+def test_missing_names_each_id_once_in_order(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.write(["b"], _features(1))
+    assert store.missing(["c", "b", "a", "c"]) == ["c", "a"]
+    with pytest.raises(DataError, match="2 of 3 images are not stored, as 'c'"):
+        store.read(["c", "b", "a"])
+
+
+@pytest.mark.parametrize("change", ["encoder", "preprocessing", "levels"])
+def test_another_key_is_another_store(tmp_path: Path, change: str) -> None:
+    _store(tmp_path).write(["a"], _features(1))
+    other = FeatureStore(tmp_path, {**KEY, change: "x"}, (2, 3, 4), torch.float32)
+    assert other.missing(["a"]) == ["a"]
+    assert _store(tmp_path, torch.bfloat16).missing(["a"]) == ["a"]
+    assert _store(tmp_path).missing(["a"]) == []
+
+
+@pytest.mark.parametrize("damage", ["half data", "no data", "half index", "no index", "temporary"])
+def test_half_written_shards_do_not_count_and_are_rebuilt(tmp_path: Path, damage: str) -> None:
+    store = _store(tmp_path)
+    store.write(["a", "b"], _features(2))
+    (data,) = store.folder.glob("*.bin")
+    index = data.with_suffix(".json")
+    if damage == "half data":
+        os.truncate(data, data.stat().st_size // 2)
+    elif damage == "no data":
+        data.unlink()
+    elif damage == "half index":
+        os.truncate(index, index.stat().st_size // 2)
+    elif damage == "no index":
+        index.unlink()
+    else:
+        index.rename(index.with_name(f"{index.name}.77.tmp"))
+    again = _store(tmp_path)
+    assert again.missing(["a", "b"]) == ["a", "b"]
+    again.write(["a", "b"], _features(2))
+    assert torch.equal(_store(tmp_path).read(["a", "b"]), _features(2))
+
+
+def test_a_crash_between_data_and_index_leaves_no_half_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = _store(tmp_path)
+    store.write(["a"], _features(1))
+    write = feature_store._write_atomically
+
+    def die_at_index(path: Path, data: bytes) -> None:
+        if path.suffix == ".json":
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(feature_store, "_write_atomically", die_at_index)
+    with pytest.raises(DataError, match="No space left"):
+        store.write(["b"], _features(1))
+    monkeypatch.undo()
+    again = _store(tmp_path)
+    assert again.missing(["a", "b"]) == ["b"]
+    assert torch.equal(again.read(["a"]), _features(1))
+
+
+def test_a_full_disk_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = _store(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="cannot be written"):
+        store.write(["a"], _features(1))
+    assert [path.name for path in store.folder.iterdir()] == ["store.json"]
+
+
+def test_damaged_bits_are_found_by_verify(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.write(["a", "b"], _features(2))
+    store.write(["c"], _features(1))
+    assert store.verify() == []
+    shard, _ = store._places["a"]
+    path = store.folder / f"{shard}.bin"
+    data = bytearray(path.read_bytes())
+    data[5] ^= 1
+    path.write_bytes(data)
+    assert store.verify() == ["a", "b"]
+    assert store.missing(["a", "b", "c"]) == _store(tmp_path).missing(["a", "b", "c"]) == ["a", "b"]
+
+
+def test_the_limit_is_checked_before_writing(tmp_path: Path) -> None:
+    store = _store(tmp_path, max_gb=200e-9)
+    assert store.estimate_bytes(2) == 192
+    store.write(["a", "b"], _features(2))
+    with pytest.raises(UsageError, match="beyond max_gb"):
+        store.write(["c"], _features(1))
+    assert len(list(store.folder.glob("*.bin"))) == 1
+
+
+def test_other_processes_writes_are_seen_after_refresh(tmp_path: Path) -> None:
+    first, second = _store(tmp_path), _store(tmp_path)
+    first.write(["a"], _features(1))
+    assert second.missing(["a"]) == ["a"]
+    second.refresh()
+    assert torch.equal(second.read(["a"]), _features(1))
+
+
+def test_what_killed_processes_left_is_swept_when_old(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.write(["a"], _features(1))
+    for name in ("x.bin.7.tmp", "orphan.bin", "young.bin"):
+        (store.folder / name).write_bytes(b"half")
+        if name != "young.bin":
+            os.utime(store.folder / name, (0, 0))
+    for path in store.folder.glob("*.json"):
+        os.utime(path.with_suffix(".bin"), (0, 0)) if path.name != "store.json" else None
+    names = {path.name for path in _store(tmp_path).folder.iterdir()}
+    assert "young.bin" in names
+    assert not names & {"x.bin.7.tmp", "orphan.bin"}
+    assert torch.equal(_store(tmp_path).read(["a"]), _features(1))
+
+
+def test_more_shards_than_open_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_store, "_OPEN_SHARDS", 2)
+    store, features = _store(tmp_path), _features(5)
+    for index in range(5):
+        store.write([str(index)], features[index : index + 1])
+    assert torch.equal(store.read(list("0123401234")), features.repeat(2, 1, 1, 1))
+    assert len(store._maps) == 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "features"),
+    [
+        (["a"], torch.zeros(2, 2, 3, 4)),
+        (["a"], torch.zeros(1, 2, 3, 5)),
+        (["a"], torch.zeros(1, 2, 3, 4, dtype=torch.bfloat16)),
+        (["a", "a"], torch.zeros(2, 2, 3, 4)),
+        ([], torch.zeros(0, 2, 3, 4)),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(
+    tmp_path: Path, ids: list[str], features: torch.Tensor
+) -> None:
+    store = _store(tmp_path)
+    with pytest.raises(UsageError, match="expected"):
+        store.write(ids, features)
+    assert len(store) == 0
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="cannot be used"):
+        _store(tmp_path / "file")
+    with pytest.raises(UsageError, match="at least 1"):
+        FeatureStore(tmp_path, KEY, (0, 3), torch.float32)
+    store = _store(tmp_path)
+    (store.folder / "store.json").write_text(json.dumps({"key": {}}))
+    with pytest.raises(DataError, match="another key"):
+        _store(tmp_path)
+
+
+def test_content_ids_follow_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"abc")
+    assert content_id(path) == content_id(b"abc") != content_id(b"abd")
+    assert content_id(b"abc").startswith("ba7816bf")
+    with pytest.raises(DataError, match="cannot be read"):
+        content_id(tmp_path / "none.png")
