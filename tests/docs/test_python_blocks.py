@@ -1,0 +1,40 @@
+"""The Python of the documentation runs as it is printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyeyes.encoders import ENCODERS
+from manyeyes.fusion import FUSIONS
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_blocks_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in (ENCODERS, FUSIONS):
+        for name in ("vit", "gated"):
+            monkeypatch.delitem(table, name, raising=False)  # type: ignore[arg-type]
+    known = {**ENCODERS}, {**FUSIONS}
+    names: dict[str, Any] = {"__name__": f"docs.{page.stem}"}
+    try:
+        for block in blocks(page):
+            exec(compile(block, str(page), "exec", dont_inherit=True), names)
+    finally:
+        for table, before in zip((ENCODERS, FUSIONS), known, strict=True):
+            table.clear()
+            table.update(before)  # type: ignore[arg-type]
+    assert len(blocks(page)) > 0
+
+
+def test_both_how_to_pages_are_found() -> None:
+    assert {"add-an-encoder", "add-a-fusion"} <= {page.stem for page in PAGES}
