@@ -65,9 +65,10 @@ def run_gate(
     seconds: float,
     seed: int = 0,
     batch: int = 64,
+    held_out: int = 1024,
     progress: Callable[[str], None] | None = None,
 ) -> GateResult:
-    """Train a ``PlaceReader`` for ``seconds`` and measure it on validation scenes."""
+    """Train a ``PlaceReader`` for ``seconds`` and measure it on ``held_out`` val scenes."""
     torch.manual_seed(seed)
     model = PlaceReader(patch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
@@ -80,7 +81,7 @@ def run_gate(
         share = (time.monotonic() - start) / seconds
         if progress is not None and step % 100 == 0:
             progress(f"patch {patch} step {step} loss {loss:.3f} {share * seconds:.0f}s")
-    accuracy, objects = _measure(model, seed)
+    accuracy, objects = _measure(model, seed, held_out)
     spent = time.monotonic() - start
     return GateResult(patch, accuracy, objects, step, step * batch, spent)
 
@@ -102,14 +103,14 @@ def _step(
 
 
 @torch.no_grad()
-def _measure(model: PlaceReader, seed: int, batches: int = 16) -> tuple[dict[str, float], int]:
+def _measure(model: PlaceReader, seed: int, scenes: int) -> tuple[dict[str, float], int]:
     model.eval()
     right = dict.fromkeys(ATTRIBUTES, 0)
     objects = 0
-    for step in range(batches):
-        scenes = scene_batch("val", step, 64, seed)
-        rows = object_rows(scenes)
-        logits = model(picture_batch(scenes, "clip"), rows)
+    for step in range(scenes // 64):
+        batch = scene_batch("val", step, 64, seed)
+        rows = object_rows(batch)
+        logits = model(picture_batch(batch, "clip"), rows)
         objects += len(rows.picture)
         for name in ATTRIBUTES:
             right[name] += int((logits[name].argmax(1) == rows.labels[name]).sum())
