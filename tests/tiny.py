@@ -2,16 +2,20 @@
 
     parts = save_parts(tmp_path)      # parts / "clip", parts / "dinov2", parts / "llama"
     model = model_block(parts)        # the ``model:`` block of a recipe over them
+    data = save_data(tmp_path / "d")  # eight pictures and d / "train.json" in LLaVA's format
 
 Images are 16 x 16 pixels in 4-pixel patches: 16 patches for both encoders.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPVisionConfig,
@@ -116,6 +120,34 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def save_data(folder: Path, *, samples: int = 8, name: str = "train.json", seed: int = 3) -> Path:
+    """Save ``samples`` pictures with one bright square each, and LLaVA JSON that asks for its box.
+
+    Questions and answers differ in length from sample to sample.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    rows = []
+    for index in range(samples):
+        x, y = (int(value) for value in random.integers(0, IMAGE_SIZE - 6, size=2))
+        pixels = random.integers(0, 60, size=(IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+        pixels[y : y + 6, x : x + 6] = random.integers(120, 255, size=3, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        question = "Where is it?" + " Please." * (index % 3)
+        row = {
+            "id": f"s{index}",
+            "image": f"{index}.png",
+            "conversations": [
+                {"from": "human", "value": f"<image>\n{question}"},
+                {"from": "gpt", "value": "<boxes>" + "!" * (index % 4)},
+            ],
+            "boxes": [[[x, y, x + 6, y + 6]]],
+        }
+        rows.append(row)
+    (folder / name).write_text(json.dumps(rows))
+    return folder
 
 
 def model_block(parts: Path, *, encoders: tuple[str, ...] = ("clip", "dinov2")) -> dict[str, Any]:

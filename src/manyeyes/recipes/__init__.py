@@ -1,6 +1,7 @@
 """Recipes: YAML files that say how a model is built and trained, packaged by method and size."""
 
-from manyeyes.recipes.load import dump_recipe, load_recipe, recipe_names
+from manyeyes.recipes.load import dump_recipe, load_recipe, recipe_names, stage_model
+from manyeyes.recipes.model_block import model_config
 from manyeyes.recipes.schema import DataSource, PartTraining, Recipe, StageRecipe, WeightSource
 
 __all__ = [
@@ -11,5 +12,7 @@ __all__ = [
     "WeightSource",
     "dump_recipe",
     "load_recipe",
+    "model_config",
     "recipe_names",
+    "stage_model",
 ]

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import RecipeError, nearest
+from manyeyes.recipes.model_block import model_config
 from manyeyes.recipes.overrides import apply_overrides
-from manyeyes.recipes.schema import Recipe, parse_recipe
+from manyeyes.recipes.schema import Recipe, StageRecipe, parse_recipe
 from manyeyes.recipes.yaml_io import dump_yaml, read_yaml
 
 PACKAGED = Path(__file__).parent
@@ -38,7 +39,15 @@ def load_recipe(recipe: str | Path, settings: Iterable[str] = ()) -> Recipe:
     data = read_recipe(find_recipe(recipe))
     _push_down_training(data)
     apply_overrides(data, settings)
-    return parse_recipe(data, str(recipe))
+    checked = parse_recipe(data, str(recipe))
+    for stage in checked.stages:
+        model_config(stage_model(checked, stage), f"{recipe}: model")
+    return checked
+
+
+def stage_model(recipe: Recipe, stage: StageRecipe) -> dict[str, Any]:
+    """Return the model block as ``stage`` changes it."""
+    return merge(recipe.model, stage.model)
 
 
 def find_recipe(recipe: str | Path, beside: Path | None = None) -> Path:

@@ -25,6 +25,7 @@ OWNED: Mapping[str, str] = {
     "do_train": "stages always train",
     "do_eval": "use `manyeyes evaluate`",
     "do_predict": "use `manyeyes evaluate`",
+    "save_only_model": "every stage must be resumable",
     "auto_find_batch_size": "it would change the global batch silently",
     "label_smoothing_factor": "smoothing belongs to an objective",
 }

@@ -1,0 +1,133 @@
+"""What a stage needs before its first step: model, processor and data, from the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from manyeyes.data.dataset import ConversationDataset
+from manyeyes.data.files import FileReport, read_samples
+from manyeyes.data.mixture import Mixture
+from manyeyes.data.sampler import ResumableSampler
+from manyeyes.errors import UsageError
+from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.processing import ManyEyesProcessor
+from manyeyes.recipes import Recipe, StageRecipe, WeightSource, model_config, stage_model
+from manyeyes.training.weights import take_weights
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class StageMixture:
+    """The samples of a stage and what reading them found."""
+
+    mixture: Mixture
+    reports: tuple[FileReport, ...]
+
+    def sample_id(self, index: int) -> str:
+        """Return the id of the sample at an index of the data set."""
+        return self.mixture.draw(*divmod(index, len(self.mixture))).id
+
+    def sampler(self, seed: int) -> ResumableSampler:
+        """Return the order in which the stage visits the mixture."""
+        return ResumableSampler(
+            len(self.mixture),
+            seed=seed,
+            fingerprint=self.mixture.fingerprint(),
+            shuffle=self.mixture.mode != "alternate",
+        )
+
+
+def new_model(
+    recipe: Recipe, stage: StageRecipe, weights: list[tuple[Path, WeightSource]]
+) -> tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]:
+    """Return the model of a stage's start and its processor.
+
+    ``weights``: folders to take trained weights from, in order; later ones win.
+
+    Raises:
+        RecipeError, CheckpointError, PartError: the model block, a checkpoint, parts that do not
+            fit.
+    """
+    config = model_config(stage_model(recipe, stage))
+    processor = ManyEyesProcessor.from_config(config)  # also writes the image token ids into it
+    model = ManyEyesForConditionalGeneration.from_parts(
+        config, seed=recipe.seed, dtype=torch.float32
+    )
+    for folder, source in weights:
+        take_weights(model, folder, source)
+    return model, processor
+
+
+def continued_model(
+    folder: Path,
+) -> tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]:
+    """Return model and processor of a checkpoint, in float32.
+
+    Raises:
+        CheckpointError: damaged, or its frozen parts are not those it was trained with.
+    """
+    model = ManyEyesForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model, ManyEyesProcessor.from_pretrained(folder)
+
+
+def cast_frozen(model: ManyEyesForConditionalGeneration, dtype: torch.dtype) -> None:
+    """Hold what was never trained, and is loaded from its part's checkpoint, in ``dtype``."""
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad and not model.is_stored(name):
+            parameter.data = parameter.data.to(dtype)
+
+
+def read_mixture(
+    stage: StageRecipe,
+    data_dir: Path | None,
+    *,
+    seed: int,
+    global_batch: int,
+    skip_bad_rows: bool = False,
+) -> StageMixture:
+    """Read a stage's files and mix them.
+
+    Raises:
+        DataError: a missing file or, unless ``skip_bad_rows``, the first broken row.
+        UsageError: relative paths without a data folder.
+    """
+    sources, reports = [], []
+    for source in stage.data:
+        root = None if source.image_root is None else _place(data_dir, source.image_root)
+        samples, report = read_samples(
+            _place(data_dir, source.path),
+            format=source.format,
+            image_root=root,
+            skip_bad_rows=skip_bad_rows,
+            limit=source.limit,
+        )
+        sources.append(samples)
+        reports.append(report)
+    weighted = stage.mixture != "concatenate"
+    mixture = Mixture(
+        sources,
+        [source.weight for source in stage.data] if weighted else None,
+        seed,
+        mode=stage.mixture,
+        block_size=global_batch if stage.mixture == "alternate" else 1,
+    )
+    return StageMixture(mixture, tuple(reports))
+
+
+def plain_dataset(
+    mixture: Mixture, processor: ManyEyesProcessor, *, seed: int, skip_bad_images: bool
+) -> ConversationDataset:
+    """Return the mixture with images decoded as they are drawn."""
+    return ConversationDataset(mixture, processor, seed=seed, skip_bad_images=skip_bad_images)
+
+
+def _place(data_dir: Path | None, path: str) -> Path:
+    if Path(path).is_absolute():
+        return Path(path)
+    if data_dir is None:
+        raise UsageError(f"the recipe's data {path!r} is relative: give its folder with --data")
+    return data_dir / path

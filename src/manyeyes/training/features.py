@@ -1,0 +1,164 @@
+"""Features of frozen encoders, computed once before a stage and read back in every epoch.
+
+Rows then carry ``features_<encoder>`` ``[images, levels, N, D]`` in place of pixels, and images are
+not decoded any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from manyeyes import hub
+from manyeyes.data.feature_store import FeatureStore, content_id
+from manyeyes.data.mixture import Mixture
+from manyeyes.errors import RecipeError
+from manyeyes.images import image_size, load_image
+from manyeyes.modeling import FEATURES, ManyEyesForConditionalGeneration
+from manyeyes.options import plain
+from manyeyes.processing import ManyEyesProcessor
+from manyeyes.records import GridFeatures, Sample
+from manyeyes.training.arguments import rank, world_size
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 64
+"""Images encoded and stored at a time."""
+
+
+class FeatureDataset(Dataset[Mapping[str, Tensor]]):
+    """A mixture whose images are looked up in stores; indices as for ``ConversationDataset``."""
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        processor: ManyEyesProcessor,
+        stores: Mapping[str, FeatureStore],
+        ids: Mapping[str, str],
+    ) -> None:
+        self.mixture, self.processor = mixture, processor
+        self.stores, self.ids = dict(stores), dict(ids)
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    def __getitem__(self, index: int) -> Mapping[str, Tensor]:
+        sample = self.mixture.draw(*divmod(index, len(self)))
+        row = self.processor.encode_text(sample, [image_size(path) for path in sample.images])
+        return {**row, **self._features(sample)}
+
+    def _features(self, sample: Sample) -> dict[str, Tensor]:
+        ids = [self.ids[path] for path in sample.images]
+        return {f"{FEATURES}{name}": store.read(ids) for name, store in self.stores.items()}
+
+
+def cached_dataset(
+    mixture: Mixture,
+    model: ManyEyesForConditionalGeneration,
+    processor: ManyEyesProcessor,
+    folder: Path,
+    *,
+    max_gb: float,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> FeatureDataset | None:
+    """Return the mixture over stored features, computing those that are missing.
+
+    Returns None, and says so in the log, when the features would need more than ``max_gb``.
+
+    Raises:
+        RecipeError: an encoder is trained, so its features change at every step.
+        ImageError: an image cannot be read.
+    """
+    for name, encoder in model.encoders.items():
+        if any(parameter.requires_grad for parameter in encoder.parameters()):
+            raise RecipeError(
+                f"cache_features: encoder {name!r} is trained, so nothing can be kept"
+            )
+    paths = unique_images(mixture)
+    stores = {
+        name: _open_store(model, processor, name, folder, max_gb, dtype) for name in model.encoders
+    }
+    needed = sum(store.estimate_bytes(len(paths)) for store in stores.values()) / 1e9
+    if needed > max_gb:
+        logger.warning(
+            "cache_features is off: the features of %d images need %.1f GB, cache_max_gb is %.1f",
+            len(paths),
+            needed,
+            max_gb,
+        )
+        return None
+    ids = {path: content_id(path) for path in paths}
+    model.to(device)  # type: ignore[arg-type]
+    _fill(model, processor, stores, ids)
+    return FeatureDataset(mixture, processor, stores, ids)
+
+
+def unique_images(mixture: Mixture) -> list[str]:
+    """Return every image path of the mixture once, in order."""
+    samples = (sample for source in mixture.sources for sample in source)
+    return list(dict.fromkeys(path for sample in samples for path in sample.images))
+
+
+def _open_store(
+    model: ManyEyesForConditionalGeneration,
+    processor: ManyEyesProcessor,
+    name: str,
+    folder: Path,
+    max_gb: float,
+    dtype: torch.dtype,
+) -> FeatureStore:
+    shape = model.config.encoder_shapes()[name]
+    spec = next(spec for spec in model.config.encoder_specs() if spec.name == name)
+    key = {
+        "weights": hub.module_fingerprint(model.encoders[name]),
+        "spec": repr({k: v for k, v in plain(spec).items() if k not in ("checkpoint", "backbone")}),
+        "levels": repr(shape.level_indices),
+        "transform": repr(model.config.pixel_transforms()[name]),
+        "geometry": repr((processor.geometry, tuple(processor.pad_color))),
+    }
+    size = (len(shape.level_indices), shape.num_patches, shape.width)
+    return FeatureStore(folder, key, size, dtype, max_gb=max_gb)
+
+
+def _fill(
+    model: ManyEyesForConditionalGeneration,
+    processor: ManyEyesProcessor,
+    stores: Mapping[str, FeatureStore],
+    ids: Mapping[str, str],
+) -> None:
+    """Compute what is missing; with several processes each takes every W-th chunk."""
+    paths = {image_id: path for path, image_id in ids.items()}
+    missing = list(dict.fromkeys(i for store in stores.values() for i in store.missing(paths)))
+    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+    if missing:
+        logger.info("storing features of %d images", len(missing))
+    model.eval()  # type: ignore[no-untyped-call]
+    for chunk in chunks[rank() :: world_size()]:
+        for name, features in _encode(model, processor, [paths[i] for i in chunk]).items():
+            stores[name].write(chunk, features.to(stores[name].dtype))
+    if world_size() > 1:
+        torch.distributed.barrier()
+    for store in stores.values():
+        store.refresh()
+
+
+@torch.no_grad()
+def _encode(
+    model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor, paths: Sequence[str]
+) -> dict[str, Tensor]:
+    pixels: dict[str, Any] = processor.pixels([load_image(path) for path in paths])
+    device = next(model.parameters()).device
+    bundle = model.encode(**{key: value.to(device) for key, value in pixels.items()})
+    found = {}
+    for name, features in bundle.items():
+        if not isinstance(features, GridFeatures):
+            raise RecipeError(f"cache_features: encoder {name!r} gives no grid features")
+        found[name] = torch.stack(features.levels, dim=1)
+    return found

@@ -1,0 +1,87 @@
+"""``results.json`` of a run: what was trained on what, with which code and environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+import manyeyes
+from manyeyes.data.files import FileReport
+
+
+def stage_results(
+    name: str, model: nn.Module, reports: Sequence[FileReport], figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the entry of one finished stage."""
+    parameters = [parameter for _, parameter in model.named_parameters()]
+    return {
+        "stage": name,
+        **figures,
+        "parameters": {
+            "total": sum(p.numel() for p in parameters),
+            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+        },
+        "data": [
+            {
+                "path": report.path,
+                "format": report.format,
+                "samples": report.samples,
+                "skipped": report.broken,
+                "skipped_rows": [str(error) for error in report.errors],
+                "sha256": file_hash(Path(report.path)),
+            }
+            for report in reports
+        ],
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware that a figure may depend on."""
+    return {
+        "manyeyes": manyeyes.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(value, indent=1) + "\n")
+    aside.replace(path)
+
+
+def _commit() -> str | None:
+    """Return the commit of a source checkout; None for an installed package."""
+    checkout = Path(manyeyes.__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None

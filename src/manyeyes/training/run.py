@@ -1,0 +1,113 @@
+"""A whole run: every stage of a recipe, resumable at any moment.
+
+DIR/recipe.yaml               the resolved recipe
+DIR/<stage>/checkpoint-N      light checkpoints with optimizer, schedule, data and random state
+DIR/<stage>/log.jsonl         one line per log entry; runs/ beside it for TensorBoard
+DIR/<stage>/results.json      written when the stage is finished
+DIR/features                  stored encoder outputs, with ``cache_features``
+DIR/model                     the final model
+DIR/results.json              figures, hashes, seeds, environment
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyeyes.errors import UsageError
+from manyeyes.recipes import Recipe, dump_recipe
+from manyeyes.training.arguments import rank
+from manyeyes.training.folders import STATE_FILE, written_whole
+from manyeyes.training.results import environment, file_hash, write_json
+from manyeyes.training.resume import check_same_recipe
+from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage, wait_for_ranks
+
+TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "data_state.json", STATE_FILE)
+"""Files of a checkpoint that only resuming needs (besides ``rng_state*``)."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The folder of the trained model, and the run's ``results.json``."""
+
+    model_dir: Path
+    results: Mapping[str, Any]
+
+
+def train(
+    recipe: Recipe,
+    out_dir: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+    stage: str | None = None,
+    skip_bad_rows: bool = False,
+    trackers: Sequence[str] = (),
+) -> TrainingResult:
+    """Train all stages of ``recipe`` (or only ``stage``) under ``out_dir``.
+
+    With ``resume`` finished stages are not run again and an unfinished one continues at its last
+    checkpoint, to bit-identical weights on the CPU.
+
+    Raises:
+        UsageError: ``out_dir`` already holds a run and ``resume`` is off; a stage whose
+            predecessor has not been trained.
+        RecipeError, DataError, CheckpointError, NonFiniteError: what each is about.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and ``resume`` continues it.
+    """
+    where = None if data_dir is None else Path(data_dir)
+    options = RunOptions(Path(out_dir), where, resume, skip_bad_rows, tuple(trackers))
+    specs = recipe.stages if stage is None else [recipe.stage(stage)]
+    stages = [Stage(recipe, spec, options) for spec in specs]
+    _claim(recipe, options, stages)
+    for item in stages:
+        if not item.is_finished:
+            item.run()
+    if rank() == 0:
+        _finish(recipe, stages[-1], options.out_dir)
+    wait_for_ranks()
+    found = json.loads((options.out_dir / RESULTS_FILE).read_text())
+    return TrainingResult(options.out_dir / "model", found)
+
+
+def _claim(recipe: Recipe, options: RunOptions, stages: Sequence[Stage]) -> None:
+    """Take ``out_dir`` for this recipe, or check that it already belongs to it."""
+    path = options.out_dir / "recipe.yaml"
+    if path.is_file():
+        if not options.resume and any(item.folder.is_dir() for item in stages):
+            raise UsageError(
+                f"{options.out_dir} already holds a run; continue it with --resume, or choose "
+                "another folder"
+            )
+        check_same_recipe(recipe, path)
+    wait_for_ranks()
+    if rank() == 0:
+        options.out_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(dump_recipe(recipe))
+
+
+def _finish(recipe: Recipe, last: Stage, out: Path) -> None:
+    """Copy the last checkpoint's model to ``out/model`` and write the run's results."""
+    if last.last_checkpoint is None:
+        raise UsageError(f"stage {last.spec.name!r} left no checkpoint in {last.folder}")
+    with written_whole(out / "model") as folder:
+        for file in last.last_checkpoint.iterdir():
+            if file.name not in TRAINING_STATE and not file.name.startswith("rng_state"):
+                shutil.copy2(file, folder / file.name)
+    entries = [out / spec.name / RESULTS_FILE for spec in recipe.stages]
+    weights = sorted((out / "model").glob("*.safetensors"))
+    write_json(
+        out / RESULTS_FILE,
+        {
+            "recipe": recipe.name,
+            "seed": recipe.seed,
+            "stages": [json.loads(path.read_text()) for path in entries if path.is_file()],
+            "model": "model",
+            "weights": {path.name: file_hash(path) for path in weights},
+            "environment": environment(),
+        },
+    )

@@ -1,0 +1,225 @@
+"""One stage of a run, from the weights it starts with to its last checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+
+from manyeyes.errors import UsageError
+from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.processing import ManyEyesProcessor
+from manyeyes.recipes import Recipe, StageRecipe, WeightSource
+from manyeyes.training import build, folders
+from manyeyes.training.arguments import global_batch, rank, training_arguments
+from manyeyes.training.callbacks import JsonlLog, SaveAtEnd, StageProgress, StopOnSignal
+from manyeyes.training.features import cached_dataset
+from manyeyes.training.loader import EndlessOrder
+from manyeyes.training.parts import Assignment, assign, freeze
+from manyeyes.training.results import stage_results, write_json
+from manyeyes.training.trainer import StageData, StageTrainer
+
+logger = logging.getLogger(__name__)
+
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run takes besides its recipe.
+
+    ``data_dir``: folder of the recipe's relative data paths. ``skip_bad_rows``: leave out broken
+    rows and unreadable images, counted and named, instead of refusing them. ``trackers``: reporting
+    integrations besides TensorBoard (``wandb``, ``trackio``).
+    """
+
+    out_dir: Path
+    data_dir: Path | None = None
+    resume: bool = False
+    skip_bad_rows: bool = False
+    trackers: tuple[str, ...] = ()
+
+
+class Stage:
+    """What learns, which objectives, which data, which arguments; and where its files lie."""
+
+    def __init__(self, recipe: Recipe, spec: StageRecipe, options: RunOptions) -> None:
+        self.recipe, self.spec, self.options = recipe, spec, options
+        self.folder = options.out_dir / spec.name
+        self.position = recipe.stages.index(spec)
+        self.seed = recipe.seed + self.position if spec.seed is None else spec.seed
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the stage was trained to its end."""
+        return (self.folder / RESULTS_FILE).is_file() and self.last_checkpoint is not None
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint, or None."""
+        found = folders.checkpoints(self.folder)
+        return found[-1] if found else None
+
+    def run(self) -> None:
+        """Train the stage: 1. weights  2. what learns  3. data  4. steps  5. results.
+
+        Raises:
+            KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after saving.
+        """
+        if rank() == 0:
+            folders.remove_unfinished(self.folder)
+        checkpoint = self.last_checkpoint if self.options.resume else None
+        model, processor = self._load(checkpoint)
+        assignment = assign(model, self.spec.train)
+        freeze(model, assignment)
+        build.cast_frozen(model, build.DTYPES[self.recipe.dtype])
+        mixture = self._read()
+        args = self._arguments(mixture)
+        data = self._data(mixture, model, processor, args)
+        trainer = self._trainer(model, processor, args, data, assignment)
+        started = time.monotonic()
+        self._train(trainer, checkpoint)
+        if rank() == 0:
+            figures = {**_figures(trainer), "seconds": round(time.monotonic() - started, 1)}
+            write_json(
+                self.folder / RESULTS_FILE,
+                stage_results(self.spec.name, model, mixture.reports, figures),
+            )
+        wait_for_ranks()
+
+    def _load(
+        self, checkpoint: Path | None
+    ) -> tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]:
+        """Weights to start with: the stage's own, the declared ones, or those of the stage before.
+
+        Raises:
+            UsageError: an earlier stage has not been trained to its end.
+        """
+        if checkpoint is not None:
+            return build.continued_model(checkpoint)
+        sources = self.spec.start
+        if not sources and self.position:
+            before = self.recipe.stages[self.position - 1]
+            if not self.spec.model and not before.model:
+                return build.continued_model(self._checkpoint_of(before.name))
+            sources = [WeightSource(stage=before.name)]
+        weights = [
+            (Path(s.checkpoint) if s.checkpoint else self._checkpoint_of(str(s.stage)), s)
+            for s in sources
+        ]
+        return build.new_model(self.recipe, self.spec, weights)
+
+    def _checkpoint_of(self, name: str) -> Path:
+        stage = Stage(self.recipe, self.recipe.stage(name), self.options)
+        if not stage.is_finished or stage.last_checkpoint is None:
+            raise UsageError(
+                f"stage {self.spec.name!r} starts from stage {name!r}, which is not finished in "
+                f"{self.options.out_dir}; train that first"
+            )
+        return stage.last_checkpoint
+
+    def _read(self) -> build.StageMixture:
+        mixture = build.read_mixture(
+            self.spec,
+            self.options.data_dir,
+            seed=self.seed,
+            global_batch=global_batch(self.spec),
+            skip_bad_rows=self.options.skip_bad_rows,
+        )
+        for report in mixture.reports:
+            if report.broken:
+                logger.warning("%s", report.summary())
+        return mixture
+
+    def _arguments(self, mixture: build.StageMixture) -> TrainingArguments:
+        return training_arguments(
+            self.spec,
+            self.folder,
+            seed=self.seed,
+            epoch_length=len(mixture.mixture),
+            trackers=self.options.trackers,
+        )
+
+    def _data(
+        self,
+        mixture: build.StageMixture,
+        model: ManyEyesForConditionalGeneration,
+        processor: ManyEyesProcessor,
+        args: TrainingArguments,
+    ) -> StageData:
+        dataset: Dataset[Any] | None = None
+        if self.spec.cache_features:
+            dataset = cached_dataset(
+                mixture.mixture,
+                model,
+                processor,
+                self.options.out_dir / "features",
+                max_gb=self.spec.cache_max_gb,
+                dtype=torch.bfloat16 if args.bf16 else torch.float32,
+                device=args.device,
+            )
+        if dataset is None:
+            dataset = build.plain_dataset(
+                mixture.mixture,
+                processor,
+                seed=self.seed,
+                skip_bad_images=self.options.skip_bad_rows,
+            )
+        order = EndlessOrder(mixture.sampler(self.seed))
+        return StageData(dataset, order, processor.collate, mixture.sample_id)
+
+    def _trainer(
+        self,
+        model: ManyEyesForConditionalGeneration,
+        processor: ManyEyesProcessor,
+        args: TrainingArguments,
+        data: StageData,
+        assignment: Assignment,
+    ) -> StageTrainer:
+        trainer = StageTrainer(
+            model,
+            args,
+            data,
+            assignment=assignment,
+            objectives=self.spec.objectives,
+            processor=processor,
+            callbacks=[JsonlLog(self.folder / "log.jsonl"), SaveAtEnd()],
+        )
+        # the stock callbacks print to stdout, which belongs to the command's own output
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        if not args.disable_tqdm:
+            trainer.add_callback(StageProgress())
+        return trainer
+
+    def _train(self, trainer: StageTrainer, checkpoint: Path | None) -> None:
+        stopper = StopOnSignal()
+        trainer.add_callback(stopper)
+        try:
+            trainer.train(None if checkpoint is None else str(checkpoint))
+        finally:
+            stopper.restore()
+        if stopper.stopped:
+            raise KeyboardInterrupt(
+                f"stopped after step {trainer.state.global_step} of stage {self.spec.name!r}; the "
+                "state is saved, --resume continues it"
+            )
+
+
+def wait_for_ranks() -> None:
+    """Wait until every process of the run is here."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
+def _figures(trainer: StageTrainer) -> dict[str, float]:
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    figures = {"steps": trainer.state.global_step, "samples": trainer.samples_seen}
+    return {**figures, **({"loss": losses[-1]} if losses else {})}
