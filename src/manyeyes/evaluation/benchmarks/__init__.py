@@ -1,0 +1,28 @@
+"""The benchmarks by name. To add one: a file with a ``BENCHMARK``, and a line in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from manyeyes.errors import UsageError, nearest
+from manyeyes.evaluation.benchmarks import caption, exact, pope, rec, vqa
+from manyeyes.evaluation.benchmarks.contract import Benchmark
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "caption": caption.BENCHMARK,
+    "exact": exact.BENCHMARK,
+    "pope": pope.BENCHMARK,
+    "rec": rec.BENCHMARK,
+    "vqa": vqa.BENCHMARK,
+}
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """Look a benchmark up; UsageError with the nearest known name if there is none."""
+    if name not in BENCHMARKS:
+        known = ", ".join(BENCHMARKS)
+        raise UsageError(f"unknown benchmark {name!r}{nearest(name, BENCHMARKS)}; known: {known}")
+    return BENCHMARKS[name]
+
+
+__all__ = ["BENCHMARKS", "Benchmark", "get_benchmark"]

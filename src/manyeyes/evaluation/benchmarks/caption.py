@@ -1,0 +1,112 @@
+"""Image captions in COCO's layout: CIDEr-D, BLEU-1..4, ROUGE-L, on the metrics' own scales.
+
+Papers print these values times 100. CIDEr depends on the set of images it is computed over, so a
+score over a part of a split is another metric and says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyeyes.data.readers.prompts import CAPTION_PROMPT
+from manyeyes.evaluation.benchmarks.contract import (
+    Answers,
+    Benchmark,
+    Grade,
+    Source,
+    evenly,
+    mean_score,
+)
+from manyeyes.evaluation.benchmarks.files import find_file, load_samples
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.scorers.bleu import bleu_corpus
+from manyeyes.evaluation.scorers.cider import CiderCorpus, cider_corpus
+from manyeyes.evaluation.scorers.ptb import ptb_tokens
+from manyeyes.evaluation.scorers.rouge import rouge_l
+from manyeyes.evaluation.statistics import cluster_bootstrap
+from manyeyes.records import Score
+
+PROMPT = CAPTION_PROMPT
+FILES = ("annotations/captions_{split}.json", "captions_{split}.json")
+
+_COUNTED = 300
+_CANDIDATES = 16
+
+
+def locate(source: Source) -> list[Path]:
+    """The split's captions file."""
+    return [find_file(source, FILES, "COCO captions")]
+
+
+def read(source: Source) -> list[Item]:
+    """One item per image with captions; its references are all of them."""
+    items: dict[str, Item] = {}
+    for sample in load_samples(source, locate(source)[0], "coco_captions"):
+        identity = str(sample.meta["image_id"])
+        items[identity] = Item(
+            id=identity,
+            image=sample.images[0],
+            prompt=source.prompt,
+            references=tuple(sample.meta["references"]),
+            cluster=identity,
+            answer="caption",
+        )
+    return list(items.values())
+
+
+def grade(answers: Answers) -> Grade:
+    """CIDEr (CIDEr-D, headline), BLEU-1..4 and ROUGE-L; item scores are CIDEr-D."""
+    items = answers.items
+    candidates = [ptb_tokens(text or "") for text in answers.texts]
+    references = [[ptb_tokens(reference) for reference in item.references] for item in items]
+    cider = cider_corpus(candidates, references)
+    bleu = bleu_corpus(candidates, references)
+    rouge = [rouge_l(c, r) for c, r in zip(candidates, references, strict=True)]
+    scores = [_corpus_score("CIDEr", cider.score, items)]
+    scores += [_corpus_score(f"BLEU-{n}", partial(bleu.score_of, n), items) for n in (1, 2, 3, 4)]
+    scores.append(mean_score("ROUGE-L", rouge, items, scale=1.0))
+    notes = (f"CIDEr document frequencies are those of the {len(items)} scored images",)
+    return Grade(tuple(scores), cider.per_image().tolist(), notes=notes)
+
+
+def _corpus_score(
+    name: str, value: Callable[[NDArray[np.float64]], float], items: Sequence[Item]
+) -> Score:
+    interval = cluster_bootstrap(value, [item.cluster for item in items])
+    return Score("", name, value(np.ones(len(items))), len(items), interval)
+
+
+def _central_caption(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
+    """Of the 16 most frequent captions the one with the best CIDEr-D as answer to 300 images."""
+    frequency = Counter(caption for item in counted for caption in item.references)
+    ranked = sorted(frequency, key=lambda caption: (-frequency[caption], caption))[:_CANDIDATES]
+    sampled = evenly(counted, _COUNTED)
+    references = [[ptb_tokens(caption) for caption in item.references] for item in sampled]
+
+    def merit(caption: str) -> float:
+        corpus: CiderCorpus = cider_corpus([ptb_tokens(caption)] * len(sampled), references)
+        return corpus.score()
+
+    return [max(ranked, key=merit)] * len(items)
+
+
+BENCHMARK = Benchmark(
+    name="caption",
+    description="image captions, CIDEr-D, BLEU, ROUGE-L (COCO captions file)",
+    metric="CIDEr",
+    variants=("official",),
+    prompt=PROMPT,
+    answer="caption",
+    files=FILES,
+    result_format='[{"image_id": ..., "caption": "..."}]',
+    locate=locate,
+    read=read,
+    grade=grade,
+    constant=_central_caption,
+)

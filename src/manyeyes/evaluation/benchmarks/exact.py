@@ -1,0 +1,44 @@
+"""Exact match by question type over VQAv2-style files: one right answer per question."""
+
+from __future__ import annotations
+
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade, Source, mean_score
+from manyeyes.evaluation.benchmarks.vqa_pairs import (
+    FILES,
+    PROMPT,
+    locate,
+    majority_answers,
+    read_pairs,
+)
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.scorers.exact_match import EXACT_VARIANTS, exact_match
+
+
+def read(source: Source) -> list[Item]:
+    """One item per question; its reference is ``multiple_choice_answer``."""
+    return read_pairs(source, lambda sample: (sample.turns[-1].text,))
+
+
+def grade(answers: Answers) -> Grade:
+    """Share of exact matches in 0..100, by question type and answer type."""
+    values = [
+        0.0 if text is None else exact_match(text, item.references[0], answers.variant)
+        for item, text in zip(answers.items, answers.texts, strict=True)
+    ]
+    return Grade((mean_score("accuracy", values, answers.items),), values)
+
+
+BENCHMARK = Benchmark(
+    name="exact",
+    description="exact match by question type (VQAv2 files, multiple_choice_answer)",
+    metric="accuracy",
+    variants=tuple(EXACT_VARIANTS),
+    prompt=PROMPT,
+    answer="short",
+    files=FILES,
+    result_format='[{"question_id": ..., "answer": "..."}]',
+    locate=locate,
+    read=read,
+    grade=grade,
+    constant=majority_answers,
+)

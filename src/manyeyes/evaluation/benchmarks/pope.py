@@ -1,0 +1,132 @@
+"""POPE: yes/no questions about objects; the random, popular and adversarial sets together.
+
+Whatever sets the data folder holds are scored; each is also given alone (breakdown ``set``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyeyes.errors import DataError
+from manyeyes.evaluation.benchmarks.contract import (
+    Answers,
+    Benchmark,
+    Grade,
+    Source,
+    by_group,
+    mean_score,
+)
+from manyeyes.evaluation.benchmarks.files import find_file, load_samples
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.scorers.pope import POPE_VARIANTS, PopeMetrics, parse_yes_no, pope_metrics
+from manyeyes.evaluation.statistics import cluster_bootstrap
+from manyeyes.records import Score
+
+PROMPT = "{question}"
+SETS = ("random", "popular", "adversarial")
+_PATTERNS = (
+    "annotations/pope_{set}_{{split}}.jsonl",
+    "annotations/coco_pope_{set}.json",
+    "coco_pope_{set}.json",
+)
+FILES = tuple(
+    pattern.format(set=name).format(split="{split}") for name in SETS for pattern in _PATTERNS
+)
+
+_CORPUS_METRICS = ("precision", "recall", "f1", "yes_ratio")
+
+
+def read(source: Source) -> list[Item]:
+    """One item per line of every set; ids are ``SET/QUESTION_ID``."""
+    items = []
+    for name, path in _sets(source).items():
+        for sample in load_samples(source, path, "pope"):
+            items.append(
+                Item(
+                    id=f"{name}/{sample.id}",
+                    image=sample.images[0],
+                    prompt=source.prompt.format(question=sample.meta["question"]),
+                    references=(sample.meta["label"],),
+                    cluster=str(sample.meta["image"]),
+                    groups={"set": name},
+                )
+            )
+    return items
+
+
+def locate(source: Source) -> list[Path]:
+    """The files of the sets that exist."""
+    return list(_sets(source).values())
+
+
+def grade(answers: Answers) -> Grade:
+    """Accuracy, precision, recall, F1 and yes ratio in 0..100, each also by set."""
+    items = answers.items
+    parsed = [None if t is None else parse_yes_no(t, answers.variant) for t in answers.texts]
+    labels = [item.references[0] for item in items]
+    right = [float(answer == label) for answer, label in zip(parsed, labels, strict=True)]
+
+    def metrics(weights: NDArray[np.float64]) -> PopeMetrics:
+        return pope_metrics(parsed, labels, weights)
+
+    scores = [mean_score("accuracy", right, items)]
+    scores += [_corpus_score(name, metrics, items) for name in _CORPUS_METRICS]
+    counts = Counter(item.groups["set"] for item in items)
+    notes = (f"questions by set: {', '.join(f'{s} {counts[s]}' for s in SETS if counts[s])}",)
+    return Grade(tuple(scores), right, parsed.count(None), notes)
+
+
+def _corpus_score(
+    name: str, metrics: Callable[[NDArray[np.float64]], PopeMetrics], items: Sequence[Item]
+) -> Score:
+    def value(weights: NDArray[np.float64]) -> float:
+        return 100.0 * float(getattr(metrics(weights), name))
+
+    def of_positions(chosen: list[int]) -> float:
+        weights = np.zeros(len(items))
+        weights[chosen] = 1.0
+        return value(weights)
+
+    interval = cluster_bootstrap(value, [item.cluster for item in items])
+    everything = value(np.ones(len(items)))
+    return Score("", name, everything, len(items), interval, by=by_group(items, of_positions))
+
+
+def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
+    """The more frequent label everywhere; "yes" where both are equally frequent."""
+    labels = Counter(item.references[0] for item in counted)
+    return ["no" if labels["no"] > labels["yes"] else "yes"] * len(items)
+
+
+def _sets(source: Source) -> dict[str, Path]:
+    found, failure = {}, None
+    for name in SETS:
+        patterns = [pattern.format(set=name) for pattern in _PATTERNS]
+        try:
+            found[name] = find_file(source, patterns, f"POPE questions ({', '.join(SETS)})")
+        except DataError as error:
+            failure = failure or error
+    if not found and failure is not None:
+        raise failure
+    return found
+
+
+BENCHMARK = Benchmark(
+    name="pope",
+    description="object hallucination, yes/no (POPE: random, popular, adversarial)",
+    metric="accuracy",
+    variants=tuple(POPE_VARIANTS),
+    prompt=PROMPT,
+    answer="short",
+    files=FILES,
+    result_format='JSON lines {"question_id": ..., "answer": "..."}',
+    locate=locate,
+    read=read,
+    grade=grade,
+    constant=_majority,
+)

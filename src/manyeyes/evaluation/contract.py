@@ -1,0 +1,95 @@
+"""What evaluation passes around: one question of a benchmark, a result, and whoever answers.
+
+data files ─benchmark.items→ Items ─Predictor.answer→ texts ─benchmark.score→ BenchmarkResult
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from manyeyes.records import Box, Score
+
+AnswerKind = Literal["short", "caption", "boxes"]
+"""What an answer is: a word or phrase (cut at the first newline), a sentence, or box text."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a benchmark.
+
+    ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
+    item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
+    pixels where boxes are read or written; ``boxes`` fill the ``<boxes>`` of ``prompt``.
+    """
+
+    id: str
+    image: str
+    prompt: str
+    references: tuple[str, ...]
+    cluster: str
+    answer: AnswerKind = "short"
+    target: Box | None = None
+    boxes: tuple[tuple[Box, ...], ...] = ()
+    size: tuple[int, int] | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """The scores of one set of predictions on one benchmark; the first score is the headline.
+
+    ``per_item``: item id -> its own score, a share 0..1 (CIDEr: on its own scale).
+    ``notes``: what a reader must know to compare the figures, in plain sentences.
+    """
+
+    benchmark: str
+    variant: str
+    n: int
+    scores: tuple[Score, ...]
+    per_item: Mapping[str, float]
+    parse_failures: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> Score:
+        """The score the benchmark is known by."""
+        return self.scores[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object: metrics, intervals, breakdowns (of the headline unless named)."""
+        by: dict[str, dict[str, float]] = {}
+        for score in self.scores:
+            for breakdown, values in score.by.items():
+                key = breakdown if score is self.headline else f"{breakdown}.{score.metric}"
+                by[key] = dict(values)
+        return {
+            "benchmark": self.benchmark,
+            "variant": self.variant,
+            "n": self.n,
+            "metrics": {score.metric: score.value for score in self.scores},
+            "ci95": {score.metric: list(score.ci95) for score in self.scores if score.ci95},
+            "by": by,
+            "parse_failures": self.parse_failures,
+            "notes": list(self.notes),
+        }
+
+
+class Predictor(Protocol):
+    """Whoever answers: a model, an oracle, a server."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever answers may change: weights and generation arguments."""
+
+    @property
+    def box_style(self) -> str:
+        """The key of ``BOX_STYLES`` in which the answers write boxes."""
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """Arguments of generation, as JSON values, for the record."""
+
+    def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
+        """One raw answer per item, in the order of the items."""

@@ -1,0 +1,64 @@
+"""Referring expression comprehension: is the one box the model gives the object meant?
+
+    official   right if IoU >= 0.5 (lichengunc/refer)
+    shikra     right if IoU > 0.5 (Shikra, followed by COMM)
+
+Boxes are (x1, y1, x2, y2) in pixels of the original image, without a +1 pixel convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from manyeyes.errors import UsageError, nearest
+from manyeyes.records import Box
+
+IOU_THRESHOLD = 0.5
+
+REC_VARIANTS: Mapping[str, bool] = {"official": False, "shikra": True}
+"""Variant -> whether IoU must be strictly above the threshold; the first is the default."""
+
+
+@dataclass(frozen=True)
+class RecScore:
+    """One answer: right or wrong, its IoU (0 if unparsable), whether it held exactly one box."""
+
+    correct: bool
+    iou: float
+    parsed: bool
+
+
+def score_boxes(
+    groups: Sequence[Sequence[Box]], target: Box, variant: str = "official"
+) -> RecScore:
+    """Score the box groups found in an answer (`boxes.parse_boxes`) against the true box.
+
+    No box, several boxes in a group, or several groups are wrong and count as parse failures.
+
+    Raises:
+        UsageError: an unknown variant.
+    """
+    if variant not in REC_VARIANTS:
+        known = ", ".join(REC_VARIANTS)
+        hint = nearest(variant, REC_VARIANTS)
+        raise UsageError(f"unknown REC variant {variant!r}{hint}; known: {known}")
+    boxes = [box for group in groups for box in group]
+    if len(boxes) != 1:
+        return RecScore(False, 0.0, False)
+    overlap = iou(boxes[0], target)
+    correct = overlap > IOU_THRESHOLD if REC_VARIANTS[variant] else overlap >= IOU_THRESHOLD
+    return RecScore(correct, overlap, True)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes; 0 where the union has no area."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0.0, width) * max(0.0, height)
+    union = _area(a) + _area(b) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def _area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])

@@ -1,0 +1,55 @@
+"""Results as a table for the terminal: each score with its interval, beside its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
+    """Lay out what `runner.evaluate` returned: one row per benchmark, with ``details`` per metric.
+
+    Columns: benchmark, metric (with the variant, unless official), n, score with 95 % interval,
+    majority answer, text only, unparsable answers.
+    """
+    table = Table(title=f"split {results['split']}", title_justify="left")
+    for name in ("benchmark", "metric"):
+        table.add_column(name)
+    for name in ("n", "score [95 %]", "majority", "text only", "unparsed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, entry in results["benchmarks"].items():
+        model = entry["model"]
+        metrics = list(model["metrics"]) if details else [entry["metric"]]
+        for metric in metrics:
+            table.add_row(
+                name,
+                metric if entry["variant"] == "official" else f"{metric} ({entry['variant']})",
+                str(entry["n"]),
+                _with_interval(model, metric),
+                _value(entry["majority"], metric),
+                _value(entry["text_only"], metric),
+                str(model["parse_failures"]),
+            )
+    sources = {entry["majority"]["source"] for entry in results["benchmarks"].values()}
+    table.caption = f"majority answers counted on the {' and '.join(sorted(sources))}"
+    return table
+
+
+def _with_interval(arm: Mapping[str, Any], metric: str) -> str:
+    digits = _digits(metric)
+    text = _value(arm, metric)
+    if metric in arm["ci95"]:
+        low, high = arm["ci95"][metric]
+        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return text
+
+
+def _value(arm: Mapping[str, Any] | None, metric: str) -> str:
+    return "-" if arm is None else f"{arm['metrics'][metric]:.{_digits(metric)}f}"
+
+
+def _digits(metric: str) -> int:
+    """Caption metrics are small numbers on their own scale; everything else is a percentage."""
+    return 3 if metric == "CIDEr" or metric.startswith(("BLEU", "ROUGE")) else 1
