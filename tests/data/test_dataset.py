@@ -17,7 +17,6 @@ from manyeyes.data.sampler import ResumableSampler
 from manyeyes.errors import DataError, ImageError, PlaceholderError
 from manyeyes.records import Sample, Turn
 
-
 # Machines with two cores get three workers here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class Row:
         place = f"{key}[{index}]"
         if not isinstance(value, dict):
             raise self.error(place, f"expected an object, got {show(value)}")
-        return replace(self, value=value, prefix=f"{self.prefix}{place}.")
+        return Row(self.file, self.number, value, f"{self.prefix}{place}.")
 
     def default_id(self) -> str:
         """The row's own ``id`` as text, or one made of file name and number."""
@@ -151,10 +151,9 @@ def image_path(row: Row, key: str, name: Any, options: SourceOptions) -> str:
     if os.path.isabs(name):
         path = name
     else:
-        root = os.path.normpath(options.image_root)
-        path = os.path.normpath(os.path.join(root, name))
-        if os.path.relpath(path, root).split(os.sep)[0] == os.pardir:
-            raise row.error(key, f"{name!r} leads out of the image folder {root!r}")
+        if ".." in name and os.path.normpath(name).split(os.sep)[0] == os.pardir:
+            raise row.error(key, f"{name!r} leads out of the image folder {options.image_root!r}")
+        path = os.path.normpath(os.path.join(options.image_root, name))
     if options.check_images and not os.path.isfile(path):
         raise row.error(key, f"no such image file: {path}")
     return path
