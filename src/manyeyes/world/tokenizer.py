@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
     "{%- endif -%}"
     "{%- if message['role'] == 'assistant' -%}"
     "{{- '<|assistant|>' -}}"
-    "{%- generation -%}{{- text + eos_token -}}{%- endgeneration -%}"
+    "{%- generation -%}{{- ' ' + text + eos_token -}}{%- endgeneration -%}"
     "{%- elif message['role'] in ('user', 'system') -%}"
     "{{- '<|' + message['role'] + '|>' + text -}}"
     "{%- else -%}"
@@ -51,7 +51,8 @@ CHAT_TEMPLATE = (
 )
 """One marker before each message and ``</s>`` after each reply; no line breaks of its own.
 
-Content is a string or a list of ``{"type": "text", "text": ...}`` and ``{"type": "image"}`` parts;
+A reply begins with a space, as in Llama 2's format, so that its first word is the same token that
+it is inside a sentence. Content is a string or a list of ``{"type": "text", "text": ...}`` and ``{"type": "image"}`` parts;
 an image becomes ``<image>``, which a processor expands."""
 
 

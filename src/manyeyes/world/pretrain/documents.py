@@ -33,6 +33,10 @@ PLAIN_SHARE = 0.04
 PLACELESS_SHARE = 0.35
 """Share of descriptions without boxes."""
 
+REPEAT_SHARE = 0.4
+REPEAT_REQUEST = "Repeat the description."
+"""Copying a text is the first step towards reading it."""
+
 FEW_OBJECTS = ((2_000, 2), (5_000, 3))
 """Documents below each index describe at most so many objects: short texts are learnt first."""
 
@@ -67,8 +71,11 @@ def conversation(scene: Scene, rng: Random, number: int = EXCHANGES) -> list[tup
         (exchange.kind, *_with_boxes(exchange, scene))
         for exchange in exchanges(scene, rng, number, weights=weights)
     ]
+    described = description(scene, rng, boxes=boxes)
+    if rng.random() < REPEAT_SHARE:
+        turns.insert(rng.randrange(len(turns) + 1), ("repeat", REPEAT_REQUEST, described))
     kind, request, reply = turns[0]
-    return [(kind, f"{description(scene, rng, boxes=boxes)}\n{request}", reply), *turns[1:]]
+    return [(kind, f"{described}\n{request}", reply), *turns[1:]]
 
 
 def corpus(number: int, seed: int) -> Iterator[str]:
@@ -77,7 +84,7 @@ def corpus(number: int, seed: int) -> Iterator[str]:
         rng = Random(f"corpus/{seed}/{index}")
         for _, request, reply in conversation(document_scene("train", index, seed), rng):
             yield request
-            yield reply
+            yield f" {reply}"
 
 
 def encode_document(
@@ -96,7 +103,7 @@ def encode_document(
     replies = []
     for kind, request, reply in conversation(scene, rng):
         asked = _encode(tokenizer, f"<|user|>{request}<|assistant|>")
-        replied = [*_encode(tokenizer, reply), int(tokenizer.eos_token_id)]
+        replied = [*_encode(tokenizer, f" {reply}"), int(tokenizer.eos_token_id)]
         start = len(ids) + len(asked)
         replies.append((kind, range(start, start + len(replied))))
         ids += asked + replied

@@ -22,7 +22,7 @@ from manyeyes.world.pretrain.loop import Objective, step_generator
 LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 192, 512, 6
 MAX_POSITIONS = 2048
 
-_POOL = 4
+_POOL = 8
 """Documents of this many steps are drawn together and sorted by length, to waste no padding."""
 
 
@@ -32,7 +32,7 @@ class LanguageObjective(Objective):
     learning_rate = 2e-3
 
     def __init__(
-        self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8
+        self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 4
     ) -> None:
         super().__init__()
         self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer

@@ -1,0 +1,105 @@
+"""The language model's documents and objective: deterministic, text only, and it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from manyeyes.world.pretrain.documents import (
+    CONTEXT_WEIGHT,
+    Document,
+    corpus,
+    document_scene,
+    encode_document,
+    pad_documents,
+)
+from manyeyes.world.pretrain.language import LanguageObjective, reading_figures
+from manyeyes.world.pretrain.loop import train
+from manyeyes.world.sample import sample_scene
+from manyeyes.world.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(corpus(100, 0))
+
+
+def test_documents_are_chats_that_learn_from_replies(tokenizer: PreTrainedTokenizerFast) -> None:
+    document = _first_chat(tokenizer)
+    text = tokenizer.decode(document.ids)
+    assert text.startswith("<s><|user|>") and text.endswith("</s>")
+    assert "<image>" not in text and "<boxes>" not in text
+    learnt = [t for t, w in zip(document.ids, document.weights, strict=True) if w == 1.0]
+    spans = [tokenizer.decode(document.ids[r.start : r.stop]) for _, r in document.replies]
+    assert tokenizer.decode(learnt) == "".join(spans)
+    assert all(span.startswith(" ") and span.endswith("</s>") for span in spans)
+    assert set(document.weights) == {0.0, CONTEXT_WEIGHT, 1.0}
+
+
+def test_documents_match_the_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    """The ids are those that the tokenizer gives for the same conversation."""
+    document = _first_chat(tokenizer)
+    text = tokenizer.decode(document.ids)
+    messages = []
+    for turn in text.removeprefix("<s>").split("<|user|>")[1:]:
+        asked, _, replied = turn.partition("<|assistant|>")
+        messages.append({"role": "user", "content": asked})
+        messages.append({"role": "assistant", "content": replied[1:].removesuffix("</s>")})
+    again = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
+    assert again == document.ids
+
+
+def test_documents_repeat_exactly_and_differ(tokenizer: PreTrainedTokenizerFast) -> None:
+    first = [encode_document(index, 0, tokenizer).ids for index in range(5)]
+    assert first == [encode_document(index, 0, tokenizer).ids for index in range(5)]
+    assert len({tuple(ids) for ids in first}) == 5
+    assert encode_document(0, 0, tokenizer, split="val").ids != first[0]
+
+
+def test_documents_show_no_scene_of_the_data_splits() -> None:
+    for split in ("train", "val", "test"):
+        assert document_scene(split, 0, 0).objects != sample_scene(split, 0, 0).objects
+
+
+def test_padding_carries_no_weight() -> None:
+    ids, weights = pad_documents([Document([5, 6, 7], [0, 1, 1], ()), Document([8], [1], ())], 9)
+    assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert weights.tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
+def test_learns_and_exports(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    objective = LanguageObjective(0, tokenizer, images_per_step=2)
+    with torch.no_grad():
+        before = float(objective.loss(0)[0])
+    state = train(objective, tmp_path / "run", steps=10)
+    with torch.no_grad():
+        after = float(objective.loss(0)[0])
+    assert state.step == 10 and after < 0.9 * before
+    objective.export(tmp_path / "part")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "part", dtype=torch.bfloat16)
+    again = AutoTokenizer.from_pretrained(tmp_path / "part")
+    assert again.chat_template == tokenizer.chat_template
+    saved = dict(model.named_parameters())
+    for name, weight in objective.network.named_parameters():
+        assert torch.equal(saved[name], weight.detach().to(torch.bfloat16)), name
+
+
+def test_figures_count_every_reply(tokenizer: PreTrainedTokenizerFast) -> None:
+    objective = LanguageObjective(0, tokenizer, images_per_step=2)
+    figures = reading_figures(objective.network.eval(), tokenizer, 0, number=6, batch=4)
+    replies = [
+        kind
+        for index in range(6)
+        for kind, _ in encode_document(index, 0, tokenizer, split="val").replies
+    ]
+    assert figures["all"]["n"] == len(replies)
+    assert sum(f["n"] for kind, f in figures.items() if kind != "all") == len(replies)
+    assert figures["all"]["exact"] < 5.0 < 100 * figures["all"]["nats"]
+
+
+def _first_chat(tokenizer: PreTrainedTokenizerFast) -> Document:
+    drawn = (encode_document(index, 0, tokenizer) for index in range(50))
+    return next(document for document in drawn if document.replies)
