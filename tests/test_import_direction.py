@@ -21,7 +21,7 @@ LINE = (
     ("losses",),
     ("configuration",),
     ("modeling",),
-    ("conversation",),
+    ("chat_parts", "conversation", "pixels"),
     ("processing",),
     ("data",),
     ("world",),
@@ -41,7 +41,7 @@ SIBLINGS = {
     "losses": {"contract"},
     "data/readers": {"contract", "coco", "conversation", "prompts", "rows"},
     "evaluation/scorers": {"ngrams", "ptb"},
-    "evaluation/benchmarks": {"contract"},
+    "evaluation/benchmarks": {"contract", "files", "vqa_pairs"},
 }
 """Folders whose files stand side by side, with the modules that all of them may share."""
 

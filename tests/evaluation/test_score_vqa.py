@@ -1,0 +1,108 @@
+"""VQA accuracy against the vectors of the original code, in all four variants."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from manyeyes.errors import UsageError
+from manyeyes.evaluation.scorers.vqa import (
+    VQA_VARIANTS,
+    normalise_words,
+    strip_punctuation,
+    vqa_accuracy,
+)
+
+
+def pairs(*counted: tuple[str, int]) -> list[str]:
+    return [text for text, count in counted for _ in range(count)]
+
+
+VECTORS = [
+    ("yes", pairs(("yes", 10)), (100, 100, 100, 100)),
+    ("Yes", pairs(("yes", 10)), (0, 100, 100, 100)),
+    ("yes!", pairs(("yes", 10)), (0, 100, 100, 100)),
+    ("two", pairs(("2", 2), ("two", 1), ("three", 7)), (90, 60, 90, 90)),
+    ("a dog", pairs(("dog", 3), ("the dog", 3), ("puppy", 4)), (100, 90, 100, 100)),
+    ("2", pairs(("two", 3), ("2", 4), ("3", 3)), (100, 100, 100, 100)),
+    ("U.S.A.", pairs(("usa", 3), ("us", 7)), (90, 90, 90, 90)),
+    ("cat", pairs(("cat", 1), ("dog", 9)), (30, 30, 30, 30)),
+    ("cat", pairs(("cat", 2), ("dog", 8)), (60, 60, 60, 60)),
+    ("cat", pairs(("cat", 3), ("dog", 7)), (90, 90, 90, 90)),
+    ("cat", pairs(("cat", 4), ("dog", 6)), (100, 100, 100, 100)),
+    ("red/white", pairs(("red white", 4), ("red/white", 2), ("pink", 4)), (100, 100, 100, 100)),
+    ("$5,000 ?", pairs(("$5000", 5), ("5000", 5)), (100, 100, 100, 100)),
+    ("", pairs(("nothing", 9), ("none", 1)), (0, 0, 0, 0)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(VECTORS)))
+def test_golden_vectors(number: int) -> None:
+    prediction, references, expected = VECTORS[number]
+    got = [100 * vqa_accuracy(prediction, references, v) for v in VQA_VARIANTS]
+    assert got == pytest.approx(expected)
+    assert list(VQA_VARIANTS) == ["official", "lavis", "always", "m4c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5.", "5"),
+        ("3.5", "3.5"),
+        (".5", ".5"),
+        ("it's 5:30 & 50%", "it's 5:30 & 50%"),
+        ("red, blue", "red blue"),
+        ("a/b", "a b"),
+        ("a/ b", "a b"),
+        ("1,000/2", "10002"),
+        ("." * 40, "." * 8),
+    ],
+)
+def test_punctuation_step(text: str, expected: str) -> None:
+    assert strip_punctuation(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The DOG", "dog"),
+        ("none of them", "0 of them"),
+        ("ten men", "10 men"),
+        ("dont", "don't"),
+        ("couldn'tve", "couldn't've"),
+        ("couldntve", "couldntve"),
+        ("twas", "'twas"),
+        ("somebody'd", "somebodyd"),
+        ("shes", "shes"),
+        ("lets", "lets"),
+        ("weve", "we've"),
+    ],
+)
+def test_digit_article_and_contraction_step(text: str, expected: str) -> None:
+    assert normalise_words(text) == expected
+
+
+def test_line_breaks_are_tidied_in_every_variant() -> None:
+    for variant in VQA_VARIANTS:
+        assert vqa_accuracy(" yes\n", ["yes"] * 10, variant) == 1.0
+
+
+def test_other_numbers_of_answers_follow_the_definition() -> None:
+    assert vqa_accuracy("cat", ["cat"]) == 0.0
+    assert vqa_accuracy("cat", ["cat"] * 3) == pytest.approx(2 / 3)
+    with pytest.raises(UsageError, match="at least one"):
+        vqa_accuracy("cat", [])
+
+
+def test_unknown_variant_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'official'"):
+        vqa_accuracy("cat", ["cat"], "oficial")
+
+
+def test_many_questions_are_scored_quickly() -> None:
+    references = pairs(("red", 6), ("dark red", 3), ("1,000 cats.", 1))
+    started = time.process_time()
+    total = sum(vqa_accuracy(f"red {n % 5000}", references) for n in range(20_000))
+    assert total == 0.0
+    assert time.process_time() - started < 4.0
