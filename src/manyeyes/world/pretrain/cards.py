@@ -49,10 +49,10 @@ def weight_files(folder: Path) -> dict[str, dict[str, str | int]]:
 
 
 def write_card(card: Card, folder: Path) -> None:
-    """Write ``card.json`` and ``README.md`` into the part's folder."""
+    """Write ``card.json`` and ``README.md`` into the part's folder, floats to five decimals."""
     text = json.dumps(_rounded(asdict(card)), indent=2) + "\n"
     (folder / "card.json").write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(render_card(card), encoding="utf-8")
+    (folder / "README.md").write_text(render_card(read_card(folder)), encoding="utf-8")
 
 
 def read_card(folder: Path) -> Card:
