@@ -15,11 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from manyeyes.data.pickles import SUFFIXES, load_plain_pickle
 from manyeyes.data.rows import Row, show
 from manyeyes.errors import DataError
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
-_LIST_KEYS = ("annotations", "questions")
+_LIST_KEYS = ("annotations", "questions", "refs")
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,14 @@ def open_document(path: str | Path) -> Document:
     """Find out a file's layout and parse it, except that lines are left to ``records``.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8, or not JSON at all.
+        DataError: the file is missing, empty, not UTF-8, or neither JSON nor a plain pickle.
     """
     name = str(path)
+    if name.lower().endswith(SUFFIXES):
+        refs = load_plain_pickle(name)
+        if not isinstance(refs, list):
+            raise DataError(f"expected a list of references, got {show(refs)}", file=name)
+        return Document(name, "object", {"refs": refs})
     if _is_lines(name):
         return Document(name, "lines")
     content = _parse_whole(name)

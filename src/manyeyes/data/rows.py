@@ -24,9 +24,10 @@ class SourceOptions:
 
     ``image_root``: folder that relative image paths start from. ``check_images``: a missing image
     file is an error of its row. ``require_answers``: a conversation must end with the assistant;
-    switch off for test files that hold questions only. ``annotations``: the answers' file of a VQA
-    pair, found by name when absent. ``image_name``: pattern of image files that a format refers to
-    by number only, as ``COCO_val2014_{image_id:012d}.jpg``.
+    switch off for test files that hold questions only. ``annotations``: the second file of a VQA
+    pair or of a RefCOCO pickle, found by name when absent. ``image_name``: pattern of image files
+    that a format refers to by number only, as ``COCO_val2014_{image_id:012d}.jpg``. ``split`` keeps
+    one split of a file that holds several (RefCOCO's pickles).
     """
 
     image_root: str
@@ -34,6 +35,7 @@ class SourceOptions:
     require_answers: bool = True
     annotations: str | None = None
     image_name: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)

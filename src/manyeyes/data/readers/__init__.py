@@ -11,6 +11,7 @@ from manyeyes.data.readers import (
     openai_messages,
     pope,
     refcoco,
+    refcoco_pickle,
     sharegpt,
     vqa,
 )
@@ -27,6 +28,12 @@ READERS: Mapping[str, Reader] = {
     ),
     "pope": Reader("POPE yes/no questions", "records", pope.matches, pope.read),
     "refcoco": Reader("referring expressions", "records", refcoco.matches, refcoco.read),
+    "refcoco_pickle": Reader(
+        "RefCOCO's refs pickle and instances.json",
+        "object",
+        refcoco_pickle.matches,
+        refcoco_pickle.read,
+    ),
     "sharegpt": Reader("ShareGPT with images", "records", sharegpt.matches, sharegpt.read),
     "vqa": Reader("VQA questions and annotations", "object", vqa.matches, vqa.read),
 }
