@@ -1,0 +1,174 @@
+"""Do two encoders together see more than one? Probes of joined features beside a control.
+
+The control is two levels of one encoder, joined to the same width: a second encoder helps only
+where it beats that. Every figure is a mean over seeds (each with its own scenes and its own probe)
+with its spread; a difference counts when it exceeds three spreads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from manyeyes.world.pretrain.features import (
+    joined,
+    part_source,
+    pixel_source,
+    random_source,
+)
+from manyeyes.world.pretrain.gate import GateResult
+from manyeyes.world.pretrain.measure import CONTROL_LEVELS, PROBE_SCENES, probe_set
+from manyeyes.world.pretrain.probe import PROBED
+from manyeyes.world.pretrain.sizes import LAYERS
+
+PAIRS = (("clip", "dinov2"), ("clip", "mae"), ("dinov2", "mae"))
+SEEDS = (0, 1, 2)
+
+Extractor = Callable[[NDArray[np.uint8]], Tensor]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of one figure over the seeds."""
+
+    mean: float
+    spread: float
+
+
+Comparison = dict[str, dict[str, Spread]]
+
+
+def compare(
+    parts: Path,
+    seeds: Sequence[int] = SEEDS,
+    sizes: tuple[int, int] = PROBE_SCENES,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Probe single parts, pairs, controls and untrained features found under ``parts``."""
+    figures: dict[str, dict[str, list[float]]] = {}
+    extractors = _extractors(parts)
+    for seed in seeds:
+        data = probe_set(seed, sizes)
+        for name, extract in extractors.items():
+            result = data.run(extract(data.pictures), extract(data.held_pictures), seed)
+            row = figures.setdefault(name, {figure: [] for figure in PROBED})
+            for figure, value in result.figures.items():
+                row[figure].append(value)
+            if progress is not None:
+                progress(f"seed {seed}: {name}")
+    return {
+        name: {figure: Spread(mean(values), _spread(values)) for figure, values in row.items()}
+        for name, row in figures.items()
+    }
+
+
+def _spread(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def _extractors(parts: Path) -> dict[str, Extractor]:
+    """Return the features to compare, by the name of their row."""
+    sources = {name: part_source(name, parts / name) for name in ("clip", "dinov2", "mae")}
+    low, high = CONTROL_LEVELS
+
+    def levels(*wanted: tuple[str, int]) -> Extractor:
+        return lambda pictures: joined([sources[p](pictures)[i] for p, i in wanted])
+
+    found: dict[str, Extractor] = {f"{p} {high}": levels((p, high)) for p in sources}
+    for one, two in PAIRS:
+        found[f"{one} {high} + {two} {high}"] = levels((one, high), (two, high))
+    for part in sources:
+        found[f"control: {part} {low} + {high}"] = levels((part, low), (part, high))
+    random = random_source(0)
+    found[f"random ViT {LAYERS}"] = lambda pictures: random(pictures)[-1]
+    found["raw patch pixels"] = lambda pictures: pixel_source(pictures)[0]
+    return found
+
+
+def gains(comparison: Comparison) -> list[str]:
+    """Say where a pair beats both of its controls by more than three spreads."""
+    low, high = CONTROL_LEVELS
+    lines = []
+    for one, two in PAIRS:
+        name = f"{one} {high} + {two} {high}"
+        controls = [comparison[f"control: {part} {low} + {high}"] for part in (one, two)]
+        for figure, pair in comparison[name].items():
+            sign = -1 if figure.endswith("_px") else 1
+            best = max((c[figure] for c in controls), key=lambda value: sign * value.mean)
+            if sign * (pair.mean - best.mean) > 3 * max(pair.spread, best.spread):
+                lines.append(f"- {name}: {figure} {pair.mean:.3f} against {best.mean:.3f}.")
+    return lines
+
+
+def write_comparison(
+    comparison: Comparison, gates: Sequence[GateResult], parts: Path, seeds: int = len(SEEDS)
+) -> None:
+    """Write ``compared.json`` and ``README.md`` into the folder of all parts."""
+    record = {
+        "seeds": seeds,
+        "probes": {
+            name: {figure: [round(v.mean, 5), round(v.spread, 5)] for figure, v in row.items()}
+            for name, row in comparison.items()
+        },
+        "gate": [vars(gate) for gate in gates],
+    }
+    (parts / "compared.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (parts / "README.md").write_text(_readme(comparison, gates, seeds), encoding="utf-8")
+
+
+def _readme(comparison: Comparison, gates: Sequence[GateResult], seeds: int) -> str:
+    gained = gains(comparison)
+    lines = [
+        "# The world's parts",
+        "",
+        "Small models for 48 x 48 pictures of `manyeyes.world`, trained from seed by",
+        "`manyeyes world pretrain` and stored as ordinary Hugging Face folders. Every folder has",
+        "its card: data, seed, steps, and what was measured.",
+        "",
+        "## What linear probes read",
+        "",
+        "Accuracy 0..1 (`place_px`: mean distance in pixels, less is better), frozen features,",
+        f"mean over {seeds} seeds; the greatest spread of a column stands in the last row.",
+        "",
+        *_table(comparison),
+        "",
+        "## Does a second encoder help?",
+        "",
+        "It does where the pair beats two levels of either encoder alone (the controls) by more",
+        "than three spreads:",
+        "",
+        *(gained or ["- nowhere, by this measure."]),
+        "",
+        "## Can the world be read at all?",
+        "",
+        "A supervised ViT of the same size, one run each, accuracy on held-out objects:",
+        "",
+        *_gate_table(gates),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(comparison: Mapping[str, Mapping[str, Spread]]) -> list[str]:
+    rows = ["| | " + " | ".join(PROBED) + " |", "|---" * (len(PROBED) + 1) + "|"]
+    for name, row in comparison.items():
+        rows.append(f"| {name} | " + " | ".join(f"{row[f].mean:.3f}" for f in PROBED) + " |")
+    widest = [max(row[f].spread for row in comparison.values()) for f in PROBED]
+    return [*rows, "| *greatest spread* | " + " | ".join(f"{v:.3f}" for v in widest) + " |"]
+
+
+def _gate_table(gates: Sequence[GateResult]) -> list[str]:
+    names = list(gates[0].accuracy) if gates else []
+    head = ["patch px", *names, "objects", "images seen", "seconds"]
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for gate in gates:
+        cells = [f"{gate.accuracy[name]:.3f}" for name in names]
+        tail = [str(gate.objects), f"{gate.images:,}", f"{gate.seconds:.0f}"]
+        rows.append("| " + " | ".join([str(gate.patch), *cells, *tail]) + " |")
+    return rows
