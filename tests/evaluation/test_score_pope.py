@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from manyeyes.errors import UsageError
-from manyeyes.evaluation.scorers.pope import parse_yes_no, pope_metrics
+from manyeyes.evaluation.scorers.pope import parse_yes_no, pope_answers
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_unknown_variant_is_refused() -> None:
 
 
 def test_metrics_of_a_small_table() -> None:
-    metrics = pope_metrics(["yes", "yes", "no", None], ["yes", "no", "no", "yes"])
+    metrics = pope_answers(["yes", "yes", "no", None], ["yes", "no", "no", "yes"]).metrics()
     assert metrics.accuracy == 0.5
     assert metrics.precision == 0.5
     assert metrics.recall == 0.5
@@ -46,14 +46,14 @@ def test_metrics_of_a_small_table() -> None:
 
 
 def test_zero_denominators_give_zero() -> None:
-    metrics = pope_metrics(["no", "no"], ["no", "no"])
+    metrics = pope_answers(["no", "no"], ["no", "no"]).metrics()
     assert (metrics.accuracy, metrics.precision, metrics.recall, metrics.f1) == (1.0, 0, 0, 0)
 
 
 def test_weights_repeat_items() -> None:
     parsed, labels = ["yes", "no", "yes"], ["yes", "yes", "no"]
-    weighted = pope_metrics(parsed, labels, np.array([2.0, 1.0, 0.0]))
-    repeated = pope_metrics(["yes", "yes", "no"], ["yes", "yes", "yes"])
+    weighted = pope_answers(parsed, labels).metrics(np.array([2.0, 1.0, 0.0]))
+    repeated = pope_answers(["yes", "yes", "no"], ["yes", "yes", "yes"]).metrics()
     assert weighted == repeated
 
 
@@ -73,6 +73,6 @@ def test_published_rows_follow_from_precision_and_recall(
     false_alarms = round(hits * (1 / precision - 1))
     parsed = ["yes"] * hits + ["no"] * (1500 - hits)
     parsed += ["yes"] * false_alarms + ["no"] * (negatives - false_alarms)
-    metrics = pope_metrics(parsed, ["yes"] * 1500 + ["no"] * negatives)
+    metrics = pope_answers(parsed, ["yes"] * 1500 + ["no"] * negatives).metrics()
     assert 100 * metrics.accuracy == pytest.approx(accuracy, abs=0.02)
     assert 100 * metrics.f1 == pytest.approx(f1, abs=0.02)

@@ -6,7 +6,7 @@ Whatever sets the data folder holds are scored; each is also given alone (breakd
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,12 @@ from manyeyes.evaluation.benchmarks.contract import (
 )
 from manyeyes.evaluation.benchmarks.files import find_file, load_samples
 from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.scorers.pope import POPE_VARIANTS, PopeMetrics, parse_yes_no, pope_metrics
+from manyeyes.evaluation.scorers.pope import (
+    POPE_VARIANTS,
+    PopeAnswers,
+    parse_yes_no,
+    pope_answers,
+)
 from manyeyes.evaluation.statistics import cluster_bootstrap
 from manyeyes.records import Score
 
@@ -69,23 +74,18 @@ def grade(answers: Answers) -> Grade:
     items = answers.items
     parsed = [None if t is None else parse_yes_no(t, answers.variant) for t in answers.texts]
     labels = [item.references[0] for item in items]
-    right = [float(answer == label) for answer, label in zip(parsed, labels, strict=True)]
-
-    def metrics(weights: NDArray[np.float64]) -> PopeMetrics:
-        return pope_metrics(parsed, labels, weights)
-
+    compared = pope_answers(parsed, labels)
+    right = compared.right.tolist()
     scores = [mean_score("accuracy", right, items)]
-    scores += [_corpus_score(name, metrics, items) for name in _CORPUS_METRICS]
+    scores += [_corpus_score(name, compared, items) for name in _CORPUS_METRICS]
     counts = Counter(item.groups["set"] for item in items)
     notes = (f"questions by set: {', '.join(f'{s} {counts[s]}' for s in SETS if counts[s])}",)
     return Grade(tuple(scores), right, parsed.count(None), notes)
 
 
-def _corpus_score(
-    name: str, metrics: Callable[[NDArray[np.float64]], PopeMetrics], items: Sequence[Item]
-) -> Score:
+def _corpus_score(name: str, compared: PopeAnswers, items: Sequence[Item]) -> Score:
     def value(weights: NDArray[np.float64]) -> float:
-        return 100.0 * float(getattr(metrics(weights), name))
+        return 100.0 * float(getattr(compared.metrics(weights), name))
 
     def of_positions(chosen: list[int]) -> float:
         weights = np.zeros(len(items))

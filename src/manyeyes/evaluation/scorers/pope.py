@@ -43,27 +43,40 @@ def parse_yes_no(answer: str, variant: str = "official") -> str | None:
     return POPE_VARIANTS[variant](answer)
 
 
-def pope_metrics(
-    parsed: Sequence[str | None], labels: Sequence[str], weights: NDArray[np.float64] | None = None
-) -> PopeMetrics:
-    """Accuracy, precision, recall, F1 and yes ratio of parsed answers against yes/no labels.
+@dataclass(frozen=True)
+class PopeAnswers:
+    """Parsed answers against their labels as 0/1 arrays ``[n]``, ready for weighted metrics."""
+
+    said_yes: NDArray[np.float64]
+    is_yes: NDArray[np.float64]
+    right: NDArray[np.float64]
+
+    def metrics(self, weights: NDArray[np.float64] | None = None) -> PopeMetrics:
+        """The metrics; ``weights`` ``[n]`` repeat items, for the bootstrap."""
+        weight = np.ones(len(self.right)) if weights is None else weights
+        said_yes = float(weight @ self.said_yes)
+        true_yes = float(weight @ (self.said_yes * self.is_yes))
+        precision = _share(true_yes, said_yes)
+        recall = _share(true_yes, float(weight @ self.is_yes))
+        return PopeMetrics(
+            accuracy=_share(float(weight @ self.right), float(weight.sum())),
+            precision=precision,
+            recall=recall,
+            f1=_share(2 * precision * recall, precision + recall),
+            yes_ratio=_share(said_yes, float(weight.sum())),
+        )
+
+
+def pope_answers(parsed: Sequence[str | None], labels: Sequence[str]) -> PopeAnswers:
+    """Compare parsed answers with yes/no labels.
 
     An unparsable answer (None) is wrong and no prediction of yes: a missed positive, or an error
-    on a negative. ``weights`` ``[n]`` repeat items, for the bootstrap.
+    on a negative.
     """
-    said_yes = np.array([answer == "yes" for answer in parsed], dtype=np.float64)
-    is_yes = np.array([label == "yes" for label in labels], dtype=np.float64)
-    right = np.array([a == b for a, b in zip(parsed, labels, strict=True)], dtype=np.float64)
-    weight = np.ones(len(labels)) if weights is None else weights
-    true_yes = float(weight @ (said_yes * is_yes))
-    precision = _share(true_yes, float(weight @ said_yes))
-    recall = _share(true_yes, float(weight @ is_yes))
-    return PopeMetrics(
-        accuracy=_share(float(weight @ right), float(weight.sum())),
-        precision=precision,
-        recall=recall,
-        f1=_share(2 * precision * recall, precision + recall),
-        yes_ratio=_share(float(weight @ said_yes), float(weight.sum())),
+    return PopeAnswers(
+        said_yes=np.array([answer == "yes" for answer in parsed], dtype=np.float64),
+        is_yes=np.array([label == "yes" for label in labels], dtype=np.float64),
+        right=np.array([a == b for a, b in zip(parsed, labels, strict=True)], dtype=np.float64),
     )
 
 
