@@ -20,12 +20,19 @@ EPOCH = "epoch"
 
 
 def training_arguments(
-    stage: StageRecipe, folder: Path, *, seed: int, epoch_length: int, trackers: Sequence[str] = ()
+    stage: StageRecipe,
+    folder: Path,
+    *,
+    seed: int,
+    epoch_length: int,
+    find_unused: bool = False,
+    trackers: Sequence[str] = (),
 ) -> TrainingArguments:
     """Return the arguments of ``stage``, writing under ``folder``.
 
     ``epoch_length``: samples of one epoch; epochs become steps here, because a stage is one pass
-    over an endless order. ``trackers``: integrations besides TensorBoard (wandb, trackio).
+    over an endless order. ``find_unused``: some trained parameters may get no gradient, which DDP
+    must be told. ``trackers``: integrations besides TensorBoard (wandb, trackio).
 
     Raises:
         RecipeError: values that TrainingArguments refuses, or a global batch that the ranks and
@@ -35,7 +42,10 @@ def training_arguments(
     fields.setdefault("report_to", default_trackers(trackers))
     fields.setdefault("disable_tqdm", not sys.stderr.isatty())
     fields.setdefault("logging_nan_inf_filter", False)
-    fields.setdefault("dataloader_pin_memory", torch.cuda.is_available())
+    fields.setdefault("ddp_find_unused_parameters", find_unused)
+    fields.setdefault("dataloader_pin_memory", torch.accelerator.is_available())
+    # without it several CPU processes would each train alone
+    fields.setdefault("use_cpu", not torch.accelerator.is_available())
     fields["gradient_accumulation_steps"] = accumulation_steps(stage, world_size())
     _epochs_to_steps(fields, math.ceil(epoch_length / global_batch(stage)))
     try:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from transformers.utils.logging import disable_progress_bar
 
 from manyeyes.errors import UsageError
 from manyeyes.recipes import Recipe, dump_recipe
@@ -59,6 +62,8 @@ def train(
         RecipeError, DataError, CheckpointError, NonFiniteError: what each is about.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and ``resume`` continues it.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # of weights being loaded and written
     where = None if data_dir is None else Path(data_dir)
     options = RunOptions(Path(out_dir), where, resume, skip_bad_rows, tuple(trackers))
     specs = recipe.stages if stage is None else [recipe.stage(stage)]

@@ -24,6 +24,7 @@ from manyeyes.training.features import cached_dataset
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.parts import Assignment, assign, freeze
 from manyeyes.training.results import stage_results, write_json
+from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Stage:
         freeze(model, assignment)
         build.cast_frozen(model, build.DTYPES[self.recipe.dtype])
         mixture = self._read()
-        args = self._arguments(mixture)
+        forget_stage()
+        args = self._arguments(mixture, assignment)
         data = self._data(mixture, model, processor, args)
         trainer = self._trainer(model, processor, args, data, assignment)
         started = time.monotonic()
@@ -138,12 +140,15 @@ class Stage:
                 logger.warning("%s", report.summary())
         return mixture
 
-    def _arguments(self, mixture: build.StageMixture) -> TrainingArguments:
+    def _arguments(self, mixture: build.StageMixture, assignment: Assignment) -> TrainingArguments:
+        # blocks of a trained encoder beyond the levels in use have no gradient
+        encoders = any(a and name.startswith("encoders.") for name, a in assignment.items())
         return training_arguments(
             self.spec,
             self.folder,
             seed=self.seed,
             epoch_length=len(mixture.mixture),
+            find_unused=encoders,
             trackers=self.options.trackers,
         )
 

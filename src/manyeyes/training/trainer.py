@@ -38,6 +38,7 @@ from manyeyes.training.optimizer_state import (
     restore_optimizer,
 )
 from manyeyes.training.parts import Assignment, parameter_groups
+from manyeyes.training.sharding import name_blocks, use_fsdp
 from manyeyes.training.weights import whole_state
 
 DATA_STATE_FILE = "data_state.json"
@@ -70,6 +71,7 @@ class StageTrainer(Trainer):
         processor: Any = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
+        name_blocks(model)
         super().__init__(
             model=model, args=args, train_dataset=data.dataset, callbacks=list(callbacks)
         )
@@ -81,6 +83,13 @@ class StageTrainer(Trainer):
         self._window_losses: list[Tensor] = []
         self._objective_sums: dict[str, Tensor] = {}
         self._objective_step = 0
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create the accelerator; FSDP2 also where accelerate would fall back to DDP."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and self.args.world_size > 1:
+            use_fsdp(self.accelerator, self.args)
+            self.is_fsdp_enabled = True
 
     # ---- data -----------------------------------------------------------------------------
 
