@@ -143,6 +143,28 @@ def test_augmentation_depends_on_seed_epoch_and_place_only(tmp_path: Path) -> No
     assert dataset[1]["pixels"].tolist() != other[1]["pixels"].tolist()
 
 
+@pytest.mark.parametrize("stop", range(1, 8))
+def test_stopped_anywhere_and_resumed_the_same_pixels_follow(tmp_path: Path, stop: int) -> None:
+    samples = _samples(tmp_path, 8)
+
+    def run(sampler: ResumableSampler, epochs: range) -> list[list[list[int]]]:
+        dataset = ConversationDataset(samples, _Processor(), augment=_jitter)
+        seen = []
+        for epoch in epochs:
+            sampler.set_epoch(epoch)
+            loader = DataLoader(dataset, batch_size=2, sampler=sampler)
+            seen += [batch["pixels"].tolist() for batch in loader]
+        return seen
+
+    whole = run(ResumableSampler(8), range(2))
+    interrupted = ResumableSampler(8)
+    epoch, step = divmod(stop, 4)
+    interrupted.set_epoch(epoch)
+    resumed = ResumableSampler(8)
+    resumed.load_state_dict(interrupted.state_dict(position=2 * step, world_size=1))
+    assert run(resumed, range(epoch, 2)) == whole[stop:]
+
+
 def test_a_mixture_hears_the_epoch_in_workers(tmp_path: Path) -> None:
     samples = _samples(tmp_path, 8)
     seen = []

@@ -1,0 +1,61 @@
+"""The example files of docs/data-formats.md: one section per format, each recognised and read."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from manyeyes.data.files import detect_format, read_samples
+from manyeyes.data.readers import READERS
+
+PAGE = Path(__file__).parents[2] / "docs" / "data-formats.md"
+EXAMPLE = re.compile(r"^`([^`\n]+)`[^`\n]*:\n\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _sections() -> dict[str, list[tuple[str, str]]]:
+    """Format name -> its example files (name, content)."""
+    parts = re.split(r"^## (\S+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = {
+        name: EXAMPLE.findall(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    return {name: examples for name, examples in found.items() if examples}
+
+
+def test_every_format_has_a_section_and_a_line_in_the_table() -> None:
+    assert set(_sections()) == set(READERS)
+    for name in READERS:
+        assert f"| [`{name}`](#{name}) |" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_examples_are_what_they_are_said_to_be(tmp_path: Path, name: str) -> None:
+    sections = _sections()
+    if name == "refcoco_pickle":
+        sections[name] += sections["coco_instances"]
+    for file, content in sections[name]:
+        if file.endswith(".p"):
+            (tmp_path / file).write_bytes(pickle.dumps(json.loads(content), protocol=2))
+        else:
+            (tmp_path / file).write_text(content, encoding="utf-8")
+    main = [file for file, _ in sections[name] if not re.search("annotations|instances", file)]
+    for file in main or [sections[name][0][0]]:
+        assert detect_format(tmp_path / file) == name
+        samples, report = read_samples(tmp_path / file)
+        assert report.broken == 0
+        assert samples[-1].turns[-1].role == "assistant"
+
+
+def test_the_error_shown_is_the_one_that_is_printed(tmp_path: Path) -> None:
+    (_, content) = _sections()["llava"][0]
+    good, other = json.loads(content)
+    other["conversations"][0]["from"] = "humn"
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([good, other]))
+    _, report = read_samples(path, skip_bad_rows=True)
+    shown = re.search(r"^  (train\.json:2: .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert shown is not None
+    assert str(report.errors[0]) == f"{tmp_path}/{shown.group(1)}"
