@@ -1,92 +1,30 @@
-"""``pretrain``: train one shipped vision part and write its folder and card.
+"""``pretrain``: train one of the shipped parts, by name.
 
-Training pictures are rendered on the fly; nothing but the part and the run's state reaches the
-disk. Rerunning with the seed and the number of steps of a card repeats the run that made it.
+To add a part: write its trainer (see ``run_vision`` or ``run_language``), enter it here, train it,
+and add its line to ``catalog.PARTS``.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import torch
-import transformers
-
 from manyeyes.errors import UsageError, nearest
-from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
-from manyeyes.world.pretrain.clip import ClipObjective
-from manyeyes.world.pretrain.dino import DinoObjective
-from manyeyes.world.pretrain.loop import Objective, RunState, train
-from manyeyes.world.pretrain.mae import MaeObjective
-from manyeyes.world.pretrain.measure import (
-    neighbour_figures,
-    probe_figures,
-    reconstruction_figures,
-    retrieval_figures,
-)
+from manyeyes.world.pretrain.cards import Card
+from manyeyes.world.pretrain.run_language import pretrain_language
+from manyeyes.world.pretrain.run_vision import pretrain_vision
 
-Measure = Callable[[Path, int], Mapping[str, Table]]
-"""Measures the exported part in a folder, with a seed for scenes and probes."""
+Trainer = Callable[..., Card]
+"""Takes the folder of all parts and the keyword arguments of ``pretrain``."""
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a part is made: its objective for a seed, its measurement, and what its card says."""
-
-    objective: Callable[[int], Objective]
-    measure: Measure
-    minutes: float
-    summary: str
-
-
-def _measure_clip(folder: Path, seed: int) -> Mapping[str, Table]:
-    return {
-        "retrieval": retrieval_figures(folder, seed),
-        "linear probes": probe_figures("clip", folder, seed),
-    }
-
-
-def _measure_dinov2(folder: Path, seed: int) -> Mapping[str, Table]:
-    return {
-        "nearest neighbours": neighbour_figures("dinov2", folder, seed),
-        "linear probes": probe_figures("dinov2", folder, seed),
-    }
-
-
-def _measure_mae(folder: Path, seed: int) -> Mapping[str, Table]:
-    return {
-        "reconstruction of hidden patches": reconstruction_figures(folder, seed),
-        "linear probes": probe_figures("mae", folder, seed),
-    }
-
-
-RECIPES: dict[str, Recipe] = {
-    "clip": Recipe(
-        ClipObjective,
-        _measure_clip,
-        40.0,
-        "Image tower and text tower of CLIP type (`CLIPModel`), trained contrastively on rendered "
-        "pictures and their captions. Captions name colour, shape, size, number and relations, "
-        "never texture, mark or exact place.",
-    ),
-    "dinov2": Recipe(
-        DinoObjective,
-        _measure_dinov2,
-        55.0,
-        "Image tower of DINOv2 type (`Dinov2Model`), trained by self-distillation on pictures "
-        "alone: class-token and masked-patch prototypes, balanced by Sinkhorn-Knopp.",
-    ),
-    "mae": Recipe(
-        MaeObjective,
-        _measure_mae,
-        30.0,
-        "Masked autoencoder (`ViTMAEForPreTraining`) with its decoder, trained to predict the raw "
-        "pixels of the hidden three quarters of the patches.",
-    ),
+RECIPES: dict[str, Trainer] = {
+    "clip": partial(pretrain_vision, "clip"),
+    "dinov2": partial(pretrain_vision, "dinov2"),
+    "language": pretrain_language,
+    "mae": partial(pretrain_vision, "mae"),
 }
-"""Every trainable vision part; ``minutes`` is the default budget on one CPU thread."""
+"""Every trainable part."""
 
 
 def pretrain(
@@ -102,59 +40,23 @@ def pretrain(
 ) -> Card:
     """Train ``part`` and write it, measured and with its card, to ``out_dir / part``.
 
-    The budget is ``steps`` or ``seconds``; without either the recipe's minutes. The run's state is
-    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. Raises ``UsageError``
-    for an unknown part and what ``loop.train`` raises.
+    The budget is ``steps`` or ``seconds``; without either the part's own. The run's state is kept
+    in ``out_dir / (part + ".run")``, from which ``resume`` continues. Raises ``UsageError`` for an
+    unknown part and what ``loop.train`` raises.
     """
-    recipe = find_recipe(part)
-    torch.set_num_threads(threads)
-    objective = recipe.objective(seed)
-    if steps is None and seconds is None:
-        seconds = 60.0 * recipe.minutes
-    state = train(
-        objective,
-        out_dir / f"{part}.run",
-        steps=steps,
+    return find_recipe(part)(
+        out_dir,
         seconds=seconds,
+        steps=steps,
+        seed=seed,
+        threads=threads,
         resume=resume,
         progress=progress,
     )
-    return finish(part, objective, state, out_dir / part, threads)
 
 
-def finish(part: str, objective: Objective, state: RunState, folder: Path, threads: int) -> Card:
-    """Export a trained objective to ``folder``, measure the files written, write the card."""
-    recipe = find_recipe(part)
-    if folder.exists():
-        shutil.rmtree(folder)
-    objective.export(folder)
-    card = Card(
-        part=part,
-        summary=recipe.summary,
-        parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
-        training={
-            "data": "world scenes of split train, rendered on the fly",
-            "seed": objective.seed,
-            "steps": state.step,
-            "images per step": objective.images_per_step,
-            "images": state.step * objective.images_per_step,
-            "learning rate": objective.learning_rate,
-            "seconds": round(state.seconds, 1),
-            "threads": threads,
-            "precision": "bf16 autocast, weights saved in bf16",
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            **{f"final {name}": value for name, value in state.figures.items()},
-        },
-        files=weight_files(folder),
-        figures=recipe.measure(folder, objective.seed),
-    )
-    write_card(card, folder)
-    return card
-
-
-def find_recipe(part: str) -> Recipe:
-    """Return the recipe of ``part``; raise ``UsageError`` with the nearest name when unknown."""
+def find_recipe(part: str) -> Trainer:
+    """Return the trainer of ``part``; raise ``UsageError`` with the nearest name when unknown."""
     if part not in RECIPES:
         known = ", ".join(RECIPES)
         hint = nearest(part, RECIPES)

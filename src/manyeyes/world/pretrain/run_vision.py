@@ -1,0 +1,162 @@
+"""``pretrain_vision``: train one shipped vision part and write its folder and card.
+
+Training pictures are rendered on the fly; nothing but the part and the run's state reaches the
+disk. Rerunning with the seed and the number of steps of a card repeats the run that made it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from manyeyes.errors import UsageError, nearest
+from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
+from manyeyes.world.pretrain.clip import ClipObjective
+from manyeyes.world.pretrain.dino import DinoObjective
+from manyeyes.world.pretrain.loop import Objective, RunState, train
+from manyeyes.world.pretrain.mae import MaeObjective
+from manyeyes.world.pretrain.measure import (
+    neighbour_figures,
+    probe_figures,
+    reconstruction_figures,
+    retrieval_figures,
+)
+
+Measure = Callable[[Path, int], Mapping[str, Table]]
+"""Measures the exported part in a folder, with a seed for scenes and probes."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a part is made: its objective for a seed, its measurement, and what its card says."""
+
+    objective: Callable[[int], Objective]
+    measure: Measure
+    minutes: float
+    summary: str
+
+
+def _measure_clip(folder: Path, seed: int) -> Mapping[str, Table]:
+    return {
+        "retrieval": retrieval_figures(folder, seed),
+        "linear probes": probe_figures("clip", folder, seed),
+    }
+
+
+def _measure_dinov2(folder: Path, seed: int) -> Mapping[str, Table]:
+    return {
+        "nearest neighbours": neighbour_figures("dinov2", folder, seed),
+        "linear probes": probe_figures("dinov2", folder, seed),
+    }
+
+
+def _measure_mae(folder: Path, seed: int) -> Mapping[str, Table]:
+    return {
+        "reconstruction of hidden patches": reconstruction_figures(folder, seed),
+        "linear probes": probe_figures("mae", folder, seed),
+    }
+
+
+VISION: dict[str, Recipe] = {
+    "clip": Recipe(
+        ClipObjective,
+        _measure_clip,
+        40.0,
+        "Image tower and text tower of CLIP type (`CLIPModel`), trained contrastively on rendered "
+        "pictures and their captions. Captions name colour, shape, size, number and relations, "
+        "never texture, mark or exact place.",
+    ),
+    "dinov2": Recipe(
+        DinoObjective,
+        _measure_dinov2,
+        55.0,
+        "Image tower of DINOv2 type (`Dinov2Model`), trained by self-distillation on pictures "
+        "alone: class-token and masked-patch prototypes, balanced by Sinkhorn-Knopp.",
+    ),
+    "mae": Recipe(
+        MaeObjective,
+        _measure_mae,
+        30.0,
+        "Masked autoencoder (`ViTMAEForPreTraining`) with its decoder, trained to predict the raw "
+        "pixels of the hidden three quarters of the patches.",
+    ),
+}
+"""Every trainable vision part; ``minutes`` is the default budget on one CPU thread."""
+
+
+def pretrain_vision(
+    part: str,
+    out_dir: Path,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Card:
+    """Train ``part`` and write it, measured and with its card, to ``out_dir / part``.
+
+    The budget is ``steps`` or ``seconds``; without either the recipe's minutes. The run's state is
+    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. Raises ``UsageError``
+    for an unknown part and what ``loop.train`` raises.
+    """
+    recipe = _find(part)
+    torch.set_num_threads(threads)
+    objective = recipe.objective(seed)
+    if steps is None and seconds is None:
+        seconds = 60.0 * recipe.minutes
+    state = train(
+        objective,
+        out_dir / f"{part}.run",
+        steps=steps,
+        seconds=seconds,
+        resume=resume,
+        progress=progress,
+    )
+    return finish_vision(part, objective, state, out_dir / part, threads)
+
+
+def finish_vision(
+    part: str, objective: Objective, state: RunState, folder: Path, threads: int
+) -> Card:
+    """Export a trained objective to ``folder``, measure the files written, write the card."""
+    recipe = _find(part)
+    if folder.exists():
+        shutil.rmtree(folder)
+    objective.export(folder)
+    card = Card(
+        part=part,
+        summary=recipe.summary,
+        parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        training={
+            "data": "world scenes of split train, rendered on the fly",
+            "seed": objective.seed,
+            "steps": state.step,
+            "images per step": objective.images_per_step,
+            "images": state.step * objective.images_per_step,
+            "learning rate": objective.learning_rate,
+            "seconds": round(state.seconds, 1),
+            "threads": threads,
+            "precision": "bf16 autocast, weights saved in bf16",
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            **{f"final {name}": value for name, value in state.figures.items()},
+        },
+        files=weight_files(folder),
+        figures=recipe.measure(folder, objective.seed),
+    )
+    write_card(card, folder)
+    return card
+
+
+def _find(part: str) -> Recipe:
+    if part not in VISION:
+        known = ", ".join(VISION)
+        raise UsageError(f"no vision part {part!r}: expected one of {known}{nearest(part, VISION)}")
+    return VISION[part]
