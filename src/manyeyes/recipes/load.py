@@ -3,8 +3,8 @@
     load_recipe("comm/world", ["training.max_steps=24"])      packaged name, or a path to YAML
 
 A recipe may ``extends:`` one parent (a packaged name, or a path relative to its own file). Blocks
-are merged key by key, stages by name; a block whose ``name`` changes replaces the parent's; other
-lists are replaced. A ``training:`` block at the top holds defaults for every stage.
+are merged key by key, stages by name; a block whose ``name`` or ``checkpoint`` changes replaces the
+parent's; other lists are replaced. A ``training:`` block at the top holds defaults for every stage.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "name" not in new or old.get("name") == new["name"]
+    return all(old.get(key) == new[key] for key in ("name", "checkpoint") if key in new)
 
 
 def _merge_stages(old: list[Any], new: list[Any]) -> list[Any]:

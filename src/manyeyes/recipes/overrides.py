@@ -40,6 +40,9 @@ def _put(data: dict[str, Any], keys: list[str], value: Any, setting: str) -> Non
     if isinstance(place, list):
         place[_position(place, keys[-1], ".".join(keys), setting)] = value
     elif isinstance(place, dict):
+        if keys[-1] == "checkpoint":  # which brings its own architecture
+            place.pop("config", None)
+            place.pop("backbone", None)
         place[keys[-1]] = value
     else:
         raise RecipeError(
