@@ -69,7 +69,7 @@ class ManyEyesConfig(PreTrainedConfig):
         if isinstance(text_config, Mapping):
             fields = dict(text_config)
             text_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
-        self.text_config = text_config
+        self.text_config: Any = text_config
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.max_length = max_length

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from manyeyes.errors import RecipeError
+from manyeyes.boxes import format_boxes
+from manyeyes.errors import DataError, RecipeError
 from manyeyes.prompts import PROMPT_STYLES
-from manyeyes.records import Turn
+from manyeyes.records import BOXES_PLACEHOLDER, Turn
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,31 @@ class Rendered:
 def turns_to_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
     """Return turns as chat messages with string content."""
     return [{"role": turn.role, "content": turn.text} for turn in turns]
+
+
+def write_boxes(turn: Turn, image_sizes: Sequence[tuple[int, int]], style: str) -> Turn:
+    """Replace every ``<boxes>`` of a turn by its boxes as text in ``style``.
+
+    ``image_sizes``: (width, height) of the sample's images.
+
+    Raises:
+        DataError: placeholders and groups of boxes disagree, or boxes without an image.
+    """
+    pieces = turn.text.split(BOXES_PLACEHOLDER)
+    if len(pieces) - 1 != len(turn.boxes):
+        raise DataError(
+            f"{len(pieces) - 1} {BOXES_PLACEHOLDER} placeholders, but {len(turn.boxes)} groups "
+            f"of boxes in {turn.text!r}"
+        )
+    if not turn.boxes:
+        return turn
+    if turn.box_image >= len(image_sizes):
+        raise DataError(f"boxes refer to image {turn.box_image}, of {len(image_sizes)} images")
+    width, height = image_sizes[turn.box_image]
+    text = pieces[0]
+    for group, piece in zip(turn.boxes, pieces[1:], strict=True):
+        text += format_boxes(group, style=style, width=width, height=height) + piece
+    return Turn(turn.role, text)
 
 
 def render(

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from manyeyes import checkpoint, hub
 from manyeyes.bridge import ImageTokenIds, parse_bridge
@@ -52,7 +52,7 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config_class = ManyEyesConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012  (declared by the base class)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = True
     _supports_sdpa = True
@@ -101,9 +101,11 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
             state = loaded.state_dict()
             config.references[part] = {"checkpoint": name, "sha256": hub.fingerprint(state)}
             module.load_state_dict(state)
-        model.bridge.start_from(model.get_input_embeddings().weight)
+        model.bridge.start_from(cast(Tensor, model.get_input_embeddings().weight))
         model.generation_config = model.language_model.generation_config
-        return model.eval() if dtype is None else model.to(dtype).eval()
+        if dtype is not None:
+            model.to(dtype=dtype)  # type: ignore[call-arg]
+        return model.eval()
 
     def _pretrained_parts(self) -> list[tuple[str, Any, str]]:
         """Return (part, module, checkpoint) of every part that has a checkpoint."""
@@ -167,10 +169,12 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return name in self._touched or not name.startswith(referenced)
 
     def _note_trainable(self) -> None:
-        self._touched |= {name for name, p in self.named_parameters() if p.requires_grad}
+        # every name of a tied tensor counts: a tied head is trained with its embedding
+        every = self.named_parameters(remove_duplicate=False)
+        self._touched |= {name for name, p in every if p.requires_grad}
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
     ) -> ManyEyesForConditionalGeneration:
         """Load a light or self-contained checkpoint as ``transformers`` does.
@@ -188,7 +192,7 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
                     pretrained_model_name_or_path, *args, config=config, **kwargs
                 )
         own = checkpoint.read_weights(folder)
-        state = {**cls._referenced_state(config), **own}
+        state = {**cls._referenced_state(config, own), **own}
         model = super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
         model._touched = {n for n in own if n.startswith(tuple(config.references))}
         model.name_or_path = str(folder)
@@ -197,8 +201,13 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return model
 
     @classmethod
-    def _referenced_state(cls, config: ManyEyesConfig) -> dict[str, Tensor]:
-        """Load and verify every referenced part of a light checkpoint."""
+    def _referenced_state(
+        cls, config: ManyEyesConfig, own: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Load and verify every referenced part of a light checkpoint.
+
+        A tensor tied to one of ``own`` is left out: only one name of a tied tensor is stored.
+        """
         with torch.device("meta"):
             skeleton = cls(config)
         state: dict[str, Tensor] = {}
@@ -209,6 +218,9 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
                     module.__class__, reference["checkpoint"], module.config
                 )
                 state.update(checkpoint.referenced_state(part, reference, loaded))
+        for target, source in skeleton.all_tied_weights_keys.items():
+            if source in own and target not in own:
+                state.pop(target, None)
         return state
 
     @torch.no_grad()
@@ -360,7 +372,9 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         for name, rule in self.config.pixel_transforms().items():
             zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
         evidence = self.encode_images(**zeros)
-        total = evidence.tokens.float().sum() if evidence.tokens is not None else 0.0
+        total = like.new_zeros((), dtype=torch.float32)
+        if evidence.tokens is not None:
+            total = total + evidence.tokens.float().sum()
         for parameter in self.bridge.parameters():
             total = total + parameter.float().sum()
         return (total * 0.0).to(like.dtype)

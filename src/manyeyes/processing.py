@@ -6,28 +6,25 @@ Shapes: B samples, T positions, I images of the batch, K visual tokens per image
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.image_utils import load_image as fetch_image
 
 from manyeyes import hub
-from manyeyes.boxes import format_boxes
 from manyeyes.bridge import ImageTokenIds, parse_bridge
+from manyeyes.chat_parts import conversation_images, flatten_images, flatten_parts
 from manyeyes.configuration import ManyEyesConfig
-from manyeyes.conversation import Rendered, render, turns_to_messages
+from manyeyes.conversation import Rendered, render, turns_to_messages, write_boxes
 from manyeyes.encoders import PixelTransform
 from manyeyes.errors import CheckpointError, DataError, PlaceholderError
-from manyeyes.images import fit_image, load_image, to_rgb
 from manyeyes.language import IGNORE
-from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Sample, Turn
+from manyeyes.pixels import to_pixels
+from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn
 
 IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
-_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 class ManyEyesProcessor(ProcessorMixin):
@@ -195,7 +192,7 @@ class ManyEyesProcessor(ProcessorMixin):
 
     # ---- inference ------------------------------------------------------------------------
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         images: Any = None,
         text: str | Sequence[str] | None = None,
@@ -218,7 +215,7 @@ class ManyEyesProcessor(ProcessorMixin):
             PlaceholderError: placeholders and images disagree.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
-        pictures = _flatten_images(images)
+        pictures = flatten_images(images)
         rows = [
             [part for token in ids for part in self._expand(token)]
             for ids in self.tokenizer(texts, add_special_tokens=add_special_tokens)["input_ids"]
@@ -283,10 +280,10 @@ class ManyEyesProcessor(ProcessorMixin):
         """
         single = isinstance(conversation[0], Mapping)
         conversations = [conversation] if single else list(conversation)
-        images = [_conversation_images(messages) for messages in conversations]
+        images = [conversation_images(messages) for messages in conversations]
         rendered = [
             render(
-                _flatten_parts(messages),
+                flatten_parts(messages),
                 self.tokenizer,
                 self.prompt_style,
                 generation_prompt=add_generation_prompt,
@@ -311,61 +308,17 @@ class ManyEyesProcessor(ProcessorMixin):
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Return ``pixel_values_<encoder>`` ``[images, 3, height, width]`` of decoded images."""
         return {
-            f"pixel_values_{encoder['name']}": self._transform(images, encoder)
+            f"pixel_values_{encoder['name']}": to_pixels(
+                images, PixelTransform(**_rule(encoder)), self.geometry, self.pad_color
+            )
             for encoder in self.encoders
         }
 
     def write_boxes(
         self, turns: Sequence[Turn], image_sizes: Sequence[tuple[int, int]]
     ) -> list[Turn]:
-        """Replace every ``<boxes>`` by its boxes as text, in the recipe's box style.
-
-        ``image_sizes``: (width, height) of the sample's images.
-
-        Raises:
-            DataError: placeholders and groups of boxes disagree, or boxes without an image.
-        """
-        return [self._write_turn(turn, image_sizes) for turn in turns]
-
-    def _write_turn(self, turn: Turn, image_sizes: Sequence[tuple[int, int]]) -> Turn:
-        pieces = turn.text.split(BOXES_PLACEHOLDER)
-        if len(pieces) - 1 != len(turn.boxes):
-            raise DataError(
-                f"{len(pieces) - 1} {BOXES_PLACEHOLDER} placeholders, but {len(turn.boxes)} groups "
-                f"of boxes in {turn.text!r}"
-            )
-        if not turn.boxes:
-            return turn
-        if turn.box_image >= len(image_sizes):
-            raise DataError(f"boxes refer to image {turn.box_image}, of {len(image_sizes)} images")
-        width, height = image_sizes[turn.box_image]
-        text = pieces[0]
-        for group, piece in zip(turn.boxes, pieces[1:], strict=True):
-            text += format_boxes(group, style=self.box_style, width=width, height=height) + piece
-        return Turn(turn.role, text)
-
-    def _transform(self, images: Sequence[Image.Image], encoder: Mapping[str, Any]) -> Tensor:
-        rule = PixelTransform(
-            tuple(encoder["size"]),
-            tuple(encoder["mean"]),
-            tuple(encoder["std"]),
-            encoder["resample"],
-        )
-        height, width = rule.size
-        mean = np.asarray(rule.mean, dtype=np.float32)
-        std = np.asarray(rule.std, dtype=np.float32)
-        batch = np.empty((len(images), 3, height, width), dtype=np.float32)
-        for index, image in enumerate(images):
-            fitted = fit_image(
-                image,
-                height,
-                geometry=self.geometry,
-                color=tuple(self.pad_color),  # type: ignore[arg-type]
-                resample=_RESAMPLING[rule.resample],
-            )
-            pixels = np.asarray(fitted, dtype=np.float32) / 255.0
-            batch[index] = ((pixels - mean) / std).transpose(2, 0, 1)
-        return torch.from_numpy(batch)
+        """Replace every ``<boxes>`` by its boxes in the recipe's style, see ``write_boxes``."""
+        return [write_boxes(turn, image_sizes, self.box_style) for turn in turns]
 
     def _expand(self, token: int) -> list[int]:
         ids = self.image_token_ids_by_role
@@ -386,7 +339,8 @@ class ManyEyesProcessor(ProcessorMixin):
 def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:
     """Return the ids of the image tokens in a tokenizer that has them."""
     tokens = [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]
-    return ImageTokenIds(*(int(tokenizer.convert_tokens_to_ids(token)) for token in tokens))
+    image, start, end = (cast(int, tokenizer.convert_tokens_to_ids(token)) for token in tokens)
+    return ImageTokenIds(image, start, end)
 
 
 def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
@@ -405,42 +359,14 @@ def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
         raise CheckpointError(f"{checkpoint!r} holds no usable tokenizer: {error}") from error
 
 
+def _rule(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a ``PixelTransform`` in a processor's saved encoder entry."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in encoder.items()
+        if key != "name"
+    }
+
+
 def _pad_right(rows: Sequence[Tensor], value: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
-
-
-def _flatten_images(images: Any) -> list[Image.Image]:
-    if images is None:
-        return []
-    if isinstance(images, list | tuple):
-        return [picture for item in images for picture in _flatten_images(item)]
-    return [to_rgb(images) if isinstance(images, Image.Image) else load_image(images)]
-
-
-def _conversation_images(messages: Sequence[Mapping[str, Any]]) -> list[Image.Image]:
-    images = []
-    for message in messages:
-        parts = message["content"] if isinstance(message["content"], list) else []
-        for part in parts:
-            if part["type"] != "image":
-                continue
-            source = next((part[key] for key in ("image", "path", "url") if key in part), None)
-            if source is None:
-                raise DataError("an image part needs one of the keys image, path, url")
-            remote = isinstance(source, str) and source.startswith(("http://", "https://", "data:"))
-            images.extend(_flatten_images(fetch_image(source) if remote else source))
-    return images
-
-
-def _flatten_parts(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    flat = []
-    for message in messages:
-        content = message["content"]
-        if not isinstance(content, str):
-            parts = [
-                IMAGE_PLACEHOLDER + "\n" if part["type"] == "image" else part["text"]
-                for part in content
-            ]
-            content = "".join(parts)
-        flat.append({"role": message["role"], "content": content})
-    return flat
