@@ -1,1 +1,91 @@
-"""The command line."""
+"""The command line: one file per command, one line per command in the tables below."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from manyeyes.cli import (
+    chat,
+    check,
+    demo,
+    evaluate,
+    export,
+    train,
+    world_make,
+    world_pretrain,
+)
+
+Command = tuple[Callable[..., None], tuple[str, ...]]
+"""The function that typer turns into a command, and the examples under its ``--help``."""
+
+COMMANDS: Mapping[str, Command] = {
+    "demo": (demo.demo, demo.EXAMPLES),
+    "check": (check.check, check.EXAMPLES),
+    "train": (train.train, train.EXAMPLES),
+    "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
+    "chat": (chat.chat, chat.EXAMPLES),
+    "export": (export.export, export.EXAMPLES),
+}
+WORLD_COMMANDS: Mapping[str, Command] = {
+    "make": (world_make.make, world_make.EXAMPLES),
+    "pretrain": (world_pretrain.pretrain, world_pretrain.EXAMPLES),
+}
+
+
+def build_app() -> typer.Typer:
+    """Return the typer application with all commands."""
+    app = typer.Typer(
+        name="manyeyes",
+        help="Multimodal LLMs that see through several vision encoders.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_options)
+    world = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    _add(app, COMMANDS)
+    _add(world, WORLD_COMMANDS)
+    app.add_typer(world, name="world", help="The built-in world: its data and its parts.")
+    return app
+
+
+def main() -> None:
+    """Run the command line; the process ends with the exit code 0, 1, 2 or 130 (Ctrl-C)."""
+    build_app()(prog_name="manyeyes")
+
+
+def _add(app: typer.Typer, commands: Mapping[str, Command]) -> None:
+    for name, (function, examples) in commands.items():
+        title = "Example" if len(examples) == 1 else "Examples"
+        lines = [f"[bold]{title}[/bold]", *(escape(example) for example in examples)]
+        text = inspect.getdoc(function) or ""
+        app.command(name, help=_unwrapped(text), epilog="\n\n".join(lines))(function)
+
+
+def _unwrapped(text: str) -> str:
+    """Join the lines of every paragraph: the terminal's width decides where they break."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("manyeyes"))
+        raise typer.Exit
+
+
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and end.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of ``manyeyes`` itself."""

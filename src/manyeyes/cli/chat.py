@@ -1,0 +1,143 @@
+"""``manyeyes chat``: questions about images in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.output import Output, session
+from manyeyes.errors import ManyEyesError
+
+if TYPE_CHECKING:
+    from manyeyes.serving.chat import Answer, Conversation
+
+EXAMPLES = (
+    "manyeyes chat runs/comm/model --image photo.jpg",
+    'manyeyes chat runs/comm/model --image photo.jpg --prompt "Where is the cup?" --draw cup.png',
+)
+HELP = "/image PATH shows an image, /reset starts anew, /quit ends (or Ctrl-D)"
+DRAWING = Path("chat-boxes.png")
+
+
+def chat(
+    model: ModelArgument,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Image to talk about. May be repeated."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Ask this one question and end.")
+    ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.png", help="Where boxes of answers are drawn onto the image."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 128,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 = the likeliest answer; above 0 = sampled.")
+    ] = 0.0,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Talk with a model about images.
+
+    Answers are streamed. Boxes in an answer are drawn onto the image shown last: with --prompt
+    only if --draw is given, else also into chat-boxes.png. Each image is encoded once.
+    """
+    with session(as_json=as_json, debug=debug) as output:
+        from manyeyes.serving.chat import Conversation
+        from manyeyes.serving.load import load_model
+
+        quiet_libraries(debug=debug)
+        conversation = Conversation(
+            *load_model(model, dtype=dtype, device=device),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
+        talk = _Talk(output, conversation, draw, one_shot=prompt is not None)
+        for path in image or []:
+            conversation.show(path)
+        if prompt is None:
+            talk.run()
+        else:
+            talk.ask(prompt)
+        output.result({"turns": talk.turns, **(talk.turns[0] if prompt is not None else {})})
+
+
+@dataclass
+class _Talk:
+    """One conversation with the person at the terminal."""
+
+    output: Output
+    conversation: Conversation
+    draw: Path | None
+    one_shot: bool = False
+    turns: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Read lines until the end; errors are told and the conversation goes on."""
+        self.draw = self.draw or DRAWING
+        self.output.note(HELP)
+        while (line := self._read()) is not None:
+            try:
+                if line == "/quit":
+                    return
+                self._obey(line)
+            except ManyEyesError as error:
+                self.output.complain(error)
+
+    def _read(self) -> str | None:
+        try:
+            return self.output.log.input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return None
+
+    def _obey(self, line: str) -> None:
+        command, _, rest = line.partition(" ")
+        if command == "/reset":
+            self.conversation.reset()
+        elif command == "/image":
+            picture = self.conversation.show(rest.strip())
+            self.output.note(f"{rest.strip()}: {picture.width}x{picture.height} pixels")
+        elif command.startswith("/"):
+            self.output.note(HELP)
+        elif line:
+            self._interruptible(line)
+
+    def _interruptible(self, line: str) -> None:
+        try:
+            self.ask(line)
+        except KeyboardInterrupt:
+            self.output.write("\n")
+            self.output.note("answer stopped; the question is forgotten")
+
+    def ask(self, question: str) -> None:
+        """Ask, stream the answer, draw its boxes."""
+        answer = self.conversation.ask(question, on_text=self.output.write)
+        self.output.write("\n")
+        drawing = self._drawn(answer)
+        turn = {"question": question, "answer": answer.text, "boxes": answer.boxes}
+        self.turns.append({**turn, "drawing": drawing})
+
+    def _drawn(self, answer: Answer) -> Path | None:
+        from manyeyes.serving.draw import save_drawing
+
+        if self.draw is None:
+            return None
+        if answer.image is None or not answer.boxes:
+            if self.one_shot:
+                self.output.note("no box in the answer, nothing drawn")
+            return None
+        number = sum(turn["drawing"] is not None for turn in self.turns)
+        name = f"{self.draw.stem}-{number + 1}{self.draw.suffix}" if number else self.draw.name
+        path = save_drawing(answer.image, answer.boxes, self.draw.with_name(name))
+        self.output.note(f"boxes drawn: {path}")
+        return path

@@ -1,0 +1,107 @@
+"""The data half of ``manyeyes check``: every broken row of files, folders and worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from manyeyes.cli.output import Output
+from manyeyes.data.documents import open_document
+from manyeyes.data.files import FileReport, check_file
+from manyeyes.errors import DataError
+from manyeyes.world.make import MANIFEST, check_world
+
+DATA_SUFFIXES = (".json", ".jsonl", ".ndjson")
+
+
+def check_data(output: Output, path: Path, image_root: Path | None) -> dict[str, Any]:
+    """Check a data file, or all data files under a folder; return the JSON report."""
+    report: dict[str, Any] = {"target": str(path), "kind": "data"}
+    if not path.is_dir():
+        return report | report_files(output, [check_file(path, image_root)])
+    if (path / MANIFEST).is_file():
+        return report | _check_world_folder(output, path)
+    files, others = _check_folder(path, image_root or path)
+    return report | report_files(output, files, others)
+
+
+def report_files(
+    output: Output, files: Sequence[FileReport], others: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Print what was found in every file, broken rows first of all; return it as JSON data."""
+    for file in files:
+        output.line(f"{file.path}: {file.samples} samples ({file.format}), {file.broken} broken")
+        for error in file.errors:
+            output.line(f"  {error}")
+        if file.broken > len(file.errors):
+            output.line(f"  ... and {file.broken - len(file.errors)} more")
+    if others:
+        output.line(f"{len(others)} other JSON files are no training data and were not checked")
+    return {
+        "ok": not any(file.broken for file in files),
+        "files": [_file_json(file) for file in files],
+        "not_checked": list(others),
+    }
+
+
+def _file_json(file: FileReport) -> dict[str, Any]:
+    errors = [
+        {"message": str(error), "file": error.file, "line": error.line, "key": error.key}
+        for error in file.errors
+    ]
+    return {
+        "path": file.path,
+        "format": file.format,
+        "samples": file.samples,
+        "broken": file.broken,
+        "errors": errors,
+    }
+
+
+def _check_world_folder(output: Output, path: Path) -> dict[str, Any]:
+    """Check a world: hashes of all files, rows of those that are training data."""
+    files, others = _check_folder(path, path / "images", empty_is_fine=True)
+    report = report_files(output, files, others)
+    changed = check_world(path)
+    for name in changed:
+        output.line(f"{path / name}: missing, or not as it was made")
+    return {**report, "ok": report["ok"] and not changed, "changed": changed}
+
+
+def _check_folder(
+    folder: Path, image_root: Path, *, empty_is_fine: bool = False
+) -> tuple[list[FileReport], list[str]]:
+    """Return reports of the data files under ``folder``, and the JSON files of other kinds.
+
+    ``empty_is_fine``: a small world has splits about which some questions cannot be asked.
+
+    Raises:
+        DataError: there is no data file at all.
+    """
+    files, others = [], []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in DATA_SUFFIXES or not path.is_file():
+            continue
+        if empty_is_fine and path.stat().st_size == 0:
+            others.append(str(path))
+            continue
+        report = check_file(path, image_root)
+        if report.samples or not _is_other(path, report):
+            files.append(report)
+        else:
+            others.append(str(path))
+    if not files:
+        raise DataError("holds no data file of a known format", file=str(folder))
+    return files, others
+
+
+def _is_other(path: Path, report: FileReport) -> bool:
+    """Tell readable files of another kind, and answers that are read with their questions."""
+    if report.format not in ("auto", "vqa"):
+        return False
+    try:
+        document = open_document(path)
+    except DataError:
+        return False
+    return report.format == "auto" or "questions" not in document.content

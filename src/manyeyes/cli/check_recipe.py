@@ -1,0 +1,103 @@
+"""The recipe half of ``manyeyes check``: tables of parameters, memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from manyeyes.cli.check_data import report_files
+from manyeyes.cli.output import Output
+from manyeyes.data.files import check_file
+from manyeyes.recipes import Recipe, load_recipe
+from manyeyes.study.inspect import ASSUMPTIONS, Inspection, inspect_recipe
+
+
+def check_recipe(
+    output: Output, target: str, settings: Sequence[str], data: Path | None
+) -> dict[str, Any]:
+    """Inspect a recipe and, with ``data``, its data files there; return the JSON report."""
+    recipe = load_recipe(target, settings)
+    inspection = inspect_recipe(recipe)
+    _show(output, inspection)
+    report = {"target": target, "kind": "recipe", "ok": True, **inspection.to_json()}
+    return report if data is None else report | _check_sources(output, recipe, data)
+
+
+def _check_sources(output: Output, recipe: Recipe, data: Path) -> dict[str, Any]:
+    sources = dict.fromkeys(
+        (source.path, source.image_root, source.format)
+        for stage in recipe.stages
+        for source in stage.data
+    )
+    files = [
+        check_file(data / path, None if root is None else data / root, format=name)
+        for path, root, name in sources
+    ]
+    return report_files(output, files)
+
+
+def _show(output: Output, inspection: Inspection) -> None:
+    sizes = ", ".join(f"{name} {h}x{w}" for name, (h, w) in inspection.image_sizes.items())
+    output.line(f"{inspection.recipe}: {inspection.description}")
+    output.line(f"{inspection.visual_tokens} visual tokens per image (pixels: {sizes})")
+    output.show(_parts_table(inspection), _memory_table(inspection), _steps_table(inspection))
+    output.line("Memory and time are estimates:")
+    for assumption in ASSUMPTIONS:
+        output.line(f"  - {assumption}")
+
+
+def _parts_table(inspection: Inspection) -> Table:
+    table = Table("part", title="parameters", title_justify="left")
+    stages = [stage.name for stage in inspection.stages]
+    for title in ("all", *(f"learn in {stage}" for stage in stages)):
+        table.add_column(title, justify="right")
+    for name, part in inspection.parts.items():
+        learning = [f"{part.trainable_by_stage[stage]:,}" for stage in stages]
+        table.add_row(f"[bold]{name}[/bold]", f"{part.total:,}", *learning)
+        for module, size in part.modules.items():
+            table.add_row(f"  {module}", f"{size:,}")
+    return table
+
+
+def _memory_table(inspection: Inspection) -> Table:
+    table = Table("per process", title="memory", title_justify="left")
+    columns = [
+        (stage.name, dtype, memory)
+        for stage in inspection.stages
+        for dtype, memory in stage.memory.items()
+    ]
+    for stage, dtype, _ in columns:
+        mark = " *" if dtype == inspection.dtype else ""
+        table.add_column(f"{stage}\n{dtype}{mark}", justify="right")
+    for kind in ("weights", "gradients", "optimizer", "activations", "total"):
+        table.add_row(kind, *(_size(getattr(memory, kind)) for _, _, memory in columns))
+    table.caption = "by dtype of the frozen parts; * the recipe's own"
+    return table
+
+
+def _steps_table(inspection: Inspection) -> Table:
+    table = Table("per step", title="arithmetic", title_justify="left")
+    for title in ("samples", "tokens each", "operations", "seconds", "steps"):
+        table.add_column(title, justify="right")
+    for stage in inspection.stages:
+        table.add_row(
+            stage.name,
+            str(stage.samples_per_step),
+            str(stage.tokens_per_sample),
+            f"{stage.operations_per_step:.2e}",
+            f">= {stage.seconds_per_step:.2g} ({stage.compute_dtype})",
+            "by epochs" if stage.steps is None else f"{stage.steps:,}",
+        )
+    return table
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"

@@ -1,0 +1,89 @@
+"""``manyeyes evaluate``: official metrics of a model, beside its baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.output import session
+from manyeyes.errors import UsageError
+
+EXAMPLES = (
+    "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
+    "manyeyes evaluate runs/comm/model --benchmark pope --data data --limit 100 --json",
+)
+
+
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that holds the benchmarks' files.")
+    ],
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", "-b", metavar="NAME", help="vqa, rec, ... May be repeated."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split of the data.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many items per benchmark, evenly spaced.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for answers and results; default: by the model."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions generated together.")] = 32,
+    text_only: Annotated[
+        bool, typer.Option(help="Also answer without the image, as a baseline.")
+    ] = True,
+    details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a model on benchmarks in their official file formats.
+
+    Each score stands with n, a 95 % interval clustered by image, the best constant answer and the
+    same model without the image. Repeating an interrupted command continues it.
+    """
+    with session(as_json=as_json, debug=debug, resume="the same command") as output:
+        from manyeyes.evaluation.benchmarks import BENCHMARKS, get_benchmark
+        from manyeyes.evaluation.model_predictor import ModelPredictor
+        from manyeyes.evaluation.runner import evaluate as run
+        from manyeyes.evaluation.table import format_table
+        from manyeyes.serving.load import autocast_dtype, load_model
+
+        quiet_libraries(debug=debug)
+        if not benchmark:
+            raise UsageError(f"give at least one --benchmark: {', '.join(BENCHMARKS)}")
+        for name in benchmark:
+            get_benchmark(name)
+        stored = "float32" if dtype == "float32" else "auto"
+        lower = autocast_dtype(dtype)
+        loaded, processor = load_model(model, dtype=stored, device=device)
+        predictor = ModelPredictor(loaded, processor, batch_size=batch_size, dtype=lower)
+        folder = out or default_folder(model, split)
+        with output.progress() as report:
+            results = run(
+                predictor,
+                benchmark,
+                data,
+                split,
+                folder,
+                limit=limit,
+                text_only=text_only,
+                progress=report,
+            )
+        output.show(format_table(results, details=details))
+        output.line(f"answers and results: {folder}")
+        output.result({**results, "out": folder})
+
+
+def default_folder(model: str, split: str) -> Path:
+    """Return ``evaluation-SPLIT`` beside a model's folder, or here for a model of the hub."""
+    path = Path(model)
+    return (path.parent if path.is_dir() else Path()) / f"evaluation-{split}"

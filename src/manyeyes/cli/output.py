@@ -1,0 +1,194 @@
+"""What a command writes, and where: results on stdout, everything else on stderr.
+
+With ``--json`` stdout holds exactly one JSON object, also when the command fails. What libraries
+print goes to stderr; progress bars appear only on a terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from manyeyes.errors import ManyEyesError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C (128 + SIGINT)."""
+
+PIPE_WIDTH = 120
+"""Columns of tables that go to a file or another program."""
+
+Report = Callable[[str, int, int | None], None]
+"""Called as ``report(label, done, total)``; ``total`` None = not known."""
+
+
+class Output:
+    """The two streams of one run of a command.
+
+    Args:
+        stdout: where results go. as_json: write one JSON object instead of tables and text.
+    """
+
+    def __init__(self, stdout: TextIO, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._stdout = stdout
+        # processes of one training job share a terminal: only the first of them writes
+        self._quiet = int(os.environ.get("RANK", "0")) != 0
+        width = None if stdout.isatty() else PIPE_WIDTH
+        quiet = as_json or self._quiet
+        self.screen = Console(file=stdout, highlight=False, quiet=quiet, width=width)
+        self.log = Console(stderr=True, highlight=False)
+        self._written = False
+
+    def show(self, *things: RenderableType) -> None:
+        """Print tables or text for people on stdout; nothing with ``--json``."""
+        for thing in things:
+            self.screen.print(thing)
+
+    def line(self, text: str) -> None:
+        """Print one unwrapped line of plain text on stdout; nothing with ``--json``."""
+        self.screen.print(escape(text), soft_wrap=True)
+
+    def write(self, text: str) -> None:
+        """Write a piece of a model's text to stdout at once; nothing with ``--json``.
+
+        Control characters are left out: a model must not steer the terminal.
+        """
+        if not (self.as_json or self._quiet):
+            self._stdout.write("".join(c for c in text if c.isprintable() or c in "\n\t"))
+            self._stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Print one unwrapped line of plain text on stderr."""
+        if not self._quiet:
+            self.log.print(escape(text), soft_wrap=True)
+
+    def result(self, values: Mapping[str, Any]) -> None:
+        """Write the command's JSON object to stdout; nothing without ``--json``."""
+        if not self.as_json or self._quiet:
+            return
+        if self._written:
+            raise RuntimeError("a command writes one JSON object")
+        self._written = True
+        self._stdout.write(json.dumps(jsonable(values), ensure_ascii=False) + "\n")
+        self._stdout.flush()
+
+    def complain(self, error: Exception) -> str:
+        """Say in one red line on stderr what went wrong; return the line."""
+        message = " ".join(str(error).split()) or type(error).__name__
+        self.log.print(f"[bold red]error:[/bold red] {escape(message)}", soft_wrap=True)
+        return message
+
+    def fail(self, error: Exception) -> None:
+        """``complain``, and with ``--json`` write the error as the object on stdout."""
+        message = self.complain(error)
+        if not self._written:
+            places = {key: getattr(error, key, None) for key in ("file", "line", "key")}
+            found = {key: value for key, value in places.items() if value is not None}
+            self.result({"error": {"type": type(error).__name__, "message": message, **found}})
+
+    def interrupted(self, reason: str, resume: str | None) -> None:
+        """Say that Ctrl-C was heard, and with which command to go on."""
+        parts = ["interrupted", *([reason] if reason else [])]
+        parts += [f"continue with: {resume}"] if resume else []
+        self.note("; ".join(parts))
+        if not self._written:
+            self.result({"error": {"type": "KeyboardInterrupt", "message": parts[-1]}})
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Report]:
+        """Yield a function that moves progress bars, one per label; silent off a terminal."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        hidden = self._quiet or not self.log.is_terminal
+        with Progress(*columns, console=self.log, disable=hidden, transient=True) as bars:
+            tasks: dict[str, Any] = {}
+
+            def report(label: str, done: int, total: int | None) -> None:
+                if label not in tasks:
+                    tasks[label] = bars.add_task(escape(label), total=total)
+                bars.update(tasks[label], completed=done, total=total)
+
+            yield report
+
+    @contextlib.contextmanager
+    def status(self, label: str) -> Iterator[Callable[[str], None]]:
+        """Yield a function that shows one changing line of text; silent off a terminal."""
+        if self._quiet or not self.log.is_terminal:
+            yield lambda text: None
+            return
+        with self.log.status(escape(label)) as line:
+            yield lambda text: line.update(escape(f"{label}: {text}"))
+
+
+@contextlib.contextmanager
+def session(*, as_json: bool, debug: bool, resume: str | None = None) -> Iterator[Output]:
+    """Run a command's body: errors become one line and an exit code, prints go to stderr.
+
+    Args:
+        as_json, debug: the options of the same names; ``debug`` adds the traceback.
+        resume: after Ctrl-C, the command that goes on where this one stopped.
+
+    Raises:
+        typer.Exit: 1 or 2 after a deliberate error, 130 after Ctrl-C.
+    """
+    output = Output(sys.stdout, as_json=as_json)
+    with contextlib.redirect_stdout(sys.stderr), _short_warnings(output):
+        try:
+            yield output
+        except (ManyEyesError, OSError) as error:
+            if debug:
+                traceback.print_exc()
+            output.fail(error)
+            raise typer.Exit(getattr(error, "exit_code", 1)) from error
+        except KeyboardInterrupt as error:
+            output.interrupted(str(error), resume)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def jsonable(value: Any) -> Any:
+    """Return ``value`` as JSON data: dataclasses and paths unfolded, non-finite numbers as None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return jsonable(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+@contextlib.contextmanager
+def _short_warnings(output: Output) -> Iterator[None]:
+    """Print each warning as one yellow line, without the source line it came from."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        output.log.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

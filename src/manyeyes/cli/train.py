@@ -1,0 +1,120 @@
+"""``manyeyes train``: all stages of a recipe, or one of them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption
+from manyeyes.cli.output import Output, session
+
+if TYPE_CHECKING:
+    from manyeyes.recipes import Recipe
+
+EXAMPLES = (
+    "manyeyes train comm/world --out runs/comm",
+    "manyeyes train comm/world --set training.max_steps=24 --out runs/short",
+    "manyeyes train my-recipe.yaml --data data --out runs/mine --resume",
+)
+WORLD_FOLDER = "world"
+"""Under the run's folder: the data that a ``world`` recipe makes for itself."""
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Packaged name (comm/world) or YAML file.")
+    ],
+    settings: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run folder; by default runs/ and the recipe's name."),
+    ] = None,
+    data: DataOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")
+    ] = False,
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Train only this stage.")
+    ] = None,
+    skip_bad_rows: Annotated[
+        bool,
+        typer.Option("--skip-bad-rows", help="Leave out broken rows, counted and named."),
+    ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also report to wandb or trackio. May be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train the stages of a recipe.
+
+    DIR/STAGE/checkpoint-* hold the state, DIR/model the result. Ctrl-C saves and stops; --resume
+    continues exactly there. Without --data a recipe with a world block makes its own data.
+    """
+    folder = out or Path("runs") / recipe.removesuffix(".yaml").replace("/", "-").strip("-.")
+    again = _resume_command(recipe, settings or [], folder, data, stage, skip_bad_rows)
+    with session(as_json=as_json, debug=debug, resume=again) as output:
+        from manyeyes.recipes import load_recipe
+        from manyeyes.training.run import train as run
+
+        quiet_libraries(debug=debug)
+        loaded = load_recipe(recipe, settings or [])
+        data = data or _own_data(output, loaded, folder)
+        result = run(
+            loaded,
+            folder,
+            data_dir=data,
+            resume=resume,
+            stage=stage,
+            skip_bad_rows=skip_bad_rows,
+            trackers=track or [],
+        )
+        output.line(f"model: {result.model_dir}")
+        output.result(
+            {"model": result.model_dir, "out": folder, "data": data, "results": result.results}
+        )
+
+
+def _own_data(output: Output, recipe: Recipe, folder: Path) -> Path | None:
+    """Make the data of a ``world`` recipe, once, under the run's folder; None for other recipes."""
+    from manyeyes.world.make import MANIFEST, make_world
+
+    if recipe.world is None:
+        return None
+    place = folder / WORLD_FOLDER
+    if int(os.environ.get("RANK", "0")):
+        while not (place / MANIFEST).is_file():  # the first process makes it
+            time.sleep(0.5)
+        return place
+    images, seed = recipe.world.images, recipe.world.seed
+    with output.progress() as report:
+        made = make_world(place, images=images, seed=seed, progress=report)
+    done = "made" if made.made else "found"
+    output.note(f"no --data given: {done} a world of {images} images (seed {seed}) in {place}")
+    return place
+
+
+def _resume_command(
+    recipe: str,
+    settings: Sequence[str],
+    out: Path,
+    data: Path | None,
+    stage: str | None,
+    skip_bad_rows: bool,
+) -> str:
+    parts = ["manyeyes", "train", recipe]
+    for setting in settings:
+        parts += ["--set", setting]
+    parts += ["--out", str(out)]
+    parts += ["--data", str(data)] if data else []
+    parts += ["--stage", stage] if stage else []
+    parts += ["--skip-bad-rows"] if skip_bad_rows else []
+    return shlex.join([*parts, "--resume"])

@@ -1,0 +1,74 @@
+"""``manyeyes world pretrain``: train the world's tiny parts anew."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.output import session
+
+EXAMPLES = (
+    "manyeyes world pretrain --part clip --part dinov2 --out parts",
+    "manyeyes world pretrain --part mae --out parts --minutes 5 --resume",
+)
+
+
+def pretrain(
+    part: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Part to train; default: all. May be repeated."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the parts go.")] = Path("parts"),
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Time per part; by default what the shipped parts took."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps per part, instead of minutes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of scenes and weights.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue runs in --out where they stopped.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train the parts that ship with the package, from pictures rendered on the fly.
+
+    Each part becomes an ordinary Hugging Face folder with a card of what it can do. A recipe uses
+    it by that folder's path.
+    """
+    again = ["manyeyes", "world", "pretrain", "--out", str(out), "--seed", str(seed)]
+    for name in part or []:
+        again += ["--part", name]
+    again += ["--minutes", str(minutes)] if minutes else []
+    again += ["--steps", str(steps)] if steps else []
+    with session(as_json=as_json, debug=debug, resume=shlex.join([*again, "--resume"])) as output:
+        from manyeyes.world.pretrain.run import RECIPES, find_recipe
+        from manyeyes.world.pretrain.run import pretrain as run
+
+        quiet_libraries(debug=debug)
+        names = part or list(RECIPES)
+        for name in names:
+            find_recipe(name)
+        cards = {}
+        for name in names:
+            with output.status(name) as report:
+                cards[name] = run(
+                    name,
+                    out,
+                    seconds=None if minutes is None or steps else 60.0 * minutes,
+                    steps=steps,
+                    seed=seed,
+                    threads=threads,
+                    resume=resume and (out / f"{name}.run").is_dir(),
+                    progress=report,
+                )
+            output.line(f"{out / name}: {cards[name].training['steps']} steps")
+        output.result({"out": out, "parts": cards})

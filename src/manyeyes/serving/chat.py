@@ -1,0 +1,186 @@
+"""A conversation with a model about images: each image is encoded once, answers are streamed.
+
+Shapes: I images of the conversation, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import TextStreamer
+
+from manyeyes.boxes import parse_boxes
+from manyeyes.errors import UsageError
+from manyeyes.images import load_image
+from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.processing import ManyEyesProcessor
+from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Turn, VisualEvidence
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said, the groups of boxes in it, and the image they lie in.
+
+    Boxes are in pixels of the original image.
+    """
+
+    text: str
+    boxes: tuple[tuple[Box, ...], ...] = ()
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class _SeenImage:
+    """An image that has been encoded: its file's identity, size and evidence."""
+
+    key: tuple[str, int]
+    picture: Image.Image
+    evidence: VisualEvidence
+
+
+class Conversation:
+    """Turns so far, and the images shown so far.
+
+    Args:
+        model, processor: a trained pair. max_new_tokens: longest answer in tokens.
+        temperature: 0 = the likeliest token each time; above 0 = sampling.
+    """
+
+    def __init__(
+        self,
+        model: ManyEyesForConditionalGeneration,
+        processor: ManyEyesProcessor,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+    ) -> None:
+        if max_new_tokens < 1 or temperature < 0:
+            raise UsageError("max_new_tokens must be at least 1 and temperature at least 0")
+        self.model: Any = model.train(False)
+        self.processor = processor
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.turns: list[Turn] = []
+        self._seen: list[_SeenImage] = []
+        self._shown: list[int] = []
+        self._pending: list[int] = []
+
+    def reset(self) -> None:
+        """Forget all turns and images."""
+        self.turns, self._seen, self._shown, self._pending = [], [], [], []
+
+    @torch.inference_mode()
+    def show(self, path: str | Path) -> Image.Image:
+        """Put an image before the next question; encode it unless this file was shown before.
+
+        Raises:
+            ImageError: the file cannot be read as an image; the conversation is unchanged.
+        """
+        picture = load_image(path)
+        key = (str(Path(path).resolve()), Path(path).stat().st_mtime_ns)
+        known = [place for place, seen in enumerate(self._seen) if seen.key == key]
+        if not known:
+            pixels = self.processor.pixels([picture])
+            placed = {name: value.to(self.model.device) for name, value in pixels.items()}
+            self._seen.append(_SeenImage(key, picture, self.model.encode_images(**placed)))
+            known = [len(self._seen) - 1]
+        self._pending.append(known[0])
+        return picture
+
+    def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
+        """Answer ``question``; ``on_text`` receives the answer piece by piece as it is written.
+
+        If it is interrupted or fails, the conversation stays as it was.
+
+        Raises:
+            UsageError: an empty question, a reserved word in it, or a conversation longer than the
+                language model reads.
+        """
+        shown = [*self._shown, *self._pending]
+        lead = f"{IMAGE_PLACEHOLDER}\n" * len(self._pending)
+        turns = [*self.turns, Turn("user", lead + _checked(question))]
+        text = self._generate(turns, shown, on_text)
+        self.turns = [*turns, Turn("assistant", text)]
+        self._shown, self._pending = shown, []
+        if not shown:
+            return Answer(text)
+        picture = self._seen[shown[-1]].picture
+        style, (width, height) = self.processor.box_style, picture.size
+        groups = parse_boxes(text, style=style, width=width, height=height)
+        return Answer(text, tuple(tuple(group) for group in groups), picture)
+
+    @torch.inference_mode()
+    def _generate(
+        self, turns: list[Turn], shown: list[int], on_text: Callable[[str], None] | None
+    ) -> str:
+        sizes = [self._seen[place].picture.size for place in shown]
+        prompt = self.processor.prompt(turns, image_sizes=sizes)
+        batch = self.processor.answer_inputs([prompt], images_encoded=True)
+        inputs = {name: value.to(self.model.device) for name, value in batch.items()}
+        length = inputs["input_ids"].shape[1]
+        sampling = {"temperature": self.temperature} if self.temperature else {}
+        sequences: Tensor = self.model.generate(
+            **inputs,
+            evidence=self._evidence() if shown else None,
+            image_index=torch.tensor(shown, device=self.model.device) if shown else None,
+            max_new_tokens=self._room(length),
+            do_sample=bool(sampling),
+            streamer=None if on_text is None else _Stream(self.processor.tokenizer, on_text),
+            **sampling,
+        )
+        new = sequences[0, length:] if self.processor.answers_in_sequence else sequences[0]
+        return str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
+
+    def _evidence(self) -> VisualEvidence:
+        """Return the evidence of all images seen, one row each."""
+        parts = [seen.evidence for seen in self._seen]
+        texts = [text for part in parts for text in part.text or ()]
+        return VisualEvidence(
+            tokens=_rows([part.tokens for part in parts]),
+            mask=_rows([part.mask for part in parts]),
+            prompts=_rows([part.prompts for part in parts]),
+            text=tuple(texts) or None,
+        )
+
+    def _room(self, length: int) -> int:
+        """Return how many tokens the answer may have after a prompt of ``length`` tokens."""
+        limit = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        if limit is None:
+            return self.max_new_tokens
+        if length >= limit:
+            raise UsageError(
+                f"the conversation is {length} tokens long, but the language model reads {limit}: "
+                "start a new one"
+            )
+        return min(self.max_new_tokens, int(limit) - length)
+
+
+class _Stream(TextStreamer):
+    """Hands decoded words to a function instead of printing them."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self._on_text(text)
+
+
+def _checked(question: str) -> str:
+    text = question.strip()
+    if not text:
+        raise UsageError("the question is empty")
+    for reserved in (IMAGE_PLACEHOLDER, BOXES_PLACEHOLDER):
+        if reserved in text:
+            raise UsageError(f"{reserved} cannot be part of a question; show an image instead")
+    return text
+
+
+def _rows(parts: list[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
