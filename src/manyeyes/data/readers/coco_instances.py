@@ -75,11 +75,12 @@ def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
             instance = parse_row(row, images, names)
             found.get(instance.image.id, []).append(instance)
         except DataError as error:
-            if isinstance(row, Row):
-                found.pop(row.value.get("image_id", ""), None)
+            identity = row.value.get("image_id") if isinstance(row, Row) else None
+            if isinstance(identity, str | int):
+                found.pop(identity, None)
             yield error
-    for identity, instances in found.items():
-        yield _sample(images[identity], instances)
+    for image_id, instances in found.items():
+        yield _sample(images[image_id], instances)
 
 
 def _sample(image: CocoImage, instances: list[Instance]) -> Sample:

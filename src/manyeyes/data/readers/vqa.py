@@ -60,7 +60,7 @@ def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
         try:
             if isinstance(row, DataError):
                 raise row
-            if row.value.get("question_id") in broken:
+            if row.identity("question_id") in broken:
                 continue  # already reported through its annotation
             yield parse_row(row, answers, subtype, options)
         except DataError as error:
