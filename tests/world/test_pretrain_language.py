@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from manyeyes.world.pretrain import run_language
+from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.documents import (
     CONTEXT_WEIGHT,
     Document,
@@ -18,6 +20,7 @@ from manyeyes.world.pretrain.documents import (
 )
 from manyeyes.world.pretrain.language import LanguageObjective, reading_figures
 from manyeyes.world.pretrain.loop import train
+from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.sample import sample_scene
 from manyeyes.world.tokenizer import train_tokenizer
 
@@ -98,6 +101,22 @@ def test_figures_count_every_reply(tokenizer: PreTrainedTokenizerFast) -> None:
     assert figures["all"]["n"] == len(replies)
     assert sum(f["n"] for kind, f in figures.items() if kind != "all") == len(replies)
     assert figures["all"]["exact"] < 5.0 < 100 * figures["all"]["nats"]
+
+
+def test_pretraining_writes_a_card_and_repeats_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_language, "CORPUS_CONVERSATIONS", 30)
+    threads = torch.get_num_threads()
+    card = pretrain_language(tmp_path / "one", steps=2, measured=3, threads=threads)
+    table = card.figures["reading of held-out descriptions"]
+    assert read_card(tmp_path / "one/language").files == card.files
+    assert table["all"]["replies"] > 20 and table["all"]["perplexity"] > 1
+    assert "exact, description withheld" in table["all"]
+    again = pretrain_language(tmp_path / "two", steps=2, measured=3, threads=threads)
+    assert again.files == card.files
+    resumed = pretrain_language(tmp_path / "two", steps=2, measured=3, threads=threads, resume=True)
+    assert resumed.files == card.files
 
 
 def _first_chat(tokenizer: PreTrainedTokenizerFast) -> Document:

@@ -30,14 +30,17 @@ EXCHANGES = 12
 PLAIN_SHARE = 0.04
 """Share of documents that are a bare caption."""
 
-PLACELESS_SHARE = 0.35
+PLACELESS_SHARE = 0.6
 """Share of descriptions without boxes."""
 
-REPEAT_SHARE = 0.4
+REPEAT_SHARE = 0.3
 REPEAT_REQUEST = "Repeat the description."
-"""Copying a text is the first step towards reading it."""
+"""Copying a text is the first step towards reading it; only texts without boxes are copied."""
 
-FEW_OBJECTS = ((2_000, 2), (5_000, 3))
+TEXT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "relation": 0.5}
+"""How often each kind is asked. Comparing written coordinates is hard to learn and rarely asked."""
+
+FEW_OBJECTS = ((3_000, 2), (8_000, 3))
 """Documents below each index describe at most so many objects: short texts are learnt first."""
 
 CONTEXT_WEIGHT = 0.1
@@ -60,22 +63,27 @@ def document_scene(split: str, index: int, seed: int, *, count: int | None = Non
     return sample_scene(split, index, seed + SEED_OFFSET, count=count)
 
 
-def conversation(scene: Scene, rng: Random, number: int = EXCHANGES) -> list[tuple[str, str, str]]:
+def conversation(
+    scene: Scene, rng: Random, *, described: bool = True
+) -> list[tuple[str, str, str]]:
     """Return (kind, user text, reply) turns; the first user text begins with the description.
 
-    Some descriptions leave the boxes out; then nothing is asked that needs to know places.
+    Some descriptions leave the boxes out; then nothing is asked that needs to know places. Without
+    ``described`` the same questions are asked about a scene that nobody describes.
     """
     boxes = rng.random() >= PLACELESS_SHARE
-    weights = {k: w for k, w in KIND_WEIGHTS.items() if boxes or k not in PLACE_KINDS}
+    weights = {k: w for k, w in TEXT_WEIGHTS.items() if boxes or k not in PLACE_KINDS}
     turns = [
         (exchange.kind, *_with_boxes(exchange, scene))
-        for exchange in exchanges(scene, rng, number, weights=weights)
+        for exchange in exchanges(scene, rng, EXCHANGES, weights=weights)
     ]
-    described = description(scene, rng, boxes=boxes)
-    if rng.random() < REPEAT_SHARE:
-        turns.insert(rng.randrange(len(turns) + 1), ("repeat", REPEAT_REQUEST, described))
+    text = description(scene, rng, boxes=boxes)
+    if not described:
+        return turns
+    if not boxes and rng.random() < REPEAT_SHARE:
+        turns.insert(rng.randrange(len(turns) + 1), ("repeat", REPEAT_REQUEST, text))
     kind, request, reply = turns[0]
-    return [(kind, f"{described}\n{request}", reply), *turns[1:]]
+    return [(kind, f"{text}\n{request}", reply), *turns[1:]]
 
 
 def corpus(number: int, seed: int) -> Iterator[str]:
@@ -88,7 +96,12 @@ def corpus(number: int, seed: int) -> Iterator[str]:
 
 
 def encode_document(
-    index: int, seed: int, tokenizer: PreTrainedTokenizerBase, *, split: str = "train"
+    index: int,
+    seed: int,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    split: str = "train",
+    described: bool = True,
 ) -> Document:
     """Return document ``index`` of ``split``; equal arguments give equal documents."""
     rng = Random(f"document/{seed}/{split}/{index}")
@@ -101,7 +114,7 @@ def encode_document(
         return Document(ids, [1.0] * len(ids), ())
     ids, weights = [int(tokenizer.bos_token_id)], [0.0]
     replies = []
-    for kind, request, reply in conversation(scene, rng):
+    for kind, request, reply in conversation(scene, rng, described=described):
         asked = _encode(tokenizer, f"<|user|>{request}<|assistant|>")
         replied = [*_encode(tokenizer, f" {reply}"), int(tokenizer.eos_token_id)]
         start = len(ids) + len(asked)
