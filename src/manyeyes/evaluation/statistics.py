@@ -121,8 +121,20 @@ def cluster_bootstrap(
     Each draw takes as many clusters as there are; an item's weight is how often its cluster came.
     Needed where the metric is not a mean over items: CIDEr, BLEU, F1, AP.
     """
-    values = [statistic(weights) for weights in _resampled(clusters, draws, seed)]
-    return _percentiles(values)
+    (interval,) = cluster_bootstraps(lambda w: (statistic(w),), clusters, draws=draws, seed=seed)
+    return interval
+
+
+def cluster_bootstraps(
+    statistics: Callable[[FloatArray], Sequence[float]],
+    clusters: Sequence[str],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """`cluster_bootstrap` of several metrics on the same draws; one interval for each."""
+    values = np.array([statistics(weights) for weights in _resampled(clusters, draws, seed)])
+    return [_percentiles(column) for column in values.T]
 
 
 def paired_bootstrap(

@@ -7,8 +7,7 @@ score over a part of a split is another metric and says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +24,17 @@ from manyeyes.evaluation.benchmarks.contract import (
 )
 from manyeyes.evaluation.benchmarks.files import find_file, load_samples
 from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.scorers.bleu import bleu_corpus
+from manyeyes.evaluation.scorers.bleu import BleuCorpus, bleu_corpus
 from manyeyes.evaluation.scorers.cider import CiderCorpus, cider_corpus
 from manyeyes.evaluation.scorers.ptb import ptb_tokens
 from manyeyes.evaluation.scorers.rouge import rouge_l
-from manyeyes.evaluation.statistics import cluster_bootstrap
+from manyeyes.evaluation.statistics import cluster_bootstraps
 from manyeyes.records import Score
 
 PROMPT = CAPTION_PROMPT
 FILES = ("annotations/captions_{split}.json", "captions_{split}.json")
 
+_CORPUS_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 _COUNTED = 100
 _CANDIDATES = 16
 
@@ -68,18 +68,24 @@ def grade(answers: Answers) -> Grade:
     cider = cider_corpus(candidates, references)
     bleu = bleu_corpus(candidates, references)
     rouge = [rouge_l(c, r) for c, r in zip(candidates, references, strict=True)]
-    scores = [_corpus_score("CIDEr", cider.score, items)]
-    scores += [_corpus_score(f"BLEU-{n}", partial(bleu.score_of, n), items) for n in (1, 2, 3, 4)]
+    scores = _corpus_scores(cider, bleu, items)
     scores.append(mean_score("ROUGE-L", rouge, items, scale=1.0))
     notes = (f"CIDEr document frequencies are those of the {len(items)} scored images",)
     return Grade(tuple(scores), cider.per_image().tolist(), notes=notes)
 
 
-def _corpus_score(
-    name: str, value: Callable[[NDArray[np.float64]], float], items: Sequence[Item]
-) -> Score:
-    interval = cluster_bootstrap(value, [item.cluster for item in items])
-    return Score("", name, value(np.ones(len(items))), len(items), interval)
+def _corpus_scores(cider: CiderCorpus, bleu: BleuCorpus, items: Sequence[Item]) -> list[Score]:
+    """CIDEr and BLEU-1..4 with bootstrap intervals: every draw has its own idf and counts."""
+
+    def values(weights: NDArray[np.float64]) -> list[float]:
+        return [cider.score(weights), *bleu.score(weights)]
+
+    intervals = cluster_bootstraps(values, [item.cluster for item in items])
+    whole = values(np.ones(len(items)))
+    return [
+        Score("", name, value, len(items), interval)
+        for name, value, interval in zip(_CORPUS_METRICS, whole, intervals, strict=True)
+    ]
 
 
 def _central_caption(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from manyeyes.evaluation.scorers.pope import (
     parse_yes_no,
     pope_answers,
 )
-from manyeyes.evaluation.statistics import cluster_bootstrap
+from manyeyes.evaluation.statistics import cluster_bootstraps
 from manyeyes.records import Score
 
 PROMPT = "{question}"
@@ -76,25 +77,32 @@ def grade(answers: Answers) -> Grade:
     labels = [item.references[0] for item in items]
     compared = pope_answers(parsed, labels)
     right = compared.right.tolist()
-    scores = [mean_score("accuracy", right, items)]
-    scores += [_corpus_score(name, compared, items) for name in _CORPUS_METRICS]
+    scores = (mean_score("accuracy", right, items), *_corpus_scores(compared, items))
     counts = Counter(item.groups["set"] for item in items)
     notes = (f"questions by set: {', '.join(f'{s} {counts[s]}' for s in SETS if counts[s])}",)
-    return Grade(tuple(scores), right, parsed.count(None), notes)
+    return Grade(scores, right, parsed.count(None), notes)
 
 
-def _corpus_score(name: str, compared: PopeAnswers, items: Sequence[Item]) -> Score:
-    def value(weights: NDArray[np.float64]) -> float:
-        return 100.0 * float(getattr(compared.metrics(weights), name))
+def _corpus_scores(compared: PopeAnswers, items: Sequence[Item]) -> list[Score]:
+    """The metrics that are no means over questions, with bootstrap intervals and by set."""
 
-    def of_positions(chosen: list[int]) -> float:
+    def values(weights: NDArray[np.float64]) -> list[float]:
+        metrics = compared.metrics(weights)
+        return [100.0 * float(getattr(metrics, name)) for name in _CORPUS_METRICS]
+
+    def of_positions(place: int, chosen: list[int]) -> float:
         weights = np.zeros(len(items))
         weights[chosen] = 1.0
-        return value(weights)
+        return values(weights)[place]
 
-    interval = cluster_bootstrap(value, [item.cluster for item in items])
-    everything = value(np.ones(len(items)))
-    return Score("", name, everything, len(items), interval, by=by_group(items, of_positions))
+    intervals = cluster_bootstraps(values, [item.cluster for item in items])
+    whole = values(np.ones(len(items)))
+    return [
+        Score("", name, value, len(items), interval, by=by_group(items, partial(of_positions, i)))
+        for i, (name, value, interval) in enumerate(
+            zip(_CORPUS_METRICS, whole, intervals, strict=True)
+        )
+    ]
 
 
 def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:

@@ -38,10 +38,6 @@ class BleuCorpus:
             float(weight @ self.reference_length),
         )
 
-    def score_of(self, longest: int, weights: NDArray[np.float64] | None = None) -> float:
-        """Corpus BLEU-``longest`` alone."""
-        return self.score(weights)[longest - 1]
-
     def per_image(self) -> list[tuple[float, ...]]:
         """BLEU-1..4 of each image alone."""
         rows = zip(self.correct, self.possible, self.length, self.reference_length, strict=True)
