@@ -13,24 +13,18 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 
 import manyeyes
 from manyeyes.data.files import FileReport
 
 
 def stage_results(
-    name: str, model: nn.Module, reports: Sequence[FileReport], figures: Mapping[str, Any]
+    name: str, reports: Sequence[FileReport], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the entry of one finished stage."""
-    parameters = [parameter for _, parameter in model.named_parameters()]
     return {
         "stage": name,
         **figures,
-        "parameters": {
-            "total": sum(p.numel() for p in parameters),
-            "trained": sum(p.numel() for p in parameters if p.requires_grad),
-        },
         "data": [
             {
                 "path": report.path,

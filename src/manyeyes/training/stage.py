@@ -69,7 +69,7 @@ class Stage:
         return found[-1] if found else None
 
     def run(self) -> None:
-        """Train the stage: 1. weights  2. what learns  3. data  4. steps  5. results.
+        """Train the stage to its end, or on from its last checkpoint, and write its results.
 
         Raises:
             KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after saving.
@@ -77,6 +77,17 @@ class Stage:
         if rank() == 0:
             folders.remove_unfinished(self.folder)
         checkpoint = self.last_checkpoint if self.options.resume else None
+        trainer, mixture = self.prepare(checkpoint)
+        started = time.monotonic()
+        self._train(trainer, checkpoint)
+        if rank() == 0:
+            figures = {**_figures(trainer), "seconds": round(time.monotonic() - started, 1)}
+            entry = stage_results(self.spec.name, mixture.reports, figures)
+            write_json(self.folder / RESULTS_FILE, entry)
+        wait_for_ranks()
+
+    def prepare(self, checkpoint: Path | None = None) -> tuple[StageTrainer, build.StageMixture]:
+        """1. weights  2. what learns  3. data  4. arguments  5. the trainer over them."""
         model, processor = self._load(checkpoint)
         assignment = assign(model, self.spec.train)
         freeze(model, assignment)
@@ -85,16 +96,7 @@ class Stage:
         forget_stage()
         args = self._arguments(mixture, assignment)
         data = self._data(mixture, model, processor, args)
-        trainer = self._trainer(model, processor, args, data, assignment)
-        started = time.monotonic()
-        self._train(trainer, checkpoint)
-        if rank() == 0:
-            figures = {**_figures(trainer), "seconds": round(time.monotonic() - started, 1)}
-            write_json(
-                self.folder / RESULTS_FILE,
-                stage_results(self.spec.name, model, mixture.reports, figures),
-            )
-        wait_for_ranks()
+        return self._trainer(model, processor, args, data, assignment), mixture
 
     def _load(
         self, checkpoint: Path | None
@@ -224,7 +226,15 @@ def wait_for_ranks() -> None:
         distributed.barrier()
 
 
-def _figures(trainer: StageTrainer) -> dict[str, float]:
+def _figures(trainer: StageTrainer) -> dict[str, Any]:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    figures = {"steps": trainer.state.global_step, "samples": trainer.samples_seen}
-    return {**figures, **({"loss": losses[-1]} if losses else {})}
+    parameters = list(trainer.model.parameters()) if trainer.model is not None else []
+    return {
+        "steps": trainer.state.global_step,
+        "samples": trainer.samples_seen,
+        "loss": losses[-1] if losses else None,
+        "parameters": {
+            "total": sum(parameter.numel() for parameter in parameters),
+            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+        },
+    }
