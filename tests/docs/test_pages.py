@@ -10,6 +10,7 @@ import pytest
 
 from manyeyes.encoders import ENCODERS
 from manyeyes.fusion import FUSIONS
+from manyeyes.recipes import load_recipe, recipe_names
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
@@ -38,3 +39,18 @@ def test_python_blocks_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_both_how_to_pages_are_found() -> None:
     assert {"add-an-encoder", "add-a-fusion"} <= {page.stem for page in PAGES}
+
+
+def test_the_example_recipe_is_valid(tmp_path: Path) -> None:
+    text = (DOCS / "recipes.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "my-comm.yaml").write_text(block)
+    recipe = load_recipe(tmp_path / "my-comm.yaml")
+    assert recipe.name == "my-comm"
+    assert recipe.stage("multitask").train["fusion.*scales*"] == 1e-2
+
+
+def test_every_packaged_recipe_is_listed() -> None:
+    text = (DOCS / "recipes.md").read_text()
+    missing = [name for name in recipe_names() if f"`{name}`" not in text]
+    assert missing == []
