@@ -1,0 +1,182 @@
+"""One arm of a study: train a recipe, evaluate it, and read both back as records.
+
+ARM/recipe.yaml, ARM/<stage>/, ARM/model      the training run (see ``training.run``)
+ARM/evaluation/                               answers and scores (see ``evaluation.runner``)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from manyeyes.boxes import parse_boxes
+from manyeyes.evaluation.benchmarks import get_benchmark
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.model_predictor import ModelPredictor
+from manyeyes.evaluation.runner import evaluate
+from manyeyes.fusion.comm import CommFusion
+from manyeyes.images import image_size
+from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.processing import ManyEyesProcessor
+from manyeyes.recipes import Recipe
+from manyeyes.records import Box
+from manyeyes.study.record import Answer, Arm, CurvePoint, Measure, StudyItem
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how far it is, and how far it goes."""
+
+CAPTION_SCALE = 100.0
+"""CIDEr-D is reported times 100, as papers print it."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The questions every arm gets: of one split, ``limits`` of each benchmark (None: all)."""
+
+    data_dir: Path
+    split: str
+    limits: Mapping[str, int | None]
+
+    def items(self, benchmark: str) -> list[Item]:
+        """Return the questions of one benchmark."""
+        return get_benchmark(benchmark).items(
+            self.data_dir, self.split, limit=self.limits[benchmark]
+        )
+
+
+def take_exam(
+    model_dir: Path, out_dir: Path, exam: Exam, *, text_only: bool, progress: Progress | None
+) -> dict[str, dict[str, Any]]:
+    """Answer and score every benchmark; return benchmark -> its entry of ``results.json``.
+
+    ``text_only``: also answer with the image withheld. Answers already on disk are not made again.
+    """
+    model = ManyEyesForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32)
+    processor = ManyEyesProcessor.from_pretrained(model_dir)
+    predictor = ModelPredictor(model, processor, batch_size=64, image_batch=64)
+    found = {}
+    for benchmark, limit in exam.limits.items():
+        results = evaluate(
+            predictor,
+            [benchmark],
+            exam.data_dir,
+            exam.split,
+            out_dir / benchmark,
+            limit=limit,
+            text_only=text_only,
+            progress=progress,
+        )
+        found[benchmark] = results["benchmarks"][benchmark]
+    return found
+
+
+def measures(entries: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, Measure]:
+    """Return the headline of every benchmark for ``model``, ``text_only`` or ``majority``."""
+    found = {}
+    for benchmark, entry in entries.items():
+        scores = entry[kind]
+        if scores is not None:
+            metric = entry["metric"]
+            scale = scale_of(benchmark)
+            ci95 = scores["ci95"].get(metric)
+            found[benchmark] = Measure(
+                metric=metric,
+                value=scores["metrics"][metric] * scale,
+                n=scores["n"],
+                ci95=None if ci95 is None else (ci95[0] * scale, ci95[1] * scale),
+                variant=scores["variant"],
+            )
+    return found
+
+
+def scale_of(benchmark: str) -> float:
+    """Return what a benchmark's headline is multiplied by to be shown in points."""
+    return CAPTION_SCALE if get_benchmark(benchmark).metric == "CIDEr" else 1.0
+
+
+def read_answers(
+    out_dir: Path, benchmark: str, items: Sequence[Item], *, text_only: bool, box_style: str
+) -> dict[str, Answer]:
+    """Return item id -> answer from a stored predictions file."""
+    name = f"predictions-{benchmark}{'.text-only' if text_only else ''}.jsonl"
+    lines = (out_dir / benchmark / name).read_text(encoding="utf-8").splitlines()
+    rows = {row["id"]: row for row in map(json.loads, lines)}
+    return {item.id: _answer(item, rows[item.id], box_style) for item in items}
+
+
+def _answer(item: Item, row: Mapping[str, Any], box_style: str) -> Answer:
+    boxes: tuple[Box, ...] = ()
+    if item.target is not None:
+        width, height = image_size(item.image)
+        groups = parse_boxes(row["prediction"], style=box_style, width=width, height=height)
+        boxes = tuple(box for group in groups for box in group)
+    return Answer(row["prediction"], float(row["score"]), boxes)
+
+
+def study_item(
+    benchmark: str, item: Item, answers: Mapping[str, Answer], run_dir: Path
+) -> StudyItem:
+    """Return a benchmark's item with every arm's answer, its image relative to ``run_dir``."""
+    image = Path(item.image).resolve().relative_to(run_dir.resolve())
+    return StudyItem(
+        benchmark=benchmark,
+        id=item.id,
+        image=image.as_posix(),
+        cluster=item.cluster,
+        question=item.prompt,
+        truth=_truth(item),
+        size=image_size(item.image),
+        target=item.target,
+        groups=item.groups,
+        answers=answers,
+    )
+
+
+def _truth(item: Item) -> str:
+    if item.target is not None:
+        return "[" + ", ".join(f"{value:g}" for value in item.target) + "] in pixels"
+    return "; ".join(dict.fromkeys(item.references))
+
+
+def read_curve(arm_dir: Path, recipe: Recipe) -> tuple[CurvePoint, ...]:
+    """Return the training loss of all stages from their logs."""
+    points = []
+    for stage in recipe.stages:
+        for line in (arm_dir / stage.name / "log.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            if "loss" in entry:
+                points.append(CurvePoint(stage.name, int(entry["step"]), float(entry["loss"])))
+    return tuple(points)
+
+
+def describe_arm(name: str, title: str, arm_dir: Path, recipe: Recipe) -> Arm:
+    """Return a trained arm without its scores: curve, level weights, sizes, hashes."""
+    model = ManyEyesForConditionalGeneration.from_pretrained(arm_dir / "model")
+    results = json.loads((arm_dir / "results.json").read_text())
+    stages = results["stages"]
+    seconds = sum(stage["seconds"] for stage in stages)
+    weights: dict[str, tuple[float, ...]] = {}
+    if isinstance(model.fusion, CommFusion):
+        found = model.fusion.level_weights()
+        weights = {key: tuple(float(w) for w in value) for key, value in found.items()}
+    parameters = stages[-1]["parameters"]
+    digests = " ".join(digest[:16] for digest in results["weights"].values())
+    return Arm(
+        name=name,
+        title=title,
+        description=recipe.description,
+        curve=read_curve(arm_dir, recipe),
+        level_weights=weights,
+        facts={
+            "recipe": recipe.name,
+            "parameters": f"{parameters['total']:,} in all, {parameters['trained']:,} trained",
+            "visual tokens": f"{model.config.visual_tokens} per image",
+            "training": f"{sum(s['steps'] for s in stages):,} steps in {seconds:.0f} s",
+            "weights (SHA-256)": digests,
+        },
+    )
