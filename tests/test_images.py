@@ -227,6 +227,26 @@ def test_exif_orientation_is_applied_to_pixels_and_to_the_size(orientation: int)
     assert image_size(data) == (32, 16)
 
 
+def test_the_size_is_read_without_decoding_even_of_a_damaged_png() -> None:
+    data = bytearray(_encoded(_gradient(), format="PNG"))
+    data[data.index(b"IDAT") + 20] ^= 0xFF
+    assert image_size(bytes(data)) == (40, 30)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        load_image(bytes(data))
+
+
+def test_exif_behind_the_pixels_is_ignored_by_size_and_pixels_alike() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = _encoded(_gradient(), format="PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    (length,) = struct.unpack(">I", data[start : start + 4])
+    chunk = data[start : start + length + 12]
+    late = data.replace(chunk, b"").replace(data[-12:], chunk + data[-12:])
+    assert image_size(data) == load_image(data).size == (30, 40)
+    assert image_size(late) == load_image(late).size == (40, 30)
+
+
 def test_padding_centres_with_the_published_offset() -> None:
     square, offset = pad_to_square(Image.new("RGB", (640, 480)), (255, 255, 255))
     assert (square.size, offset) == ((640, 640), (0, 80))

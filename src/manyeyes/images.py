@@ -53,6 +53,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Im
     name = _name(source)
     with _open(source, name, max_pixels) as image:
         try:
+            _orientation(image)
             image.load()
             upright = ImageOps.exif_transpose(image)
             return to_rgb(upright)
@@ -68,7 +69,7 @@ def image_size(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> tuple[in
     with _open(source, name, max_pixels) as image:
         width, height = image.size
         try:
-            sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+            sideways = _orientation(image) in _SIDEWAYS
         except Exception as error:
             raise ImageError(f"has damaged EXIF data: {_reason(error)}", file=name) from error
     return (height, width) if sideways else (width, height)
@@ -151,7 +152,7 @@ def fit_image(
     long, short = max(image.size), min(image.size)
     if size * (size * long // short) > MAX_PIXELS:
         # An extreme strip: cut the part that survives first, instead of scaling all of it up.
-        image = _central_square(image)
+        image = center_crop(image, min(image.size))
     return center_crop(resize_shorter(image, size, resample=resample), size)
 
 
@@ -236,6 +237,15 @@ def _open(source: ImageSource, name: str, max_pixels: int) -> Image.Image:
     return image
 
 
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation out of what stands before the pixels; 1 is upright.
+
+    The method of the base class, because that of PNG decodes the whole picture in search of EXIF
+    data behind the pixels. Pillow remembers the answer, so rotation and size always agree.
+    """
+    return int(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
+
+
 def _check_file(name: str) -> None:
     path = Path(name)
     try:
@@ -285,7 +295,3 @@ def _within_square_limit(image: Image.Image, resample: Image.Resampling) -> Imag
         return image
     width, height = (max(1, round(length * limit / side)) for length in image.size)
     return image.resize((width, height), resample)
-
-
-def _central_square(image: Image.Image) -> Image.Image:
-    return center_crop(image, min(image.size))
