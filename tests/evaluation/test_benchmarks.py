@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,18 @@ def test_rec_counts_unparsable_answers_as_wrong(world: Path) -> None:
     assert result.parse_failures == 2
     assert result.per_item[first] == result.per_item[second] == 0.0
     assert result.headline.value == pytest.approx(100 * (len(items) - 2) / len(items))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_item_has_no_interval_and_double_ids_are_refused(name: str, world: Path) -> None:
+    items = BENCHMARKS[name].items(world, "val", limit=1)
+    result = BENCHMARKS[name].score(items, oracle(items))
+    assert result.to_json()["ci95"] == {}
+    assert all(math.isfinite(score.value) for score in result.scores)
+    with pytest.raises(DataError, match=f"{name}: the id .* occurs twice"):
+        BENCHMARKS[name].score(items * 2, oracle(items))
+    with pytest.raises(UsageError, match="no items"):
+        BENCHMARKS[name].score([], {})
 
 
 def test_result_as_json_has_the_documented_keys(world: Path) -> None:

@@ -127,3 +127,23 @@ def test_bad_scores_are_refused(scores: list[float]) -> None:
 def test_wrong_number_of_clusters_is_refused() -> None:
     with pytest.raises(UsageError, match="2 cluster labels for 3 scores"):
         statistics.estimate_mean([1, 0, 1], ["a", "b"])
+
+
+def test_pairs_must_match_and_degenerate_differences_have_no_test() -> None:
+    for compare in (statistics.paired_difference, statistics.mcnemar):
+        with pytest.raises(UsageError, match="differ in number: 2 and 1"):
+            compare([1, 0], [1])
+    assert math.isnan(statistics.paired_difference([1], [0]).p)
+    assert statistics.paired_difference([1, 1], [0, 0]).p == 0.0
+    assert statistics.paired_difference([1, 1], [1, 1]).p == 1.0
+
+
+def test_impossible_plans_are_refused() -> None:
+    with pytest.raises(UsageError, match="difference of 0"):
+        statistics.required_items(0.5, 0.0)
+    with pytest.raises(UsageError, match="at least 1"):
+        statistics.minimum_detectable_difference(0.5, 0)
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        statistics.minimum_detectable_difference(0.5, 10, power=1.0)
+    with pytest.raises(UsageError, match="at least one item"):
+        statistics.cluster_bootstrap(lambda weights: 0.0, [])

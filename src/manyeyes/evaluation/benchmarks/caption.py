@@ -10,26 +10,23 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from manyeyes.data.readers.prompts import CAPTION_PROMPT
 from manyeyes.evaluation.benchmarks.contract import (
     Answers,
     Benchmark,
     Grade,
     Source,
+    corpus_scores,
     evenly,
     mean_score,
 )
 from manyeyes.evaluation.benchmarks.files import find_file, load_samples
 from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.scorers.bleu import BleuCorpus, bleu_corpus
+from manyeyes.evaluation.scorers.bleu import bleu_corpus
 from manyeyes.evaluation.scorers.cider import CiderCorpus, cider_corpus
 from manyeyes.evaluation.scorers.ptb import ptb_tokens
 from manyeyes.evaluation.scorers.rouge import rouge_l
-from manyeyes.evaluation.statistics import cluster_bootstraps
-from manyeyes.records import Score
+from manyeyes.evaluation.statistics import FloatArray
 
 PROMPT = CAPTION_PROMPT
 FILES = ("annotations/captions_{split}.json", "captions_{split}.json")
@@ -68,24 +65,14 @@ def grade(answers: Answers) -> Grade:
     cider = cider_corpus(candidates, references)
     bleu = bleu_corpus(candidates, references)
     rouge = [rouge_l(c, r) for c, r in zip(candidates, references, strict=True)]
-    scores = _corpus_scores(cider, bleu, items)
+
+    def values(weights: FloatArray) -> list[float]:
+        return [cider.score(weights), *bleu.score(weights)]
+
+    scores = corpus_scores(_CORPUS_METRICS, values, items)
     scores.append(mean_score("ROUGE-L", rouge, items, scale=1.0))
     notes = (f"CIDEr document frequencies are those of the {len(items)} scored images",)
     return Grade(tuple(scores), cider.per_image().tolist(), notes=notes)
-
-
-def _corpus_scores(cider: CiderCorpus, bleu: BleuCorpus, items: Sequence[Item]) -> list[Score]:
-    """CIDEr and BLEU-1..4 with bootstrap intervals: every draw has its own idf and counts."""
-
-    def values(weights: NDArray[np.float64]) -> list[float]:
-        return [cider.score(weights), *bleu.score(weights)]
-
-    intervals = cluster_bootstraps(values, [item.cluster for item in items])
-    whole = values(np.ones(len(items)))
-    return [
-        Score("", name, value, len(items), interval)
-        for name, value, interval in zip(_CORPUS_METRICS, whole, intervals, strict=True)
-    ]
 
 
 def _central_caption(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:

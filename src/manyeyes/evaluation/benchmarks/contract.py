@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from manyeyes.errors import DataError, UsageError, nearest
 from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item
-from manyeyes.evaluation.statistics import estimate_mean
+from manyeyes.evaluation.statistics import FloatArray, cluster_bootstraps, estimate_mean
 from manyeyes.records import Score
 
 T = TypeVar("T")
@@ -97,7 +100,7 @@ class Benchmark:
             DataError: files or rows are missing or broken, or an image is not where it should be.
         """
         items = evenly(self.read(self.source(data_dir, split, prompt)), limit)
-        _check_ids(items)
+        _check_ids(items, str(data_dir))
         for image in dict.fromkeys(item.image for item in items):
             if not Path(image).is_file():
                 raise DataError(f"no such image file: {image}", file=str(data_dir))
@@ -129,7 +132,7 @@ class Benchmark:
         chosen = self.checked_variant(variant)
         if not items:
             raise UsageError(f"benchmark {self.name!r} has no items to score")
-        _check_ids(items)
+        _check_ids(items, self.name)
         missing = self._check_predictions(items, predictions, allow_missing)
         texts = [predictions.get(item.id) for item in items]
         grade = self.grade(Answers(items, texts, chosen, box_style))
@@ -199,6 +202,33 @@ def mean_score(
     return Score("", metric, scale * estimate.mean, len(items), ci95, by=grouped)
 
 
+def corpus_scores(
+    names: Sequence[str],
+    values: Callable[[FloatArray], Sequence[float]],
+    items: Sequence[Item],
+) -> list[Score]:
+    """Metrics that are no means over items, with bootstrap intervals clustered by image.
+
+    ``values`` gives them, in the order of ``names``, for item weights ``[n]``; it is called with a
+    group's items alone for the breakdowns.
+    """
+
+    def of_positions(place: int, chosen: list[int]) -> float:
+        weights = np.zeros(len(items))
+        weights[chosen] = 1.0
+        return values(weights)[place]
+
+    clusters = [item.cluster for item in items]
+    intervals: Sequence[tuple[float, float] | None] = [None] * len(names)
+    if len(set(clusters)) > 1:
+        intervals = cluster_bootstraps(values, clusters)
+    whole = values(np.ones(len(items)))
+    return [
+        Score("", name, value, len(items), interval, by=by_group(items, partial(of_positions, i)))
+        for i, (name, value, interval) in enumerate(zip(names, whole, intervals, strict=True))
+    ]
+
+
 def by_group(
     items: Sequence[Item], value: Callable[[list[int]], float]
 ) -> dict[str, dict[str, float]]:
@@ -236,11 +266,11 @@ def _fields(template: str) -> list[str]:
     return re.findall(r"\{(\w+)\}", template)
 
 
-def _check_ids(items: Sequence[Item]) -> None:
+def _check_ids(items: Sequence[Item], where: str) -> None:
     seen: set[str] = set()
     for item in items:
         if item.id in seen:
-            raise DataError(f"the id {item.id!r} occurs twice; ids must be unique")
+            raise DataError(f"{where}: the id {item.id!r} occurs twice; ids must be unique")
         seen.add(item.id)
 
 

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import (
@@ -19,19 +15,17 @@ from manyeyes.evaluation.benchmarks.contract import (
     Benchmark,
     Grade,
     Source,
-    by_group,
+    corpus_scores,
     mean_score,
 )
 from manyeyes.evaluation.benchmarks.files import find_file, load_samples
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.pope import (
     POPE_VARIANTS,
-    PopeAnswers,
     parse_yes_no,
     pope_answers,
 )
-from manyeyes.evaluation.statistics import cluster_bootstraps
-from manyeyes.records import Score
+from manyeyes.evaluation.statistics import FloatArray
 
 PROMPT = "{question}"
 SETS = ("random", "popular", "adversarial")
@@ -77,32 +71,15 @@ def grade(answers: Answers) -> Grade:
     labels = [item.references[0] for item in items]
     compared = pope_answers(parsed, labels)
     right = compared.right.tolist()
-    scores = (mean_score("accuracy", right, items), *_corpus_scores(compared, items))
-    counts = Counter(item.groups["set"] for item in items)
-    notes = (f"questions by set: {', '.join(f'{s} {counts[s]}' for s in SETS if counts[s])}",)
-    return Grade(scores, right, parsed.count(None), notes)
 
-
-def _corpus_scores(compared: PopeAnswers, items: Sequence[Item]) -> list[Score]:
-    """The metrics that are no means over questions, with bootstrap intervals and by set."""
-
-    def values(weights: NDArray[np.float64]) -> list[float]:
+    def values(weights: FloatArray) -> list[float]:
         metrics = compared.metrics(weights)
         return [100.0 * float(getattr(metrics, name)) for name in _CORPUS_METRICS]
 
-    def of_positions(place: int, chosen: list[int]) -> float:
-        weights = np.zeros(len(items))
-        weights[chosen] = 1.0
-        return values(weights)[place]
-
-    intervals = cluster_bootstraps(values, [item.cluster for item in items])
-    whole = values(np.ones(len(items)))
-    return [
-        Score("", name, value, len(items), interval, by=by_group(items, partial(of_positions, i)))
-        for i, (name, value, interval) in enumerate(
-            zip(_CORPUS_METRICS, whole, intervals, strict=True)
-        )
-    ]
+    scores = [mean_score("accuracy", right, items), *corpus_scores(_CORPUS_METRICS, values, items)]
+    counts = Counter(item.groups["set"] for item in items)
+    notes = (f"questions by set: {', '.join(f'{s} {counts[s]}' for s in SETS if counts[s])}",)
+    return Grade(tuple(scores), right, parsed.count(None), notes)
 
 
 def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
