@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from study_runs import BENCHMARKS, write_run
 
 from manyeyes.errors import DataError
 from manyeyes.study.contrast import Contrast, contrasts, group_measures, verdict
@@ -17,6 +17,7 @@ from manyeyes.study.figures import bars, curves, nice_ceiling
 from manyeyes.study.pictures import DISAGREEMENT, FAILURE, SAMPLE, Counts, choose
 from manyeyes.study.record import Answer, CurvePoint, load_study, save_study
 from manyeyes.study.report import write_report
+from study_runs import BENCHMARKS, write_run
 
 VOID = {"meta", "image", "rect", "line", "polyline", "link", "br"}
 
@@ -146,8 +147,8 @@ def test_choice_follows_its_rule(run: Path) -> None:
         ([(-2.0, (-3.0, -1.0))], "COMM loses to CLIP only on VQA accuracy −2.0 [−3.0, −1.0]."),
         (
             [(2.0, (-1.0, 5.0))],
-            "No difference between COMM and CLIP only can be claimed here: every interval covers "
-            "0 (VQA accuracy +2.0 [−1.0, 5.0]).",
+            "No difference between COMM and CLIP only can be claimed here: "
+            "VQA accuracy +2.0 [−1.0, 5.0].",
         ),
         (
             [(2.0, (1.0, 3.0)), (-2.0, (-3.0, -1.0)), (0.0, (0.0, 0.0))],
@@ -165,6 +166,12 @@ def test_verdict_claims_only_what_intervals_allow(
         for name, (difference, interval) in zip(BENCHMARKS, cases, strict=False)
     ]
     assert verdict(study, found) == expected
+
+
+def test_no_claim_without_a_small_adjusted_p() -> None:
+    assert Contrast("vqa", 2.0, (0.1, 3.9), 0.04, 100).sign == 1
+    assert Contrast("vqa", 2.0, (0.1, 3.9), 0.16, 100).sign == 0
+    assert Contrast("vqa", 2.0, None, math.nan, 1).sign == 0
 
 
 def test_contrast_is_the_mean_of_paired_differences(run: Path) -> None:

@@ -1,7 +1,8 @@
 """The question of a study: does the challenger beat the reference? Answered from paired items.
 
-A difference is claimed only where its 95 % interval does not cover 0. Intervals come from the items
-(clustered by image), so they say nothing about other training seeds.
+A difference is claimed only where its 95 % interval does not cover 0 and its p value, adjusted for
+the number of benchmarks (Holm), is below 0.05. Intervals come from the items (clustered by image),
+so they say nothing about other training seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from manyeyes.study.record import Measure, Study, StudyItem
 SCALE = 100.0
 """Item scores (shares, CIDEr-D per caption) to the scale of scores."""
 
+ALPHA = 0.05
+"""Largest adjusted p at which a difference is claimed."""
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -30,8 +34,9 @@ class Contrast:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval excludes 0, else 0."""
-        if self.ci95 is None or self.ci95[0] <= 0.0 <= self.ci95[1]:
+        """1 or -1 where a difference is claimed (see the module's rule), else 0."""
+        covers = self.ci95 is None or self.ci95[0] <= 0.0 <= self.ci95[1]
+        if covers or not self.p < ALPHA:
             return 0
         return 1 if self.difference > 0 else -1
 
@@ -101,7 +106,7 @@ def verdict(study: Study, found: Sequence[Contrast]) -> str:
     if not better and not worse:
         return (
             f"No difference between {challenger} and {reference} can be claimed here: "
-            f"every interval covers 0 ({_figures(study, open_ones)})."
+            f"{_figures(study, open_ones)}."
         )
     parts = []
     if better:

@@ -41,27 +41,32 @@ def bars(
         parts.append(_text(_LABEL - 8, middle + 11, f"n = {n}", anchor="end", style="small"))
         for index, (arm, colour) in enumerate(colours.items()):
             if arm in measures:
-                place = (_LABEL, y + index * _BAR, plot / top)
-                parts.append(_bar(place, measures[arm], colour, f"{group}, {names[arm]}"))
+                place = (_LABEL, y + index * _BAR, plot)
+                parts.append(_bar(place, measures[arm], top, colour, f"{group}, {names[arm]}"))
     return _svg(parts, block * len(groups) + 22, f"Scores by group, 0 to {top:g}")
 
 
-def _bar(place: tuple[float, float, float], measure: Measure, colour: str, name: str) -> Markup:
-    x, y, unit = place
+def _bar(
+    place: tuple[float, float, float], measure: Measure, top: float, colour: str, name: str
+) -> Markup:
+    x, y, plot = place
     value = f"{measure.value:.1f}"
     low, high = measure.ci95 or (measure.value, measure.value)
     title = f"{name}: {value}" + (f" [{low:.1f}, {high:.1f}]" if measure.ci95 else "")
-    width, middle = max(0.0, measure.value) * unit, y + _BAR / 2 - 1
-    limits = [x + max(0.0, low) * unit, x + min(high, 1e6) * unit]
+
+    def at(score: float) -> float:
+        return x + plot * min(max(score, 0.0), top) / top
+
+    middle = y + _BAR / 2 - 1
     whisker = Markup('<line class="ci" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
-        limits[0], limits[1], middle, middle
+        at(low), at(high), middle, middle
     )
     bar = Markup(
         '<g><title>{}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="2" '
         'fill="{}"/>{}</g>'
     )
-    label = _text(max(x + width, limits[1]) + 5, middle + 3.5, value, style="small")
-    return bar.format(title, x, y, width, _BAR - 2, colour, whisker) + label
+    label = _text(max(at(measure.value), at(high)) + 5, middle + 3.5, value, style="small")
+    return bar.format(title, x, y, at(measure.value) - x, _BAR - 2, colour, whisker) + label
 
 
 def _grid(plot: float, height: float, top: float) -> Markup:
