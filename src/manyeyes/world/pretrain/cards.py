@@ -88,7 +88,7 @@ def _markdown(table: Table) -> list[str]:
 
 
 def _shortfalls(table: Table) -> list[str]:
-    """Say in which figures no level of the part beats raw pixels and the random ViT."""
+    """Say in which figures no level of the part is clearly better than untrained features."""
     levels = [row for name, row in table.items() if name.startswith("level ")]
     untrained = [row for name, row in table.items() if name.startswith(("random", "raw"))]
     lines = []
@@ -102,8 +102,8 @@ def _shortfalls(table: Table) -> list[str]:
                 f"- {figure}: {_value(sign * best)} at the best level, against "
                 f"{_value(sign * bar)} without training."
             )
-    head = "Not learnt, as far as these probes can tell (no level beats both raw patch pixels and "
-    head += f"a random ViT by more than {NOISE}):"
+    head = "Where training did not help (no level beats the better of raw patch pixels and a random"
+    head += f" ViT by more than {NOISE}):"
     return [head, "", *lines] if lines else ["Every figure beats raw pixels and a random ViT."]
 
 
