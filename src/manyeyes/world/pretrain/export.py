@@ -19,5 +19,7 @@ def save_part(model: PreTrainedModel, folder: Path, processor: str, normalizatio
     half = copy.deepcopy(model)
     nn.Module.to(half, torch.bfloat16)
     half.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # written through a private temporary file; installed parts are public
     settings = json.dumps(preprocessor_config(processor, normalization), indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(settings, encoding="utf-8")
