@@ -244,6 +244,9 @@ def test_one_pope_set_alone_is_scored(tmp_path: Path) -> None:
     items = BENCHMARKS["pope"].items(tmp_path, "val")
     assert [item.id for item in items] == ["random/1", "random/2"]
     assert BENCHMARKS["pope"].score(items, oracle(items)).headline.value == 100.0
+    baseline = BENCHMARKS["pope"].baseline(items, tmp_path, "val")
+    assert baseline.source == "evaluated split"
+    assert set(baseline.answers.values()) == {"yes"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracles import Oracle
 from rich.console import Console
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks import BENCHMARKS
-from manyeyes.evaluation.predictions import item_key, write_text
+from manyeyes.evaluation.predictions import AnswerStore, item_key, write_text
 from manyeyes.evaluation.runner import cut_answer, evaluate
 from manyeyes.evaluation.table import format_table
+from oracles import Oracle
 
 NAMES = sorted(BENCHMARKS)
 
@@ -154,6 +154,16 @@ def test_an_output_folder_that_cannot_be_written_is_named(world: Path, tmp_path:
         evaluate(Oracle(), ["vqa"], world, "val", blocked, limit=1)
     with pytest.raises(DataError, match="cannot be written"):
         write_text(tmp_path / "missing" / "results.json", "{}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    (tmp_path / "answers.partial.jsonl").symlink_to("/dev/full")
+    with (
+        pytest.raises(DataError, match=r"answers\.partial\.jsonl: cannot be written: .*No space"),
+        AnswerStore(tmp_path) as store,
+    ):
+        store.add({"key": "answer"})
 
 
 @pytest.mark.parametrize(

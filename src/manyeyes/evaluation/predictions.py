@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -64,7 +65,8 @@ class AnswerStore:
         trace: TracebackType | None,
     ) -> None:
         if self._stream is not None:
-            self._stream.close()
+            with suppress(OSError):  # every answer was put on disk when it was added
+                self._stream.close()
         if kind is None:
             self._partial.unlink(missing_ok=True)
 
@@ -78,10 +80,12 @@ class AnswerStore:
         """Append answers and put them on disk."""
         if self._stream is None:
             raise RuntimeError("an AnswerStore is written to inside its with block")
-        for key, raw in answers.items():
-            self._stream.write(_line({"key": key, "raw": raw}))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        try:
+            self._stream.writelines(_line({"key": k, "raw": raw}) for k, raw in answers.items())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise DataError(f"cannot be written: {error}", file=str(self._partial)) from error
         self._answers.update(answers)
 
     @property

@@ -159,7 +159,10 @@ class Benchmark:
         """
         counted, source = list(items), "evaluated split"
         train = self.source(data_dir, train_split(split))
-        if train.split != split and self._has(train):
+        # files whose name holds no split are the evaluated ones again
+        evaluated = set(self._files(self.source(data_dir, split)))
+        files = set(self._files(train))
+        if files and not files & evaluated:
             counted, source = self.read(train), f"{train.split} split"
         answers = self.constant(items, counted, box_style)
         return Constant({i.id: a for i, a in zip(items, answers, strict=True)}, source)
@@ -172,11 +175,12 @@ class Benchmark:
             raise UsageError(f"benchmark {self.name!r} has no variant {variant!r}{hint}: {known}")
         return variant or self.variants[0]
 
-    def _has(self, source: Source) -> bool:
+    def _files(self, source: Source) -> list[Path]:
+        """The split's files; none where something is missing."""
         try:
-            return bool(self.locate(source))
+            return self.locate(source)
         except DataError:
-            return False
+            return []
 
     def _check_predictions(
         self, items: Sequence[Item], predictions: Mapping[str, str], allow_missing: bool
