@@ -1,0 +1,120 @@
+"""``manyeyes check``: recipes, data files, folders, worlds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli_runs import Trained, invoke, the_object
+
+
+@pytest.mark.parametrize(
+    ("name", "fusion"),
+    [
+        ("comm/paper", 48_335_902),
+        ("comm/paper-13b", 50_434_078),
+        ("comm/paper-best-mlp", 56_729_630),
+    ],
+)
+def test_comm_at_real_size(name: str, fusion: int) -> None:
+    report = the_object(invoke("check", name, "--json"))
+    parts = report["parts"]
+    assert parts["fusion"]["total"] == fusion
+    assert parts["fusion"]["trainable"] == fusion
+    assert parts["encoders"]["total"] == 607_876_096
+    assert parts["encoders"]["trainable"] == 0
+    assert report["visual_tokens"] == 576
+    assert report["ok"] is True
+
+
+def test_people_see_parts_memory_and_how_it_is_estimated(recipe: Path) -> None:
+    result = invoke("check", recipe)
+    assert result.exit_code == 0, result.stderr
+    for word in ("fusion", "learn in align", "optimizer", "estimates", "16 visual tokens"):
+        assert word in result.stdout
+
+
+def test_settings_change_what_is_built(recipe: Path) -> None:
+    plain, wider = (
+        the_object(invoke("check", recipe, *extra, "--json"))["parts"]["fusion"]["total"]
+        for extra in ((), ("--set", "model.fusion.mlp_blocks=2"))
+    )
+    assert wider - plain == 16 * 64 + 64 + 64 * 16 + 16
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["comm/papr"], "did you mean 'comm/paper'?"),
+        (["comm/paper", "--set", "model.fusion.mlp_block=2"], "did you mean 'mlp_blocks'?"),
+        (["comm/paper", "--set", "stages.instruct.train.fusoin=true"], "did you mean 'fusion'?"),
+        (["missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_a_wrong_recipe_names_the_nearest(words: list[str], hint: str) -> None:
+    result = invoke("check", *words)
+    assert result.exit_code == 1
+    assert hint in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_every_broken_row_is_listed(tmp_path: Path, world: Path) -> None:
+    image = str(next((world / "images" / "train").iterdir()))
+    turns = [{"from": "human", "value": "<image>\nhi"}, {"from": "gpt", "value": "yes"}]
+    rows = [
+        {"id": 1, "image": image, "conversations": turns},
+        {"id": 2, "image": image, "conversations": "none"},
+        {"id": 3, "image": "missing.png", "conversations": turns},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join([*map(json.dumps, rows), "{broken"]))
+    result = invoke("check", path)
+    assert result.exit_code == 1
+    for line in (2, 3, 4):
+        assert f"{path}:{line}:" in result.stdout
+    report = the_object(invoke("check", path, "--json"))
+    (file,) = report["files"]
+    assert (file["samples"], file["broken"]) == (1, 3)
+    assert [error["line"] for error in file["errors"]] == [2, 3, 4]
+    assert file["errors"][0]["key"] == "conversations"
+
+
+def test_a_world_is_whole_until_a_file_changes(world: Path, tmp_path: Path) -> None:
+    report = the_object(invoke("check", world, "--json"))
+    assert report["ok"] is True
+    assert {file["format"] for file in report["files"]} >= {"llava", "vqa", "refcoco", "pope"}
+    copy = tmp_path / "world"
+    shutil.copytree(world, copy)
+    (copy / "images" / "train" / "000000.png").unlink()
+    changed = invoke("check", copy)
+    assert changed.exit_code == 1
+    assert "000000.png: missing, or not as it was made" in changed.stdout
+
+
+def test_the_files_of_a_recipe_are_checked_with_data(recipe: Path, world: Path) -> None:
+    report = the_object(invoke("check", recipe, "--data", world, "--json"))
+    assert [file["broken"] for file in report["files"]] == [0]
+    nowhere = invoke("check", recipe, "--data", world / "images", "--json")
+    assert nowhere.exit_code == 1
+    assert "no such file" in the_object(nowhere)["files"][0]["errors"][0]["message"]
+
+
+def test_several_targets_are_one_object(recipe: Path, world: Path) -> None:
+    report = the_object(invoke("check", recipe, world / "llava" / "nothing.json", "--json"))
+    assert [target["ok"] for target in report["targets"]] == [True, False]
+    assert report["ok"] is False
+
+
+def test_a_folder_without_data_is_an_error(tmp_path: Path) -> None:
+    result = invoke("check", tmp_path)
+    assert result.exit_code == 1
+    assert "holds no data file" in result.stderr
+
+
+def test_a_run_folder_is_no_training_data(trained: Trained) -> None:
+    result = invoke("check", trained.model)
+    assert result.exit_code == 1
+    assert "holds no data file" in result.stderr

@@ -1,0 +1,60 @@
+"""The commands of ``docs/commands.md`` run as they are printed, on tiny random world parts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import tiny
+from cli_runs import invoke
+from manyeyes import hub
+from manyeyes.cli import COMMANDS, WORLD_COMMANDS
+
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+BLOCK = re.compile(r"(<!-- slow -->\n)?```bash\n(.*?)```", flags=re.DOTALL)
+
+
+def commands(*, slow: bool) -> list[list[str]]:
+    """Return the page's command lines, of blocks marked slow or of the others."""
+    chosen = [text for mark, text in BLOCK.findall(PAGE.read_text()) if bool(mark) == slow]
+    return [shlex.split(line)[1:] for text in chosen for line in text.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; ``world:`` parts are tiny random ones."""
+    parts = tiny.save_parts(tmp_path / "parts")
+    (parts / "llama").rename(parts / "language")
+    monkeypatch.setattr(hub, "WORLD_PARTS", parts)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def run_all(lines: list[list[str]]) -> None:
+    for words in lines:
+        result = invoke(*words)
+        assert result.exit_code == 0, f"{words}: {result.stderr} {result.exception!r}"
+
+
+def test_every_command_of_the_page_runs(folder: Path) -> None:
+    run_all(commands(slow=False))
+    assert (folder / "runs" / "comm" / "model" / "config.json").is_file()
+    assert (folder / "comm-full" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_every_slow_command_of_the_page_runs(folder: Path) -> None:
+    run_all(commands(slow=True))
+    assert (folder / "small" / "report.html").is_file()
+
+
+def test_every_command_is_on_the_page() -> None:
+    shown = {tuple(words) for slow in (False, True) for words in commands(slow=slow)}
+    for name in COMMANDS:
+        assert any(words[0] == name for words in shown), name
+    for name in WORLD_COMMANDS:
+        assert any(words[:2] == ("world", name) for words in shown), name
