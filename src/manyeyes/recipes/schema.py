@@ -110,6 +110,19 @@ class StageRecipe(Block):
             raise ValueError(f"a stage cannot be called {name!r}: the run folder uses that name")
         return name
 
+    @field_validator("train", mode="before")
+    @classmethod
+    def _plain_train_values(cls, train: Any) -> Any:
+        fields = tuple(PartTraining.model_fields)
+        for pattern, value in train.items() if isinstance(train, dict) else ():
+            block = isinstance(value, dict) and set(value) <= set(fields)
+            if not (block or isinstance(value, bool | int | float | PartTraining)):
+                raise ValueError(
+                    f"{pattern}: expected true, false, a learning rate, or a block of "
+                    f"{' and '.join(fields)}; got {value!r}"
+                )
+        return train
+
     @field_validator("train")
     @classmethod
     def _something_learns(cls, train: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 CHUNK = 64
 """Images encoded and stored at a time."""
 
+KEPT_ROWS = 50_000
+"""Tokenised conversations a process keeps; a few kilobytes each."""
+
 
 class FeatureDataset(Dataset[Mapping[str, Tensor]]):
     """A mixture whose images are looked up in stores; indices as for ``ConversationDataset``."""
@@ -44,13 +47,19 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
     ) -> None:
         self.mixture, self.processor = mixture, processor
         self.stores, self.ids = dict(stores), dict(ids)
+        self._rows: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.mixture)
 
     def __getitem__(self, index: int) -> Mapping[str, Tensor]:
-        sample = self.mixture.draw(*divmod(index, len(self)))
-        row = self.processor.encode_text(sample, [image_size(path) for path in sample.images])
+        place = self.mixture.locate(*divmod(index, len(self)))
+        sample = self.mixture.sources[place[0]][place[1]]
+        row = self._rows.get(place)
+        if row is None:
+            row = self.processor.encode_text(sample, [image_size(path) for path in sample.images])
+            if len(self._rows) < KEPT_ROWS:
+                self._rows[place] = row
         return {**row, **self._features(sample)}
 
     def _features(self, sample: Sample) -> dict[str, Tensor]:
@@ -139,7 +148,7 @@ def _fill(
     chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
     if missing:
         logger.info("storing features of %d images", len(missing))
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     for chunk in chunks[rank() :: world_size()]:
         for name, features in _encode(model, processor, [paths[i] for i in chunk]).items():
             stores[name].write(chunk, features.to(stores[name].dtype))

@@ -174,7 +174,7 @@ class StageTrainer(Trainer):
         Raises:
             NonFiniteError: it, or a loss of this step, is not finite; names the step's samples.
         """
-        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        norm = super()._get_grad_norm(model, grad_norm)
         losses = torch.stack(self._window_losses) if self._window_losses else torch.zeros(1)
         scaled = self.accelerator.scaler is not None  # fp16 skips overflowing steps by design
         bad_loss = not bool(torch.isfinite(losses).all())

@@ -1,0 +1,96 @@
+"""Two CPU processes under DDP and FSDP2 train as one process does, and runs move between them.
+
+Tolerance: float32 sums come in another order on two ranks. Over the seven steps here losses agree
+to 1e-5 and weights to 1e-4 (with Adam, a rounding error in a tiny gradient could move a weight by as
+much as the learning rate, 1e-3, if it turned its sign).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from manyeyes.recipes import load_recipe
+from manyeyes.training import train
+from manyeyes.training.folders import checkpoints
+from training_runs import largest_difference, losses, recipe_data, write_recipe
+
+Workspace = Callable[[], Path]
+SCRIPT = Path(__file__).with_name("distributed_process.py")
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def keep_until(run: Path, step: int) -> None:
+    """Make a finished stage look as if it had been killed after ``step``."""
+    (run / "align" / "results.json").unlink()
+    for path in checkpoints(run / "align"):
+        if int(path.name.rpartition("-")[2]) > step:
+            shutil.rmtree(path)
+    shutil.rmtree(run / "model")
+
+
+@pytest.fixture(scope="module")
+def root(parts: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train in one process, then start two processes once for all runs of the tests below."""
+    root = tmp_path_factory.mktemp("distributed")
+    write_recipe(root / "recipe.yaml", recipe_data(parts))
+    shutil.copytree(data, root / "data")
+    recipe = load_recipe(root / "recipe.yaml")
+    train(recipe, root / "single", data_dir=root / "data")
+    for name in ("single-to-ddp", "single-to-fsdp"):
+        train(recipe, root / name, data_dir=root / "data", stage="align")
+        keep_until(root / name, step=2)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(
+        [*launch, str(SCRIPT), str(root)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return root
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_give_the_loss_curve_and_weights_of_one(root: Path, kind: str) -> None:
+    for stage in ("align", "instruct"):
+        single, double = losses(root / "single" / stage), losses(root / kind / stage)
+        assert double == pytest.approx(single, abs=1e-5)
+    assert largest_difference(root / kind / "model", root / "single" / "model") < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_a_run_of_one_process_continues_on_two(root: Path, kind: str) -> None:
+    moved, single = root / f"single-to-{kind}" / "align", root / "single" / "align"
+    assert losses(moved) == pytest.approx(losses(single), abs=1e-5)
+    assert largest_difference(moved / "checkpoint-4", single / "checkpoint-4") < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_a_run_of_two_processes_continues_on_one(root: Path, kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(root / kind, out)
+    shutil.rmtree(out / "instruct")
+    keep_until(out, step=2)
+    recipe = load_recipe(root / "recipe.yaml")
+    if kind == "fsdp":
+        recipe = load_recipe(root / "recipe.yaml", ["training.fsdp=false"])
+    train(recipe, out, data_dir=root / "data", stage="align", resume=True)
+    single = root / "single" / "align"
+    assert losses(out / "align") == pytest.approx(losses(single), abs=1e-5)
+    assert largest_difference(out / "align" / "checkpoint-4", single / "checkpoint-4") < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_every_rank_leaves_its_random_state(root: Path, kind: str) -> None:
+    files = {path.name for path in (root / kind / "align" / "checkpoint-4").iterdir()}
+    assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt", "scheduler.pt"} <= files
