@@ -1,0 +1,66 @@
+"""Every benchmark runs at tiny sizes, checks that both sides compute the same, and reports."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the scripts importable, as they are when they are run."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield
+    for name in ("pair", "timing", "alignment_step", "generate", "many_questions"):
+        if name not in before:
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratios"),
+    [("alignment_step", 4), ("generate", 2), ("many_questions", 2)],
+)
+def test_a_quick_run_reports_rates_and_ratios(
+    name: str, ratios: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--quick", "--json", "--rounds", "1"])
+    importlib.import_module(name).main()
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["ratios"]) == ratios
+    assert all(ratio["median"] > 0 for ratio in found["ratios"].values())
+    assert all(rate > 0 for rate in found["rates"].values())
+    assert found["environment"]["threads"] == torch.get_num_threads()
+
+
+def test_different_weights_are_noticed() -> None:
+    alignment = importlib.import_module("alignment_step")
+    pair = importlib.import_module("pair")
+    ours, processor = pair.build_ours(pair.QUICK)
+    peer = pair.build_peer(pair.QUICK, ours)
+    rows = pair.make_rows(pair.QUICK, processor, 4)
+    losses = alignment.check_equal(ours, processor, peer, rows, pair.QUICK)
+    assert losses["loss, ours"] == pytest.approx(losses["loss, peer"])
+    with torch.no_grad():
+        ours.fusion.get_submodule("projector")[0].bias += 0.1
+    with pytest.raises(AssertionError, match="close"):
+        alignment.check_equal(ours, processor, peer, rows, pair.QUICK)
+
+
+def test_ratios_are_taken_per_round() -> None:
+    timing = importlib.import_module("timing")
+    slow = timing.Series("slow", 10, [timing.Clock(4.0, 8.0), timing.Clock(6.0, 8.0)])
+    fast = timing.Series("fast", 20, [timing.Clock(4.0, 4.0), timing.Clock(2.0, 4.0)])
+    found = timing.ratio(slow, fast)
+    assert (found["lowest"], found["highest"]) == (2.0, 6.0)
+    assert found["median"] == 4.0
+    assert found["cpu_median"] == 4.0
+    assert slow.rate() == 2.0
