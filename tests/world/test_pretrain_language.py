@@ -35,11 +35,13 @@ def test_documents_are_chats_that_learn_from_replies(tokenizer: PreTrainedTokeni
     text = tokenizer.decode(document.ids)
     assert text.startswith("<s><|user|>") and text.endswith("</s>")
     assert "<image>" not in text and "<boxes>" not in text
-    learnt = [t for t, w in zip(document.ids, document.weights, strict=True) if w == 1.0]
+    learnt = [t for t, w in zip(document.ids, document.weights, strict=True) if w > CONTEXT_WEIGHT]
     spans = [tokenizer.decode(document.ids[r.start : r.stop]) for _, r in document.replies]
     assert tokenizer.decode(learnt) == "".join(spans)
     assert all(span.startswith(" ") and span.endswith("</s>") for span in spans)
-    assert set(document.weights) == {0.0, CONTEXT_WEIGHT, 1.0}
+    for _, tokens in document.replies:
+        assert {document.weights[i] for i in tokens} == {len(tokens) ** -0.5}
+    assert document.weights[0] == 0.0 and document.weights[1] == CONTEXT_WEIGHT
 
 
 def test_documents_match_the_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -88,6 +90,16 @@ def test_learns_and_exports(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) 
     saved = dict(model.named_parameters())
     for name, weight in objective.network.named_parameters():
         assert torch.equal(saved[name], weight.detach().to(torch.bfloat16)), name
+
+
+def test_attention_starts_by_matching_and_copying(tokenizer: PreTrainedTokenizerFast) -> None:
+    network = LanguageObjective(0, tokenizer).network
+    for layer in network.model.layers:
+        attention = layer.self_attn
+        queries, keys = (p.weight.view(6, 32, -1) for p in (attention.q_proj, attention.k_proj))
+        equal = [torch.equal(q, k) for q, k in zip(queries, keys, strict=True)]
+        assert equal == [True, False] * 3
+        assert torch.equal(attention.o_proj.weight, attention.v_proj.weight.T)
 
 
 def test_figures_count_every_reply(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -43,8 +43,9 @@ TEXT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "r
 FEW_OBJECTS = ((3_000, 2), (8_000, 3))
 """Documents below each index describe at most so many objects: short texts are learnt first."""
 
-CONTEXT_WEIGHT = 0.1
-"""Weight of tokens that are not replies, relative to those that are."""
+CONTEXT_WEIGHT = 0.02
+"""Loss weight of a token that is not in a reply. A token of an n-token reply weighs 1/sqrt(n), so
+that long captions, whose wording nobody can foresee, do not drown short answers."""
 
 IGNORED = -100
 
@@ -120,7 +121,8 @@ def encode_document(
         start = len(ids) + len(asked)
         replies.append((kind, range(start, start + len(replied))))
         ids += asked + replied
-        weights += [CONTEXT_WEIGHT] * len(asked) + [1.0] * len(replied)
+        weights += [CONTEXT_WEIGHT] * len(asked)
+        weights += [len(replied) ** -0.5] * len(replied)
     return Document(ids, weights, tuple(replies))
 
 

@@ -16,11 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from manyeyes.world.pretrain.documents import Document, encode_document, pad_documents
+from manyeyes.world.pretrain.documents import (
+    CONTEXT_WEIGHT,
+    Document,
+    encode_document,
+    pad_documents,
+)
 from manyeyes.world.pretrain.loop import Objective, step_generator
 
 LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 192, 512, 6
 MAX_POSITIONS = 2048
+
+MATCHING_SCALE = 0.08
+"""Standard deviation of the query and key weights of heads that start by matching."""
 
 _POOL = 4
 """Documents of this many steps are drawn together and sorted by length, to waste no padding."""
@@ -29,7 +37,7 @@ _POOL = 4
 class LanguageObjective(Objective):
     """Next-token loss, mostly on replies; documents of equal length go into one batch."""
 
-    learning_rate = 3e-3
+    learning_rate = 2e-3
 
     def __init__(
         self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8
@@ -38,6 +46,7 @@ class LanguageObjective(Objective):
         self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer
         torch.manual_seed(seed)
         self.network = LlamaForCausalLM(language_config(tokenizer))
+        start_matching(self.network, torch.Generator().manual_seed(seed + 1))
         self._pool: tuple[int, list[list[Document]]] = (-1, [])
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -49,7 +58,7 @@ class LanguageObjective(Objective):
             logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         )
         weight = weights[:, 1:].flatten()
-        replies = weight == 1.0
+        replies = weight > CONTEXT_WEIGHT
         figures = {
             "reply_nats": float(losses.detach()[replies].mean()),
             "tokens": float((weights > 0).sum()),
@@ -78,6 +87,26 @@ class LanguageObjective(Objective):
             self._pool = (pool, [drawn[i * size : (i + 1) * size] for i in range(_POOL)])
         order = torch.randperm(_POOL, generator=step_generator(self.seed, pool)).tolist()
         return self._pool[1][order[step % _POOL]]
+
+
+@torch.no_grad()
+def start_matching(network: LlamaForCausalLM, generator: torch.Generator) -> None:
+    """Start attention as a search for equal tokens that copies what it finds, in place.
+
+    Every other head has equal query and key weights, and each output projection is the transpose of
+    its value projection (mimetic initialization, Trockman and Kolter 2023; which heads and how
+    strong is ours). Reading, which consists of matching and copying, is then learnt several times
+    sooner; all weights stay free.
+    """
+    config = network.config
+    shape = (config.num_attention_heads, -1, config.hidden_size)
+    for layer in network.model.layers:
+        attention = layer.self_attn
+        queries, keys = attention.q_proj.weight.view(shape), attention.k_proj.weight.view(shape)
+        for head in range(0, config.num_attention_heads, 2):
+            queries[head].normal_(0.0, MATCHING_SCALE, generator=generator)
+            keys[head].copy_(queries[head])
+        attention.o_proj.weight.copy_(attention.v_proj.weight.T)
 
 
 def language_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
