@@ -53,3 +53,8 @@ def test_values_that_transformers_refuses_name_the_stage(tmp_path: Path) -> None
     spec = stage(load_best_model_at_end=True, save_steps=5, eval_steps=3, eval_strategy="steps")
     with pytest.raises(RecipeError, match=r"stages\.s\.training: "):
         training_arguments(spec, tmp_path, seed=0, epoch_length=10)
+
+
+def test_sharding_in_one_process_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"stages\.s\.training\.fsdp: .*torchrun"):
+        training_arguments(stage(fsdp=True), tmp_path, seed=0, epoch_length=10)

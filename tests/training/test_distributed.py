@@ -1,8 +1,8 @@
 """Two CPU processes under DDP and FSDP2 train as one process does, and runs move between them.
 
 Tolerance: float32 sums come in another order on two ranks. Over the seven steps here losses agree
-to 1e-5 and weights to 1e-4 (with Adam, a rounding error in a tiny gradient could move a weight by as
-much as the learning rate, 1e-3, if it turned its sign).
+to 1e-5 and weights to 1e-4 (with Adam, a rounding error in a tiny gradient could move a weight by
+as much as the learning rate, 1e-3, if it turned its sign).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from training_runs import losses, same_weights
 
 MakeRecipe = Callable[..., Recipe]
 LONG = (
-    "stages.align.training.max_steps=60",
+    "stages.align.training.max_steps=40",
     "training.save_steps=4",
     "training.save_total_limit=2",
 )
@@ -36,12 +36,12 @@ def start(recipe: Path, data: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def kill_while_writing(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Send SIGKILL as soon as a checkpoint after the third is being written."""
+    """Send SIGKILL as soon as a checkpoint after the second is being written."""
     until = time.monotonic() + DEADLINE
     try:
         while time.monotonic() < until and process.poll() is None:
             writing = list(folder.glob("unfinished-checkpoint-*"))
-            if any(step_of(path) > 12 for path in writing):
+            if any(step_of(path) > 8 for path in writing):
                 return
             time.sleep(0.001)
     finally:
@@ -59,9 +59,9 @@ def test_killed_run_resumes_to_identical_weights(
     kill_while_writing(process, out / "align")
     assert process.returncode == -9
     left = [step_of(path) for path in checkpoints(out / "align")]
-    assert left and 8 <= left[-1] < 60
+    assert left and 4 <= left[-1] < 40
     train(recipe, out, data_dir=data, stage="align", resume=True)
     assert not list(out.rglob("*unfinished*"))
-    for folder in ("model", "align/checkpoint-60"):
+    for folder in ("model", "align/checkpoint-40"):
         assert same_weights(out / folder, tmp_path / "whole" / folder)
     assert losses(out / "align") == losses(tmp_path / "whole" / "align")

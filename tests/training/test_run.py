@@ -17,6 +17,7 @@ from manyeyes.errors import CheckpointError, DataError, RecipeError, UsageError
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.training import features, train
 from manyeyes.training.folders import checkpoints
+from manyeyes.training.stage import RunOptions, Stage
 from manyeyes.training.trainer import StageTrainer
 from training_runs import largest_difference, losses, same_weights, weights
 
@@ -254,3 +255,44 @@ def test_a_stage_starts_from_named_weights_renamed(
         torch.equal(stored[name], final[target])
         for name, target in zip(moved, targets, strict=True)
     )
+
+
+def test_workers_and_activation_checkpointing_change_no_weight(
+    make_recipe: MakeRecipe, data: Path, tmp_path: Path
+) -> None:
+    settings = ("training.dataloader_num_workers=2", "training.activation_checkpointing=true")
+    train(make_recipe(), tmp_path / "plain", data_dir=data, stage="align")
+    train(make_recipe(*settings), tmp_path / "other", data_dir=data, stage="align")
+    assert largest_difference(tmp_path / "plain" / "model", tmp_path / "other" / "model") < 1e-6
+
+
+def test_bfloat16_computation_keeps_float32_weights(
+    make_recipe: MakeRecipe, data: Path, tmp_path: Path
+) -> None:
+    train(make_recipe(), tmp_path / "full", data_dir=data, stage="align")
+    train(make_recipe("training.bf16=true"), tmp_path / "half", data_dir=data, stage="align")
+    assert {tensor.dtype for tensor in weights(tmp_path / "half" / "model").values()} == {
+        torch.float32
+    }
+    assert losses(tmp_path / "half" / "align") == pytest.approx(
+        losses(tmp_path / "full" / "align"), rel=2e-2
+    )
+
+
+def test_alternating_mixture_fills_each_step_from_one_file(
+    make_recipe: MakeRecipe, data: Path, tmp_path: Path
+) -> None:
+    rows = json.loads((data / "train.json").read_text())
+    for name in ("left", "right"):
+        renamed = [{**row, "id": f"{name}{row['id']}"} for row in rows]
+        (data / f"{name}.json").write_text(json.dumps(renamed))
+    recipe = make_recipe(
+        "stages.align.mixture=alternate",
+        "stages.align.data=[{path: left.json}, {path: right.json}]",
+    )
+    trainer, _ = Stage(recipe, recipe.stages[0], RunOptions(tmp_path, data)).prepare()
+    kinds = [
+        {trainer.data.name(index)[:4] for index in trainer._batches.of_step(step)}
+        for step in range(4)
+    ]
+    assert kinds in ([{"left"}, {"righ"}] * 2, [{"righ"}, {"left"}] * 2)

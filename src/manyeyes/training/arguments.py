@@ -46,6 +46,11 @@ def training_arguments(
     fields.setdefault("dataloader_pin_memory", torch.accelerator.is_available())
     # without it several CPU processes would each train alone
     fields.setdefault("use_cpu", not torch.accelerator.is_available())
+    if fields.get("fsdp") and world_size() == 1:
+        raise RecipeError(
+            f"stages.{stage.name}.training.fsdp: shards over several processes, but this is one; "
+            "start them with torchrun --nproc-per-node N -m manyeyes train ..."
+        )
     fields["gradient_accumulation_steps"] = accumulation_steps(stage, world_size())
     _epochs_to_steps(fields, math.ceil(epoch_length / global_batch(stage)))
     try:
