@@ -12,7 +12,8 @@ import tiny
 from manyeyes.errors import RecipeError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import Recipe, model_config
-from manyeyes.study.inspect import Inspection, inspect_recipe, measure_rate
+from manyeyes.study.cost import measure_rate
+from manyeyes.study.inspect import Inspection, inspect_recipe
 
 
 def make(parts: Path, **changes: Any) -> Recipe:
@@ -82,6 +83,15 @@ def test_checkpointing_trades_memory_for_arithmetic(parts: Path, found: Inspecti
     plain = found.stages[0]
     assert checkpointed.memory["float32"].activations < plain.memory["float32"].activations
     assert checkpointed.operations_per_step > plain.operations_per_step
+
+
+def test_stored_features_save_the_encoders_forward(parts: Path, found: Inspection) -> None:
+    recipe = make(parts)
+    stage = recipe.stages[0].model_copy(update={"cache_features": True})
+    cached = inspect_recipe(recipe.model_copy(update={"stages": [stage]})).stages[0]
+    saved = found.stages[0].operations_per_step - cached.operations_per_step
+    encoders = found.parts["encoders"].total
+    assert saved > 2 * encoders * 17 * 8  # 17 tokens per encoder, 8 samples per step
 
 
 def test_trained_encoders_cost_forward_and_backward(parts: Path, found: Inspection) -> None:

@@ -12,7 +12,8 @@ from manyeyes.cli.check_data import report_files
 from manyeyes.cli.output import Output
 from manyeyes.data.files import check_file
 from manyeyes.recipes import Recipe, load_recipe
-from manyeyes.study.inspect import ASSUMPTIONS, Inspection, inspect_recipe
+from manyeyes.study.cost import ASSUMPTIONS
+from manyeyes.study.inspect import Inspection, inspect_recipe
 
 
 def check_recipe(
@@ -80,7 +81,7 @@ def _memory_table(inspection: Inspection) -> Table:
 
 def _steps_table(inspection: Inspection) -> Table:
     table = Table("per step", title="arithmetic", title_justify="left")
-    for title in ("samples", "tokens each", "operations", "seconds", "steps"):
+    for title in ("samples", "tokens each", "operations", "time", "steps"):
         table.add_column(title, justify="right")
     for stage in inspection.stages:
         table.add_row(
@@ -88,10 +89,17 @@ def _steps_table(inspection: Inspection) -> Table:
             str(stage.samples_per_step),
             str(stage.tokens_per_sample),
             f"{stage.operations_per_step:.2e}",
-            f">= {stage.seconds_per_step:.2g} ({stage.compute_dtype})",
+            f">= {_duration(stage.seconds_per_step)} ({stage.compute_dtype})",
             "by epochs" if stage.steps is None else f"{stage.steps:,}",
         )
     return table
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _size(count: int) -> str:

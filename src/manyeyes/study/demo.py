@@ -254,6 +254,7 @@ def _study(
     files = {
         name: digest for entry in entries[COMM].values() for name, digest in entry["files"].items()
     }
+    picture = f"{folder.name}/world/images/{SPLIT}/000000.png"
     counts = ", ".join(f"{count:,} {split}" for split, count in manifest["images"].items())
     return Study(
         title="One encoder or two? CLIP alone against COMM (CLIP + DINOv2)",
@@ -282,7 +283,7 @@ def _study(
         },
         commands=(
             f"manyeyes demo --out {folder.name} --seed {seed}",
-            f"manyeyes chat {folder.name}/model {folder.name}/world/images/{SPLIT}/000000.png",
+            f"manyeyes chat {folder.name}/model --image {picture}",
         ),
         seed=seed,
     )
