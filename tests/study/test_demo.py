@@ -62,7 +62,9 @@ def budget(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Budget:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, budget: Budget) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("run") / "demo"
-    return {"out": out, **run_demo(out, budget=budget)}
+    told: list[tuple[str, int, int]] = []
+    result = run_demo(out, budget=budget, progress=lambda *step: told.append(step))
+    return {"out": out, "told": told, **result}
 
 
 def test_the_result_has_every_figure(finished: dict[str, Any]) -> None:
@@ -73,7 +75,17 @@ def test_the_result_has_every_figure(finished: dict[str, Any]) -> None:
     assert finished["seconds"] > 0
     assert 0 < finished["peak_gib"] < 4
     assert Path(finished["report"]).is_file()
-    json.dumps({key: value for key, value in finished.items() if key != "out"})
+    json.dumps({key: value for key, value in finished.items() if key not in ("out", "told")})
+
+
+def test_progress_follows_training_and_questions(finished: dict[str, Any]) -> None:
+    told = finished["told"]
+    for arm in ("CLIP only", "COMM"):
+        assert [step for step in told if step[0] == f"{arm}: train"] == [
+            (f"{arm}: train", 1, 2),
+            (f"{arm}: train", 2, 2),
+        ]
+        assert (f"{arm}: rec", 3, 3) in told
 
 
 def test_records_hold_every_question_and_interval(finished: dict[str, Any]) -> None:

@@ -105,14 +105,14 @@ def run_demo(
     exam = Exam(world, SPLIT, budget.limits)
     entries = {}
     for arm, recipe in recipes.items():
-        train(recipe, folder / arm, data_dir=world, resume=True)
-        answers_dir = folder / arm / "evaluation"
+        told = _labelled(progress, TITLES[arm])
+        train(recipe, folder / arm, data_dir=world, resume=True, progress=told)
         entries[arm] = take_exam(
             folder / arm / "model",
-            answers_dir,
+            folder / arm / "evaluation",
             exam,
             text_only=arm == COMM,
-            progress=_labelled(progress, TITLES[arm]),
+            progress=told,
         )
     arms = _arms(folder, recipes, entries)
     items = _items(folder, recipes, exam)

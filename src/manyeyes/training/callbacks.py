@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -74,6 +75,18 @@ class StageProgress(ProgressCallback):
     ) -> None:
         if self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.4g}")
+
+
+class ReportSteps(TrainerCallback):
+    """Tell a caller that draws its own progress: ``report(stage, steps done, steps in all)``."""
+
+    def __init__(self, stage: str, report: Callable[[str, int, int], None]) -> None:
+        self.stage, self.report = stage, report
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.report(self.stage, state.global_step, state.max_steps)
 
 
 class StopOnSignal(TrainerCallback):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,13 @@ def train(
     stage: str | None = None,
     skip_bad_rows: bool = False,
     trackers: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> TrainingResult:
     """Train all stages of ``recipe`` (or only ``stage``) under ``out_dir``.
 
     With ``resume`` finished stages are not run again and an unfinished one continues at its last
-    checkpoint, to bit-identical weights on the CPU.
+    checkpoint, to bit-identical weights on the CPU. ``progress`` is called with the stage, its
+    steps done and its steps in all.
 
     Raises:
         UsageError: ``out_dir`` already holds a run and ``resume`` is off; a stage whose
@@ -65,7 +67,7 @@ def train(
     if not sys.stderr.isatty():
         disable_progress_bar()  # of weights being loaded and written
     where = None if data_dir is None else Path(data_dir)
-    options = RunOptions(Path(out_dir), where, resume, skip_bad_rows, tuple(trackers))
+    options = RunOptions(Path(out_dir), where, resume, skip_bad_rows, tuple(trackers), progress)
     specs = recipe.stages if stage is None else [recipe.stage(stage)]
     stages = [Stage(recipe, spec, options) for spec in specs]
     _claim(recipe, options, stages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,13 @@ from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource
 from manyeyes.training import build, folders
 from manyeyes.training.arguments import global_batch, rank, training_arguments
-from manyeyes.training.callbacks import JsonlLog, SaveAtEnd, StageProgress, StopOnSignal
+from manyeyes.training.callbacks import (
+    JsonlLog,
+    ReportSteps,
+    SaveAtEnd,
+    StageProgress,
+    StopOnSignal,
+)
 from manyeyes.training.features import cached_dataset
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.parts import Assignment, assign, freeze
@@ -38,7 +45,8 @@ class RunOptions:
 
     ``data_dir``: folder of the recipe's relative data paths. ``skip_bad_rows``: leave out broken
     rows and unreadable images, counted and named, instead of refusing them. ``trackers``: reporting
-    integrations besides TensorBoard (``wandb``, ``trackio``).
+    integrations besides TensorBoard (``wandb``, ``trackio``). ``progress``: called with the stage,
+    its steps done and its steps in all, in place of the bar on a terminal.
     """
 
     out_dir: Path
@@ -46,6 +54,7 @@ class RunOptions:
     resume: bool = False
     skip_bad_rows: bool = False
     trackers: tuple[str, ...] = ()
+    progress: Callable[[str, int, int], None] | None = None
 
 
 class Stage:
@@ -202,7 +211,9 @@ class Stage:
         # the stock callbacks print to stdout, which belongs to the command's own output
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        if not args.disable_tqdm:
+        if self.options.progress is not None:
+            trainer.add_callback(ReportSteps(self.spec.name, self.options.progress))
+        elif not args.disable_tqdm:
             trainer.add_callback(StageProgress())
         return trainer
 
