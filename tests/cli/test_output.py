@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 from manyeyes.cli.output import Output, jsonable, session
@@ -40,6 +41,7 @@ def test_without_json_people_read_the_text(capsys: pytest.CaptureFixture[str]) -
         (DataError("is empty", file="a.json", line=3, key="id"), 1),
         (UsageError("give one"), 2),
         (OSError(28, "No space left on device"), 1),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), 1),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(

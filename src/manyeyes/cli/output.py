@@ -153,14 +153,22 @@ def session(*, as_json: bool, debug: bool, resume: str | None = None) -> Iterato
     with contextlib.redirect_stdout(sys.stderr), _short_warnings(output):
         try:
             yield output
-        except (ManyEyesError, OSError) as error:
+        except KeyboardInterrupt as error:
+            output.interrupted(str(error), resume)
+            raise typer.Exit(INTERRUPTED) from error
+        except Exception as error:
+            if not _is_expected(error):
+                raise
             if debug:
                 traceback.print_exc()
             output.fail(error)
             raise typer.Exit(getattr(error, "exit_code", 1)) from error
-        except KeyboardInterrupt as error:
-            output.interrupted(str(error), resume)
-            raise typer.Exit(INTERRUPTED) from error
+
+
+def _is_expected(error: Exception) -> bool:
+    """Tell what can go wrong in use (input, disk, memory) from mistakes in the program."""
+    out_of_memory = type(error).__name__ == "OutOfMemoryError"  # torch's; it may not be loaded yet
+    return isinstance(error, ManyEyesError | OSError | MemoryError) or out_of_memory
 
 
 def jsonable(value: Any) -> Any:
