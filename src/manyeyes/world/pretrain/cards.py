@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from manyeyes.errors import CheckpointError
 
 Table = Mapping[str, Mapping[str, float]]
@@ -46,6 +48,15 @@ def weight_files(folder: Path) -> dict[str, dict[str, str | int]]:
         }
         for path in sorted(folder.glob("*.safetensors"))
     }
+
+
+def stored_parameters(folder: Path) -> int:
+    """Return the number of values in the safetensors files of ``folder``."""
+    return sum(
+        tensor.numel()
+        for path in folder.glob("*.safetensors")
+        for tensor in load_file(path).values()
+    )
 
 
 def write_card(card: Card, folder: Path) -> None:

@@ -24,12 +24,13 @@ class MaeObjective(Objective):
 
     learning_rate = 1.5e-3
 
-    def __init__(self, seed: int, images_per_step: int = 192) -> None:
+    def __init__(self, seed: int, images_per_step: int = 64) -> None:
         super().__init__()
         self.seed, self.images_per_step = seed, images_per_step
         torch.manual_seed(seed)
         self.network = ViTMAEForPreTraining(mae_config())
         self.network.set_attn_implementation("eager")
+        set_positions(self.network)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the reconstruction error of step ``step``'s batch on hidden patches."""
@@ -45,6 +46,29 @@ class MaeObjective(Objective):
     def export(self, folder: Path) -> None:
         """Write the ``ViTMAEForPreTraining`` with its decoder."""
         save_part(self.network, folder, "ViTImageProcessor", "imagenet")
+
+
+@torch.no_grad()
+def set_positions(network: ViTMAEForPreTraining) -> None:
+    """Fill both fixed position tables with sines; a network built from its configuration has zeros.
+
+    transformers 5.23 leaves them zero unless weights are loaded, and without positions the decoder
+    can only predict the mean of what it sees.
+    """
+    encoder, decoder = network.vit.embeddings, network.decoder
+    encoder.position_embeddings.copy_(sine_positions(WIDTH))
+    decoder.decoder_pos_embed.copy_(sine_positions(decoder.decoder_pos_embed.shape[-1]))
+    decoder.mask_token.normal_(std=0.02)
+
+
+def sine_positions(width: int) -> Tensor:
+    """Return ``[1, 1 + N, width]``: class token zero, then sines of x and y."""
+    side = IMAGE_SIZE // PATCH
+    omega = 10000.0 ** -(torch.arange(width // 4) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = [x.flatten()[:, None] * omega, y.flatten()[:, None] * omega]
+    table = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return torch.cat([torch.zeros(1, width), table])[None]
 
 
 def mae_config() -> ViTMAEConfig:
@@ -63,4 +87,5 @@ def mae_config() -> ViTMAEConfig:
         mask_ratio=0.75,
         norm_pix_loss=False,
         layer_norm_eps=1e-6,
+        initializer_range=0.05,
     )

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from manyeyes.errors import UsageError, nearest
-from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
+from manyeyes.world.pretrain.cards import Card, Table, stored_parameters, weight_files, write_card
 from manyeyes.world.pretrain.clip import ClipObjective
 from manyeyes.world.pretrain.dino import DinoObjective
 from manyeyes.world.pretrain.loop import Objective, RunState, train
@@ -133,7 +133,7 @@ def finish_vision(
     card = Card(
         part=part,
         summary=recipe.summary,
-        parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        parameters=stored_parameters(folder),
         training={
             "data": "world scenes of split train, rendered on the fly",
             "seed": objective.seed,
