@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from manyeyes.world.pretrain.features import (
+    Source,
     joined,
     part_source,
     pixel_source,
@@ -29,9 +28,18 @@ from manyeyes.world.pretrain.probe import PROBED
 from manyeyes.world.pretrain.sizes import LAYERS
 
 PAIRS = (("clip", "dinov2"), ("clip", "mae"), ("dinov2", "mae"))
-SEEDS = (0, 1, 2)
+PARTS = ("clip", "dinov2", "mae")
+LOW, HIGH = CONTROL_LEVELS
+ROWS: dict[str, tuple[tuple[str, int], ...]] = {
+    **{f"{part} {HIGH}": ((part, HIGH),) for part in PARTS},
+    **{f"{one} {HIGH} + {two} {HIGH}": ((one, HIGH), (two, HIGH)) for one, two in PAIRS},
+    **{f"control: {part} {LOW} + {HIGH}": ((part, LOW), (part, HIGH)) for part in PARTS},
+    f"random ViT {LAYERS}": (("random ViT", LAYERS),),
+    "raw patch pixels": (("raw patch pixels", 0),),
+}
+"""Name of each compared row and the levels that it joins."""
 
-Extractor = Callable[[NDArray[np.uint8]], Tensor]
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,13 @@ def compare(
 ) -> Comparison:
     """Probe single parts, pairs, controls and untrained features found under ``parts``."""
     figures: dict[str, dict[str, list[float]]] = {}
-    extractors = _extractors(parts)
+    sources = _sources(parts)
     for seed in seeds:
         data = probe_set(seed, sizes)
-        for name, extract in extractors.items():
-            result = data.run(extract(data.pictures), extract(data.held_pictures), seed)
+        train = {name: source(data.pictures) for name, source in sources.items()}
+        held = {name: source(data.held_pictures) for name, source in sources.items()}
+        for name, wanted in ROWS.items():
+            result = data.run(_features(train, wanted), _features(held, wanted), seed)
             row = figures.setdefault(name, {figure: [] for figure in PROBED})
             for figure, value in result.figures.items():
                 row[figure].append(value)
@@ -73,32 +83,21 @@ def _spread(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
-def _extractors(parts: Path) -> dict[str, Extractor]:
-    """Return the features to compare, by the name of their row."""
-    sources = {name: part_source(name, parts / name) for name in ("clip", "dinov2", "mae")}
-    low, high = CONTROL_LEVELS
+def _sources(parts: Path) -> dict[str, Source]:
+    trained = {name: part_source(name, parts / name) for name in PARTS}
+    return {**trained, "random ViT": random_source(0), "raw patch pixels": pixel_source}
 
-    def levels(*wanted: tuple[str, int]) -> Extractor:
-        return lambda pictures: joined([sources[p](pictures)[i] for p, i in wanted])
 
-    found: dict[str, Extractor] = {f"{p} {high}": levels((p, high)) for p in sources}
-    for one, two in PAIRS:
-        found[f"{one} {high} + {two} {high}"] = levels((one, high), (two, high))
-    for part in sources:
-        found[f"control: {part} {low} + {high}"] = levels((part, low), (part, high))
-    random = random_source(0)
-    found[f"random ViT {LAYERS}"] = lambda pictures: random(pictures)[-1]
-    found["raw patch pixels"] = lambda pictures: pixel_source(pictures)[0]
-    return found
+def _features(levels: Mapping[str, Sequence[Tensor]], wanted: Sequence[tuple[str, int]]) -> Tensor:
+    return joined([levels[source][level] for source, level in wanted])
 
 
 def gains(comparison: Comparison) -> list[str]:
     """Say where a pair beats both of its controls by more than three spreads."""
-    low, high = CONTROL_LEVELS
     lines = []
     for one, two in PAIRS:
-        name = f"{one} {high} + {two} {high}"
-        controls = [comparison[f"control: {part} {low} + {high}"] for part in (one, two)]
+        name = f"{one} {HIGH} + {two} {HIGH}"
+        controls = [comparison[f"control: {part} {LOW} + {HIGH}"] for part in (one, two)]
         for figure, pair in comparison[name].items():
             sign = -1 if figure.endswith("_px") else 1
             best = max((c[figure] for c in controls), key=lambda value: sign * value.mean)
