@@ -142,6 +142,13 @@ def test_resolved_recipe_dumps_and_reloads_equal(base: Path) -> None:
         ("stages: [{name: model, train: {fusion: true}, data: [{path: a}]}]", r"'model'"),
         ("stages: [{name: align, data: []}]", r"stages\.align\.data: .*at least 1"),
         ("stages: [{name: align, start: [{stage: nowhere}]}]", r"'align' starts from 'nowhere'"),
+        ("model: {fuson: {name: comm}}", r"model: unknown key 'fuson' \(did you mean 'fusion'\?\)"),
+        ("model: {fusion: {name: com}}", r"model: .*'com' is not one of .*'comm'"),
+        ("model: {encoders: []}", r"model\.encoders: expected at least one encoder"),
+        (
+            "stages: [{name: align, model: {box_style: lino}}]",
+            r"model: .*box_style: 'lino' is not one of",
+        ),
         ("dtype: float31", r"dtype: .*'float32'"),
     ],
 )
@@ -158,6 +165,7 @@ def test_wrong_recipes_say_where_and_what_was_meant(base: Path, text: str, messa
         ("stages.aling.seed=1", r"no item called 'aling' \(did you mean 'align'\?\)"),
         ("stages.7.seed=1", "the list has 2 items"),
         ("name.x=1", "not a block of keys"),
+        ("name.x.y=1", "name.x does not exist"),
         ("training.max_setps=3", "did you mean 'max_steps'"),
         ("model={a: 1, a: 2}", "written twice"),
         ("seed=[1", "not valid YAML"),
@@ -166,6 +174,18 @@ def test_wrong_recipes_say_where_and_what_was_meant(base: Path, text: str, messa
 def test_bad_settings_are_named(base: Path, setting: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(base, [setting])
+
+
+def test_another_checkpoint_brings_its_own_architecture(base: Path) -> None:
+    declared = "model: {language: {checkpoint: a, config: {model_type: llama}}}"
+    (base.parent / "declared.yaml").write_text(f"extends: base.yaml\n{declared}\n")
+    path = base.parent / "declared.yaml"
+    assert load_recipe(path).model["language"]["config"] == {"model_type": "llama"}
+    overridden = load_recipe(path, ["model.language.checkpoint=b"])
+    assert overridden.model["language"] == {"checkpoint": "b"}
+    child = base.parent / "grandchild.yaml"
+    child.write_text("extends: declared.yaml\nmodel: {language: {checkpoint: c}}\n")
+    assert load_recipe(child).model["language"] == {"checkpoint": "c"}
 
 
 def test_unknown_stage_names_the_nearest(base: Path) -> None:

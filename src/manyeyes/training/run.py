@@ -27,7 +27,7 @@ from manyeyes.training.arguments import rank
 from manyeyes.training.folders import STATE_FILE, written_whole
 from manyeyes.training.results import environment, file_hash, write_json
 from manyeyes.training.resume import check_same_recipe
-from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage, wait_for_ranks
+from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage, join_ranks, wait_for_ranks
 
 TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "data_state.json", STATE_FILE)
 """Files of a checkpoint that only resuming needs (besides ``rng_state*``)."""
@@ -66,6 +66,7 @@ def train(
     """
     if not sys.stderr.isatty():
         disable_progress_bar()  # of weights being loaded and written
+    join_ranks()
     where = None if data_dir is None else Path(data_dir)
     options = RunOptions(Path(out_dir), where, resume, skip_bad_rows, tuple(trackers), progress)
     specs = recipe.stages if stage is None else [recipe.stage(stage)]

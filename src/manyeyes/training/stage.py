@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import distributed
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
@@ -19,7 +20,7 @@ from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource
 from manyeyes.training import build, folders
-from manyeyes.training.arguments import global_batch, rank, training_arguments
+from manyeyes.training.arguments import global_batch, rank, training_arguments, world_size
 from manyeyes.training.callbacks import (
     JsonlLog,
     ReportSteps,
@@ -229,6 +230,12 @@ class Stage:
                 f"stopped after step {trainer.state.global_step} of stage {self.spec.name!r}; the "
                 "state is saved, --resume continues it"
             )
+
+
+def join_ranks() -> None:
+    """Start the process group, so that no rank looks at the run folder after another wrote it."""
+    if world_size() > 1:
+        PartialState(cpu=not torch.accelerator.is_available())
 
 
 def wait_for_ranks() -> None:

@@ -96,12 +96,9 @@ class StageTrainer(Trainer):
     @property
     def plan(self) -> BatchPlan:
         """How the stage's order is cut into micro-batches."""
-        return BatchPlan(
-            batch_size=self.args.per_device_train_batch_size,
-            ranks=self.args.world_size,
-            accumulation=self.args.gradient_accumulation_steps,
-            offset=self._offset,
-        )
+        args = self.args
+        micro, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        return BatchPlan(micro, args.world_size, accumulation, self._offset)
 
     @property
     def _batches(self) -> RankBatches:
@@ -119,12 +116,7 @@ class StageTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
-            persistent_workers=bool(workers) and self.args.dataloader_persistent_workers,
         )
-
-    def num_examples(self, dataloader: DataLoader[Any]) -> int:
-        """Return the samples one rank draws in the whole stage."""
-        return len(dataloader) * self.args.per_device_train_batch_size
 
     # ---- one step -------------------------------------------------------------------------
 
