@@ -16,6 +16,7 @@ from manyeyes.hub import WORLD_PARTS
 PARTS: dict[str, str] = {
     "clip": "image tower and text tower trained on pictures and captions (CLIPModel)",
     "dinov2": "image tower trained by self-distillation on pictures alone (Dinov2Model)",
+    "language": "decoder language model with tokenizer, text only (LlamaForCausalLM)",
     "mae": "masked autoencoder with its decoder (ViTMAEForPreTraining)",
 }
 """Every shipped part and what it is."""
