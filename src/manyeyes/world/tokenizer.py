@@ -52,8 +52,8 @@ CHAT_TEMPLATE = (
 """One marker before each message and ``</s>`` after each reply; no line breaks of its own.
 
 A reply begins with a space, as in Llama 2's format, so that its first word is the same token that
-it is inside a sentence. Content is a string or a list of ``{"type": "text", "text": ...}`` and ``{"type": "image"}`` parts;
-an image becomes ``<image>``, which a processor expands."""
+it is inside a sentence. Content is a string or a list of ``{"type": "text", "text": ...}`` and
+``{"type": "image"}`` parts; an image becomes ``<image>``, which a processor expands."""
 
 
 def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY_SIZE) -> PreTrainedTokenizerFast:
