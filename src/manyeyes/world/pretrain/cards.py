@@ -120,6 +120,8 @@ def _shortfalls(table: Table) -> list[str]:
 
 def _value(value: str | int | float) -> str:
     if isinstance(value, float):
+        if 0 < abs(value) < 0.01:
+            return f"{value:.2g}"
         return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
     return str(value)
 
