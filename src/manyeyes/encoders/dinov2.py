@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from transformers import (
     Dinov2Config,
@@ -9,6 +11,7 @@ from transformers import (
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from manyeyes.encoders.contract import GridEncoder
@@ -17,8 +20,8 @@ from manyeyes.encoders.contract import GridEncoder
 class Dinov2Encoder(GridEncoder):
     """``Dinov2Model``: one class token, then patches; interpolates its positions by itself."""
 
-    model_class = Dinov2Model
-    config_class = Dinov2Config
+    model_class: ClassVar[type[PreTrainedModel]] = Dinov2Model
+    config_class: ClassVar[type[PreTrainedConfig]] = Dinov2Config
     normalization = "imagenet"
 
     def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:

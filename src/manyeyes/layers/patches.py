@@ -18,7 +18,7 @@ def resample_grid(
     grid_IDhw = patches_IND.transpose(1, 2).reshape(images, width, rows, columns)
     smooth = {} if mode == "area" else {"antialias": True, "align_corners": False}
     dtype = grid_IDhw.dtype
-    resized = functional.interpolate(grid_IDhw.float(), size=target, mode=mode, **smooth)  # type: ignore[arg-type]
+    resized = functional.interpolate(grid_IDhw.float(), size=target, mode=mode, **smooth)
     return resized.to(dtype).flatten(2).transpose(1, 2)
 
 
