@@ -29,6 +29,7 @@ from manyeyes.errors import NonFiniteError
 from manyeyes.losses import OBJECTIVES
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.training import folders
+from manyeyes.training.attention import choose_attention
 from manyeyes.training.loader import BatchPlan, EndlessOrder, RankBatches
 from manyeyes.training.optimizer_state import (
     OPTIMIZER_FILE,
@@ -83,6 +84,7 @@ class StageTrainer(Trainer):
         self._window_losses: list[Tensor] = []
         self._objective_sums: dict[str, Tensor] = {}
         self._objective_step = 0
+        choose_attention(model, args)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Create the accelerator; FSDP2 also where accelerate would fall back to DDP."""
