@@ -232,10 +232,12 @@ def variants(sizes: Sizes, steps: int, folder: Path) -> tuple[Mapping[str, Any],
 
 def main() -> None:
     """Measure and print."""
-    options = arguments(str(__doc__).partition("\n")[0]).parse_args()
+    parser = arguments(str(__doc__).partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=3, help="timed steps per round")
+    options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    sizes, steps = (QUICK, 2) if options.quick else (FULL, 3)
+    sizes, steps = QUICK if options.quick else FULL, options.steps
     rounds = options.rounds or (2 if options.quick else 5)
     with tempfile.TemporaryDirectory() as folder:
         runners, losses = variants(sizes, steps, Path(folder))

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +61,10 @@ def interleave(
     for number in range(rounds):
         names = list(variants) if number % 2 == 0 else list(variants)[::-1]
         for name in names:
-            series[name].clocks.append(variants[name]())
+            clock = variants[name]()
+            series[name].clocks.append(clock)
+            seconds = f"{clock.wall:.2f} s, CPU {clock.cpu:.2f} s"
+            print(f"round {number + 1}/{rounds}  {name}: {seconds}", file=sys.stderr, flush=True)
     return series
 
 
