@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from manyeyes.world.pretrain.compare import ROWS, Spread, gains, write_comparison
-from manyeyes.world.pretrain.gate import GateResult
+from manyeyes.world.pretrain.gate import GATED, GateResult
 from manyeyes.world.pretrain.probe import PROBED
 
 
@@ -36,10 +36,10 @@ def test_less_distance_is_a_gain() -> None:
 
 
 def test_written_comparison_holds_every_row_and_the_gate(tmp_path: Path) -> None:
-    gate = GateResult(6, {"shape": 0.91}, 100, 5, 320, 2.0)
+    gate = GateResult(6, dict.fromkeys(GATED, 0.91), 100, 5, 320, 2.0)
     write_comparison(comparison(0.7, 0.6, 0.01), [gate], tmp_path)
     record = json.loads((tmp_path / "compared.json").read_text(encoding="utf-8"))
     assert record["probes"]["clip 6 + mae 6"]["shape"] == [0.7, 0.01]
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in text for name in ROWS)
-    assert "| 6 | 0.910 | 100 | 320 | 2 |" in text
+    assert "| 6 | 0.910 | 0.910 | 0.910 | 0.910 | 100 | 320 | 2 | yes |" in text

@@ -22,7 +22,7 @@ from manyeyes.world.pretrain.features import (
     pixel_source,
     random_source,
 )
-from manyeyes.world.pretrain.gate import GateResult
+from manyeyes.world.pretrain.gate import GATED, PASS, GateResult
 from manyeyes.world.pretrain.measure import CONTROL_LEVELS, PROBE_SCENES, probe_set
 from manyeyes.world.pretrain.probe import PROBED
 from manyeyes.world.pretrain.sizes import LAYERS
@@ -147,7 +147,8 @@ def _readme(comparison: Comparison, gates: Sequence[GateResult], seeds: int) -> 
         "",
         "## Can the world be read at all?",
         "",
-        "A supervised ViT of the same size, one run each, accuracy on held-out objects:",
+        "A supervised ViT of the same size, one run each, accuracy on held-out objects. The gate",
+        f"asks for more than {PASS} in {', '.join(GATED)}.",
         "",
         *_gate_table(gates),
     ]
@@ -164,10 +165,14 @@ def _table(comparison: Mapping[str, Mapping[str, Spread]]) -> list[str]:
 
 def _gate_table(gates: Sequence[GateResult]) -> list[str]:
     names = list(gates[0].accuracy) if gates else []
-    head = ["patch px", *names, "objects", "images seen", "seconds"]
+    head = ["patch px", *names, "objects", "images seen", "seconds", "passed"]
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for gate in gates:
         cells = [f"{gate.accuracy[name]:.3f}" for name in names]
-        tail = [str(gate.objects), f"{gate.images:,}", f"{gate.seconds:.0f}"]
+        tail = [str(gate.objects), f"{gate.images:,}", f"{gate.seconds:.0f}", _yes(gate.passed)]
         rows.append("| " + " | ".join([str(gate.patch), *cells, *tail]) + " |")
     return rows
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
