@@ -293,8 +293,9 @@ def test_grids_must_match_without_a_resampler() -> None:
 
 
 def test_deep_plain_stacks_are_warned_about() -> None:
-    with pytest.warns(UserWarning, match="lose the signal"):
+    with pytest.warns(UserWarning, match="lose the signal") as caught:
         build(mlp_blocks=4)
+    assert len(caught) == 1
 
 
 def test_level_weights_are_reported() -> None:

@@ -51,17 +51,13 @@ def evaluate(
     same model without the image. Repeating an interrupted command continues it.
     """
     with session(as_json=as_json, debug=debug, resume="the same command") as output:
-        from manyeyes.evaluation.benchmarks import BENCHMARKS, get_benchmark
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.evaluation.runner import evaluate as run
         from manyeyes.evaluation.table import format_table
         from manyeyes.serving.load import autocast_dtype, load_model
 
         quiet_libraries(debug=debug)
-        if not benchmark:
-            raise UsageError(f"give at least one --benchmark: {', '.join(BENCHMARKS)}")
-        for name in benchmark:
-            get_benchmark(name)
+        names = known_benchmarks(benchmark or [])
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
         loaded, processor = load_model(model, dtype=stored, device=device)
@@ -70,7 +66,7 @@ def evaluate(
         with output.progress() as report:
             results = run(
                 predictor,
-                benchmark,
+                names,
                 data,
                 split,
                 folder,
@@ -81,6 +77,17 @@ def evaluate(
         output.show(format_table(results, details=details))
         output.line(f"answers and results: {folder}")
         output.result({**results, "out": folder})
+
+
+def known_benchmarks(names: list[str]) -> list[str]:
+    """Return ``names``; raises ``UsageError`` for none, or for one that does not exist."""
+    from manyeyes.evaluation.benchmarks import BENCHMARKS, get_benchmark
+
+    if not names:
+        raise UsageError(f"give at least one --benchmark: {', '.join(BENCHMARKS)}")
+    for name in names:
+        get_benchmark(name)
+    return names
 
 
 def default_folder(model: str, split: str) -> Path:

@@ -10,8 +10,7 @@ from manyeyes.encoders.contract import EncoderSpec, GridEncoder, GridShape, Pixe
 from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
 from manyeyes.encoders.mae import MaeEncoder
-from manyeyes.encoders.siglip import SiglipEncoder
-from manyeyes.encoders.siglip2 import Siglip2Encoder
+from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
 from manyeyes.options import check_choice, parse_options
 
 ENCODERS: dict[str, type[GridEncoder]] = {
