@@ -80,7 +80,7 @@ def test_the_result_has_every_figure(finished: dict[str, Any]) -> None:
 
 def test_progress_follows_training_and_questions(finished: dict[str, Any]) -> None:
     told = finished["told"]
-    for arm in ("CLIP only", "COMM"):
+    for arm in ("CLIP alone", "COMM"):
         assert [step for step in told if step[0] == f"{arm}: train"] == [
             (f"{arm}: train", 1, 2),
             (f"{arm}: train", 2, 2),
@@ -150,7 +150,7 @@ def test_the_table_shows_arms_and_difference(finished: dict[str, Any]) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(demo_table(finished["out"]))
     text = console.export_text()
-    for word in ("CLIP only", "Majority answer", "Captions (CIDEr-D × 100)", "COMM − CLIP"):
+    for word in ("CLIP alone", "Majority answer", "Captions (CIDEr-D × 100)", "COMM − CLIP"):
         assert word in text
     assert finished["verdict"].split()[0] in text
 

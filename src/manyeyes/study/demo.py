@@ -43,7 +43,7 @@ from manyeyes.world.make import make_world, read_manifest
 
 CLIP, COMM, TEXT_ONLY, MAJORITY = "clip", "comm", "text_only", "majority"
 TITLES = {
-    CLIP: "CLIP only",
+    CLIP: "CLIP alone",
     COMM: "COMM",
     TEXT_ONLY: "Text only",
     MAJORITY: "Majority answer",
@@ -257,7 +257,7 @@ def _study(
     picture = f"{folder.name}/world/images/{SPLIT}/000000.png"
     counts = ", ".join(f"{count:,} {split}" for split, count in manifest["images"].items())
     return Study(
-        title="One encoder or two? CLIP alone against COMM (CLIP + DINOv2)",
+        title="One encoder or two? CLIP alone against COMM",
         contrast=(COMM, CLIP),
         benchmarks=BENCHMARKS,
         arms=arms,

@@ -76,6 +76,7 @@ def render_report(run_dir: Path, study: Study, items: Sequence[StudyItem]) -> st
         contrasts={c.benchmark: c for c in found},
         figure=figure,
         colours=colours,
+        answering=[a for a in study.arms if any(a.name in item.answers for item in items)],
         groups=_group_figures(study, items, colours),
         curves=_curve_figures(study, colours),
         weights=_weight_figures(study, colours),
