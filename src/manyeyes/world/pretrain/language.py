@@ -95,8 +95,8 @@ def start_matching(network: LlamaForCausalLM, generator: torch.Generator) -> Non
 
     Every other head has equal query and key weights, and each output projection is the transpose of
     its value projection (mimetic initialization, Trockman and Kolter 2023; which heads and how
-    strong is ours). Reading, which consists of matching and copying, is then learnt several times
-    sooner; all weights stay free.
+    strong is ours). Reading, which consists of matching and copying, is then learnt sooner in one
+    short trial (one seed); all weights stay free.
     """
     config = network.config
     shape = (config.num_attention_heads, -1, config.hidden_size)
