@@ -25,6 +25,7 @@ from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe
 from manyeyes.records import Box
+from manyeyes.study.pictures import in_pixels
 from manyeyes.study.record import Answer, Arm, CurvePoint, Measure, StudyItem
 
 Progress = Callable[[str, int, int], None]
@@ -139,7 +140,7 @@ def study_item(
 
 def _truth(item: Item) -> str:
     if item.target is not None:
-        return "[" + ", ".join(f"{value:g}" for value in item.target) + "] in pixels"
+        return in_pixels(item.target)
     return "; ".join(dict.fromkeys(item.references))
 
 

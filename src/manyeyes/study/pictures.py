@@ -106,6 +106,11 @@ def picture(run_dir: Path, item: StudyItem, boxes: Mapping[str, Iterable[Box]]) 
     return svg.format(width, height, label, data_uri(image), width, height, joined)
 
 
+def in_pixels(box: Box) -> str:
+    """Return ``[21, 1, 40, 20]``: a box in whole pixels of the original image."""
+    return f"[{', '.join(f'{value:.0f}' for value in box)}]"
+
+
 def data_uri(image: Image.Image) -> str:
     """Return the image as a PNG data URI, shrunk to 640 px where it is larger."""
     small = image.copy()

@@ -29,7 +29,7 @@ BREAKDOWN = "question_type"
 
 @dataclass(frozen=True)
 class AnswerRow:
-    """One arm's answer on a picture card; ``mark`` is ✓, ✗ or a graded score in points."""
+    """One arm's answer on a picture card; ``mark`` is ✓, ✗ or a score in points."""
 
     name: str
     colour: str
@@ -162,7 +162,7 @@ def _card(run_dir: Path, study: Study, chosen: pictures.Chosen, colours: Mapping
         picture=pictures.picture(run_dir, item, boxes),
         reason=chosen.reason,
         question=item.question,
-        truth=item.truth,
+        truth=item.truth if item.target is None else pictures.in_pixels(item.target),
         group=item.groups.get(BREAKDOWN, ""),
         answers=tuple(_row(arm, item.answers[arm.name], colours[arm.name]) for arm in arms),
     )
@@ -171,7 +171,8 @@ def _card(run_dir: Path, study: Study, chosen: pictures.Chosen, colours: Mapping
 def _row(arm: Arm, answer: Answer, colour: str) -> AnswerRow:
     marks = {0.0: "✗", 1.0: "✓"}
     mark = marks.get(answer.score, f"{100 * answer.score:.0f}")
-    return AnswerRow(arm.title, colour, answer.text, mark)
+    boxes = "; ".join(pictures.in_pixels(box) for box in answer.boxes)
+    return AnswerRow(arm.title, colour, boxes or answer.text, mark)
 
 
 def _index(study: Study, arm: Arm) -> int:
