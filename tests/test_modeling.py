@@ -62,7 +62,6 @@ def test_comm_check_18_the_splice_touches_only_placeholders(
     visual = {k: v for k, v in rows.items() if k.startswith("pixel")}
     evidence = model.encode_images(**visual)
     embeddings = model.embed(rows["input_ids"], evidence, rows["image_counts"])
-    plain = model.get_input_embeddings()(rows["input_ids"].clamp(max=250))
     at_image = rows["input_ids"] == ids.image
     assert torch.equal(embeddings[at_image].reshape(2, 16, -1), evidence.tokens)
     marker = (rows["input_ids"] == ids.start) | (rows["input_ids"] == ids.end)
@@ -70,7 +69,6 @@ def test_comm_check_18_the_splice_touches_only_placeholders(
     expected = model.get_input_embeddings()(rows["input_ids"].masked_fill(~text, 0))
     assert torch.equal(embeddings[text], expected[text])
     assert torch.equal(embeddings[rows["input_ids"] == ids.start][0], model.bridge.image_start)
-    assert plain.shape == embeddings.shape
 
 
 @torch.no_grad()
@@ -144,9 +142,8 @@ def test_frozen_parts_stay_in_eval(build: Build) -> None:
     assert model.encoders["dinov2"].training and model.language_model.training
 
 
-@pytest.mark.parametrize("change", [-1, 1])
 def test_mismatch_is_found_per_sample_even_when_totals_agree(
-    build: Build, pictures: Pictures, change: int
+    build: Build, pictures: Pictures
 ) -> None:
     model, processor = build()
     rows = batch(processor, pictures)
