@@ -1,4 +1,4 @@
-"""The language model's documents and objective: deterministic, text only, and it learns."""
+"""The language model's documents and objective: deterministic, words only, and it learns."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from manyeyes.world.pretrain import run_language
 from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.documents import (
     CONTEXT_WEIGHT,
+    LAYOUT_START,
     Document,
+    batch_documents,
     corpus,
     document_scene,
     encode_document,
-    pad_documents,
 )
-from manyeyes.world.pretrain.language import LanguageObjective, reading_figures
+from manyeyes.world.pretrain.language import LanguageObjective, embed_documents, reading_figures
+from manyeyes.world.pretrain.layouts import CELLS
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.sample import sample_scene
@@ -70,9 +72,44 @@ def test_documents_show_no_scene_of_the_data_splits() -> None:
 
 
 def test_padding_carries_no_weight() -> None:
-    ids, weights = pad_documents([Document([5, 6, 7], [0, 1, 1], ()), Document([8], [1], ())], 9)
-    assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
-    assert weights.tolist() == [[0, 1, 1], [1, 0, 0]]
+    batch = batch_documents([Document([5, 6, 7], [0, 1, 1], ()), Document([8], [1], ())], 9)
+    assert batch.ids.tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert batch.weights.tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert batch.rows.tolist() == []
+
+
+def test_a_layout_stands_where_an_image_stands(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Its ids are those of the chat with an image; the replies alone are learnt from."""
+    document = encode_document(3, 0, tokenizer, form="layout")
+    cells = range(LAYOUT_START, LAYOUT_START + CELLS)
+    assert [document.ids[i] for i in cells] == [tokenizer.pad_token_id] * CELLS
+    assert {document.weights[i] for i in cells} == {0.0}
+    content = [{"type": "image"}, {"type": "text", "text": "\nWhy?"}]
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    before, after = (
+        tokenizer(part, add_special_tokens=False)["input_ids"] for part in ids.split("<image>")
+    )
+    assert document.ids[:LAYOUT_START] == before
+    assert document.ids[cells.stop] == after[0]
+    words = tokenizer.decode(document.ids[cells.stop :])
+    assert words.startswith("\n") and "<image>" not in words and "<boxes>" not in words
+
+
+def test_layouts_take_the_place_of_padding(tokenizer: PreTrainedTokenizerFast) -> None:
+    objective = LanguageObjective(0, tokenizer)
+    documents = [encode_document(3, 0, tokenizer, form=form) for form in ("words", "layout")]
+    batch = batch_documents(documents, int(tokenizer.pad_token_id))
+    assert batch.rows.tolist() == [1]
+    embeds = embed_documents(objective.network, batch)
+    table = objective.network.get_input_embeddings().weight
+    assert torch.equal(embeds[0], table[batch.ids[0]])
+    assert documents[1].layout is not None
+    cells = slice(LAYOUT_START, LAYOUT_START + CELLS)
+    assert torch.allclose(embeds[1, cells], documents[1].layout @ table)
+    assert torch.equal(embeds[1, cells.stop :], table[batch.ids[1, cells.stop :]])
+    noisy = embed_documents(objective.network, batch, torch.Generator().manual_seed(1))
+    assert torch.equal(noisy[0], embeds[0]) and not torch.equal(noisy[1], embeds[1])
+    assert torch.equal(noisy[1, cells.stop :], embeds[1, cells.stop :])
 
 
 def test_learns_and_exports(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -108,7 +145,7 @@ def test_figures_count_every_reply(tokenizer: PreTrainedTokenizerFast) -> None:
     replies = [
         kind
         for index in range(6)
-        for kind, _ in encode_document(index, 0, tokenizer, split="val").replies
+        for kind, _ in encode_document(index, 0, tokenizer, split="val", form="words").replies
     ]
     assert figures["all"]["n"] == len(replies)
     assert sum(f["n"] for kind, f in figures.items() if kind != "all") == len(replies)
@@ -121,10 +158,11 @@ def test_pretraining_writes_a_card_and_repeats_exactly(
     monkeypatch.setattr(run_language, "CORPUS_CONVERSATIONS", 30)
     threads = torch.get_num_threads()
     card = pretrain_language(tmp_path / "one", steps=2, measured=3, threads=threads)
-    table = card.figures["reading of held-out descriptions"]
     assert read_card(tmp_path / "one/language").files == card.files
-    assert table["all"]["replies"] > 20 and table["all"]["perplexity"] > 1
-    assert "exact, description withheld" in table["all"]
+    for form in ("layouts", "descriptions"):
+        table = card.figures[f"reading of held-out {form}"]
+        assert table["all"]["replies"] > 20 and table["all"]["perplexity"] > 1
+        assert "exact, scene withheld" in table["all"]
     again = pretrain_language(tmp_path / "two", steps=2, measured=3, threads=threads)
     assert again.files == card.files
     resumed = pretrain_language(tmp_path / "two", steps=2, measured=3, threads=threads, resume=True)
@@ -132,5 +170,4 @@ def test_pretraining_writes_a_card_and_repeats_exactly(
 
 
 def _first_chat(tokenizer: PreTrainedTokenizerFast) -> Document:
-    drawn = (encode_document(index, 0, tokenizer) for index in range(50))
-    return next(document for document in drawn if document.replies)
+    return encode_document(0, 0, tokenizer, form="words")

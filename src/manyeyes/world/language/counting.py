@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import product
+import operator
+from collections import Counter
+from collections.abc import Callable
+from itertools import permutations, product
 from random import Random
 
 from manyeyes.world.language.asking import Question, answered
@@ -21,6 +24,12 @@ _COMPARISONS = {
     "less": "fewer {} than {}",
     "equal": "as many {} as {}",
 }
+_COMPARE: dict[str, Callable[[int, int], bool]] = {
+    "greater": operator.gt,
+    "less": operator.lt,
+    "equal": operator.eq,
+}
+_COMPARED_NAMES = ("color", "texture", "shape")
 _SET_NAMES = ("size", "color", "texture", "shape")
 _HARD_SHARE = 0.7
 _MARK_SHARE = 0.1
@@ -40,11 +49,17 @@ def ask_count(scene: Scene, rng: Random) -> Question | None:
 def ask_existence(scene: Scene, rng: Random) -> Question | None:
     """Ask whether there is an object of some description; yes and no are equally likely.
 
-    Most descriptions that fit nothing are hard: each of their words fits some object.
+    Which attributes the description names is drawn before the truth, and only where both truths
+    are possible, so that the wording gives nothing away. Most descriptions that fit nothing are
+    hard: each of their words fits some object.
     """
-    filters = _present(scene, rng, None) if rng.random() < 0.5 else _absent(scene, rng)
-    if not filters:
+    names = rng.choice(subsets(_names(rng), 1, 2))
+    found = sorted({filters_of(item, names) for item in scene.objects})
+    hard = rng.random() < _HARD_SHARE
+    missing = _missing(scene, names, hard=hard) or _missing(scene, names, hard=False)
+    if not missing:
         return None
+    filters = rng.choice(found if rng.random() < 0.5 else missing)
     program = (*selection(filters), Step("exist", (len(filters),)))
     if rng.random() < 0.3:
         text = f"Are there any {noun_phrase(filters, many=True)}?"
@@ -56,49 +71,49 @@ def ask_existence(scene: Scene, rng: Random) -> Question | None:
 def ask_comparison(scene: Scene, rng: Random) -> Question | None:
     """Ask which of two one-word sets is larger, or whether they are equally large.
 
-    Both sets are not empty and are named by different words.
+    Both sets are not empty and are named by two values of one attribute. The comparison is drawn
+    before the truth, and only where both truths are possible; yes and no are equally likely.
     """
-    names = rng.choices(("color", "shape", "size"), k=2)
-    values = [str(getattr(rng.choice(scene.objects), name)) for name in names]
-    if (names[0], values[0]) == (names[1], values[1]):
+    name = rng.choice(_COMPARED_NAMES)
+    sizes = Counter(str(getattr(item, name)) for item in scene.objects)
+    function = rng.choice(list(_COMPARISONS))
+    pairs: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    for one, other in permutations(sorted(sizes), 2):
+        pairs[_COMPARE[function](sizes[one], sizes[other])].append((one, other))
+    if not (pairs[True] and pairs[False]):
         return None
-    first, second = ((names[0], values[0]),), ((names[1], values[1]),)
-    difference = len(select(first, scene)) - len(select(second, scene))
-    truths = {"greater": difference > 0, "less": difference < 0, "equal": difference == 0}
-    wanted = rng.random() < 0.5
-    function = rng.choice([name for name, truth in truths.items() if truth == wanted])
+    first, second = (((name, value),) for value in rng.choice(pairs[rng.random() < 0.5]))
     words = (noun_phrase(first, many=True), noun_phrase(second, many=True))
     text = f"Are there {_COMPARISONS[function].format(*words)}?"
     return answered(text, "compare", _comparison(first, second, function), scene)
 
 
-def _present(scene: Scene, rng: Random, wanted: int | None) -> Filters | None:
-    """Return filters that ``wanted`` objects pass (None: any number above zero)."""
+def _present(scene: Scene, rng: Random, wanted: int) -> Filters | None:
+    """Return filters that ``wanted`` objects pass."""
     found = set()
     for item in scene.objects:
-        for names in subsets(_names(rng), 0 if wanted else 1, 2):
+        for names in subsets(_names(rng), 0, 2):
             filters = filters_of(item, names)
-            if wanted is None or len(select(filters, scene)) == wanted:
+            if len(select(filters, scene)) == wanted:
                 found.add(filters)
     return rng.choice(sorted(found)) if found else None
 
 
 def _absent(scene: Scene, rng: Random) -> Filters | None:
     """Return filters that no object passes, mostly of two words that fit separate objects."""
-    names = _names(rng)
-    found = _missing(scene, names, hard=True) if rng.random() < _HARD_SHARE else []
-    found = found or _missing(scene, names, hard=False)
+    choices = subsets(_names(rng), 1, 2)
+    hard = rng.random() < _HARD_SHARE
+    found = [f for names in choices for f in _missing(scene, names, hard=hard)]
     return rng.choice(found) if found else None
 
 
 def _missing(scene: Scene, names: tuple[str, ...], *, hard: bool) -> list[Filters]:
-    """Return all descriptions of up to two words that fit nothing; ``hard``: of words that do."""
+    """Return all descriptions by ``names`` that fit nothing; ``hard``: each of their words fits."""
     found = []
-    for chosen in subsets(names, 2 if hard else 1, 2):
-        for values in product(*(_values(name, scene, hard) for name in chosen)):
-            filters = tuple(zip(chosen, values, strict=True))
-            if not select(filters, scene) and _can_occur(filters, scene.split):
-                found.append(filters)
+    for values in product(*(_values(name, scene, hard) for name in names)):
+        filters = tuple(zip(names, values, strict=True))
+        if not select(filters, scene) and _can_occur(filters, scene.split):
+            found.append(filters)
     return found
 
 

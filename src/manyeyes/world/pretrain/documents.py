@@ -1,16 +1,17 @@
-"""Text-only documents of the world, from which the shipped language model learns to read.
+"""Documents of the world without images, from which the shipped language model learns to read.
 
 A document is a conversation in the chat format. Where an image would stand, the first user turn has
-a complete description of the scene in words; then come questions of every kind the world asks, with
-their answers. No document holds an image, and none comes from a scene of any data split of the same
-seed. Shapes: B documents, T tokens.
+the scene in words: as a description, or as a layout (see ``layouts``); then come questions of every
+kind the world asks, with their answers. No document holds an image, and none comes from a scene of
+any data split of the same seed. Shapes: B documents, T tokens, L layouts, N cells, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,15 +21,25 @@ from manyeyes.records import BOXES_PLACEHOLDER
 from manyeyes.world.language.captions import caption
 from manyeyes.world.language.descriptions import box_text, description
 from manyeyes.world.language.dialogue import KIND_WEIGHTS, PLACE_KINDS, Exchange, exchanges
+from manyeyes.world.pretrain.layouts import CELLS, mix_words
 from manyeyes.world.sample import sample_scene
 from manyeyes.world.scene import Scene
 
 SEED_OFFSET = 7_000_003
 """Added to the seed, so that no document describes a scene that data sets of that seed show."""
 
+Form = Literal["words", "layout"]
+"""How a document tells its scene: as a description in words, or as a layout."""
+
+LAYOUT_START = 2
+"""Position of a layout's first cell: after the document's and the user's marker, as an image's."""
+
 EXCHANGES = 12
 PLAIN_SHARE = 0.04
 """Share of documents that are a bare caption."""
+
+LAYOUT_SHARE = 0.65
+"""Share of layouts among the other documents."""
 
 PLACELESS_SHARE = 0.6
 """Share of descriptions without boxes."""
@@ -38,10 +49,10 @@ REPEAT_REQUEST = "Repeat the description."
 """Copying a text is the first step towards reading it; only texts without boxes are copied."""
 
 TEXT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "relation": 0.5}
-"""How often each kind is asked. Comparing written coordinates is hard to learn and rarely asked."""
+"""How often each kind is asked of a description: comparing written coordinates is hard to learn."""
 
-FEW_OBJECTS = ((3_000, 2), (8_000, 3))
-"""Documents below each index describe at most so many objects: short texts are learnt first."""
+FEW_OBJECTS = ((8_000, 2), (20_000, 3))
+"""Documents below each index tell of at most so many objects: small scenes are learnt first."""
 
 CONTEXT_WEIGHT = 0.02
 """Loss weight of a token that is not in a reply. A token of an n-token reply weighs 1/sqrt(n), so
@@ -52,11 +63,28 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Document:
-    """A tokenised document: ``ids``, a loss weight per token, and each reply's kind and tokens."""
+    """A tokenised document: ``ids``, a loss weight per token, and each reply's kind and tokens.
+
+    ``layout`` ``[N, V]`` takes the place of the ids from ``LAYOUT_START`` on, which are padding.
+    """
 
     ids: list[int]
     weights: list[float]
     replies: tuple[tuple[str, range], ...]
+    layout: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class DocumentBatch:
+    """Right-padded documents: ``ids`` ``[B, T]`` and ``weights`` ``[B, T]`` (0 = padding).
+
+    ``layouts`` ``[L, N, V]`` belong to the documents ``rows`` ``[L]``.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    rows: Tensor
+    layouts: Tensor
 
 
 def document_scene(split: str, index: int, seed: int, *, count: int | None = None) -> Scene:
@@ -74,10 +102,7 @@ def conversation(
     """
     boxes = rng.random() >= PLACELESS_SHARE
     weights = {k: w for k, w in TEXT_WEIGHTS.items() if boxes or k not in PLACE_KINDS}
-    turns = [
-        (exchange.kind, *_with_boxes(exchange, scene))
-        for exchange in exchanges(scene, rng, EXCHANGES, weights=weights)
-    ]
+    turns = _turns(scene, rng, weights)
     text = description(scene, rng, boxes=boxes)
     if not described:
         return turns
@@ -85,6 +110,13 @@ def conversation(
         turns.insert(rng.randrange(len(turns) + 1), ("repeat", REPEAT_REQUEST, text))
     kind, request, reply = turns[0]
     return [(kind, f"{text}\n{request}", reply), *turns[1:]]
+
+
+def _turns(scene: Scene, rng: Random, weights: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    return [
+        (exchange.kind, *_with_boxes(exchange, scene))
+        for exchange in exchanges(scene, rng, EXCHANGES, weights=weights)
+    ]
 
 
 def corpus(number: int, seed: int) -> Iterator[str]:
@@ -102,39 +134,66 @@ def encode_document(
     tokenizer: PreTrainedTokenizerBase,
     *,
     split: str = "train",
+    form: Form | None = None,
     described: bool = True,
 ) -> Document:
-    """Return document ``index`` of ``split``; equal arguments give equal documents."""
+    """Return document ``index`` of ``split``; equal arguments give equal documents.
+
+    ``form`` asks for a conversation of that form; by default the document draws its own, and some
+    are bare captions. Without ``described`` nothing tells of the scene that is asked about.
+    """
     rng = Random(f"document/{seed}/{split}/{index}")
     limit = next((most for end, most in FEW_OBJECTS if split == "train" and index < end), None)
-    count = rng.randint(1, limit) if limit else None
-    scene = document_scene(split, index, seed, count=count)
-    if rng.random() < PLAIN_SHARE:
+    scene = document_scene(split, index, seed, count=rng.randint(1, limit) if limit else None)
+    if form is None and rng.random() < PLAIN_SHARE:
         ids = [tokenizer.bos_token_id, *_encode(tokenizer, caption(scene, rng))]
         ids.append(tokenizer.eos_token_id)
         return Document(ids, [1.0] * len(ids), ())
-    ids, weights = [int(tokenizer.bos_token_id)], [0.0]
-    replies = []
-    for kind, request, reply in conversation(scene, rng, described=described):
-        asked = _encode(tokenizer, f"<|user|>{request}<|assistant|>")
-        replied = [*_encode(tokenizer, f" {reply}"), int(tokenizer.eos_token_id)]
-        start = len(ids) + len(asked)
-        replies.append((kind, range(start, start + len(replied))))
-        ids += asked + replied
-        weights += [CONTEXT_WEIGHT] * len(asked)
-        weights += [len(replied) ** -0.5] * len(replied)
-    return Document(ids, weights, tuple(replies))
+    if form is None:
+        form = "layout" if rng.random() < LAYOUT_SHARE else "words"
+    if form == "words":
+        return _encode_turns(conversation(scene, rng, described=described), tokenizer)
+    layout = mix_words(scene, rng, tokenizer) if described else None
+    return _encode_turns(_turns(scene, rng, KIND_WEIGHTS), tokenizer, layout)
 
 
-def pad_documents(documents: Sequence[Document], pad: int) -> tuple[Tensor, Tensor]:
-    """Right-pad to ``ids`` ``[B, T]`` long and ``weights`` ``[B, T]`` float (0 = padding)."""
+def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
+    """Put documents into one right-padded batch."""
     longest = max(len(document.ids) for document in documents)
     ids = torch.full((len(documents), longest), pad)
     weights = torch.zeros(len(documents), longest)
     for row, document in enumerate(documents):
         ids[row, : len(document.ids)] = torch.tensor(document.ids)
         weights[row, : len(document.ids)] = torch.tensor(document.weights)
-    return ids, weights
+    found = [(row, d.layout) for row, d in enumerate(documents) if d.layout is not None]
+    rows = torch.tensor([row for row, _ in found], dtype=torch.long)
+    layouts = torch.stack([layout for _, layout in found]) if found else torch.empty(0, CELLS, 0)
+    return DocumentBatch(ids, weights, rows, layouts)
+
+
+def _encode_turns(
+    turns: Sequence[tuple[str, str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    layout: Tensor | None = None,
+) -> Document:
+    """Return the chat of (kind, request, reply) turns, with a layout before the first request."""
+    ids, weights = [int(tokenizer.bos_token_id)], [0.0]
+    replies = []
+    for number, (kind, request, reply) in enumerate(turns):
+        if number == 0 and layout is not None:
+            lead = [*_encode(tokenizer, "<|user|>"), *[int(tokenizer.pad_token_id)] * len(layout)]
+            ids += lead
+            weights += [0.0] * len(lead)
+            asked = _encode(tokenizer, f"\n{request}<|assistant|>")
+        else:
+            asked = _encode(tokenizer, f"<|user|>{request}<|assistant|>")
+        replied = [*_encode(tokenizer, f" {reply}"), int(tokenizer.eos_token_id)]
+        start = len(ids) + len(asked)
+        replies.append((kind, range(start, start + len(replied))))
+        ids += asked + replied
+        weights += [CONTEXT_WEIGHT] * len(asked)
+        weights += [len(replied) ** -0.5] * len(replied)
+    return Document(ids, weights, tuple(replies), layout)
 
 
 def _with_boxes(exchange: Exchange, scene: Scene) -> tuple[str, str]:

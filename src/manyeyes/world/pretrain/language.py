@@ -1,7 +1,7 @@
-"""The decoder language model of the world: text only, from scratch (see ``documents``).
+"""The decoder language model of the world: words only, from scratch (see ``documents``).
 
 Like a real language model it brings language and reading, and has never seen an image. Llama type,
-width 192, five layers, tied embeddings. Shapes: B documents, T tokens, V vocabulary.
+width 192, six layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from manyeyes.world.pretrain.documents import (
     CONTEXT_WEIGHT,
+    LAYOUT_START,
     Document,
+    DocumentBatch,
+    Form,
+    batch_documents,
     encode_document,
-    pad_documents,
 )
 from manyeyes.world.pretrain.loop import Objective, step_generator
 
-LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 192, 512, 6
+LAYERS, WIDTH, INNER_WIDTH, HEADS = 6, 192, 512, 6
 MAX_POSITIONS = 2048
 
 MATCHING_SCALE = 0.08
 """Standard deviation of the query and key weights of heads that start by matching."""
+
+MOST_NOISE = 0.5
+"""A layout draws its share of noise, as the ratio of standard deviations, between 0 and this."""
 
 _POOL = 4
 """Documents of this many steps are drawn together and sorted by length, to waste no padding."""
@@ -46,22 +52,25 @@ class LanguageObjective(Objective):
         self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer
         torch.manual_seed(seed)
         self.network = LlamaForCausalLM(language_config(tokenizer))
+        self.network.set_attn_implementation("eager")
         start_matching(self.network, torch.Generator().manual_seed(seed + 1))
         self._pool: tuple[int, list[list[Document]]] = (-1, [])
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the weighted mean cross-entropy of step ``step``'s documents."""
-        ids, weights = pad_documents(self._documents(step), int(self.tokenizer.pad_token_id))
+        batch = batch_documents(self._documents(step), int(self.tokenizer.pad_token_id))
+        noise = step_generator(self.seed, step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = self.network(ids[:, :-1], use_cache=False).logits
+            embeds = embed_documents(self.network, batch, noise)
+            logits = self.network(inputs_embeds=embeds[:, :-1], use_cache=False).logits
         losses = functional.cross_entropy(
-            logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+            logits.float().flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none"
         )
-        weight = weights[:, 1:].flatten()
+        weight = batch.weights[:, 1:].flatten()
         replies = weight > CONTEXT_WEIGHT
         figures = {
             "reply_nats": float(losses.detach()[replies].mean()),
-            "tokens": float((weights > 0).sum()),
+            "tokens": float((weight > 0).sum()),
         }
         return (losses * weight).sum() / weight.sum(), figures
 
@@ -87,6 +96,26 @@ class LanguageObjective(Objective):
             self._pool = (pool, [drawn[i * size : (i + 1) * size] for i in range(_POOL)])
         order = torch.randperm(_POOL, generator=step_generator(self.seed, pool)).tolist()
         return self._pool[1][order[step % _POOL]]
+
+
+def embed_documents(
+    network: LlamaForCausalLM, batch: DocumentBatch, noise: torch.Generator | None = None
+) -> Tensor:
+    """Return ``[B, T, D]``: embedded ids, and embedded layouts in their places.
+
+    ``noise`` adds noise to the cells, because no projector says exactly what words say.
+    """
+    table = network.get_input_embeddings().weight
+    embeds = functional.embedding(batch.ids, table)
+    if not len(batch.rows):
+        return embeds
+    cells = batch.layouts @ table
+    if noise is not None:
+        level = torch.rand(len(cells), 1, 1, generator=noise) * MOST_NOISE * cells.detach().std()
+        cells = cells + level * torch.randn(cells.shape, generator=noise)
+    places = slice(LAYOUT_START, LAYOUT_START + cells.shape[1])
+    embeds[batch.rows, places] = cells.to(embeds.dtype)
+    return embeds
 
 
 @torch.no_grad()
@@ -135,20 +164,21 @@ def reading_figures(
     seed: int,
     number: int = 200,
     batch: int = 20,
+    form: Form = "words",
     described: bool = True,
 ) -> dict[str, dict[str, float]]:
-    """Measure how well the model reads held-out descriptions.
+    """Measure how well the model reads held-out descriptions, or layouts.
 
     A reply is right when every token is the most likely one given the tokens before it, which is
     the same as greedy decoding giving the exact reply. Returns per kind of exchange ``exact``
     (0..100), ``nats`` per token and ``n``, and the same over all under ``"all"``. Without
-    ``described`` the descriptions are left out, which shows what can be guessed.
+    ``described`` nothing tells of the scene, which shows what can be guessed.
     """
     right: dict[str, list[bool]] = defaultdict(list)
     nats: dict[str, list[float]] = defaultdict(list)
     for start in range(0, number, batch):
         documents = [
-            encode_document(index, seed, tokenizer, split="val", described=described)
+            encode_document(index, seed, tokenizer, split="val", form=form, described=described)
             for index in range(start, min(start + batch, number))
         ]
         _read(model, documents, int(tokenizer.pad_token_id), right, nats)
@@ -171,11 +201,13 @@ def _read(
     right: dict[str, list[bool]],
     nats: dict[str, list[float]],
 ) -> None:
-    ids, _ = pad_documents(documents, pad)
+    batch = batch_documents(documents, pad)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(ids[:, :-1], use_cache=False).logits.float()
-    losses = functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-    hits = logits.argmax(dim=-1) == ids[:, 1:]
+        embeds = embed_documents(model, batch)
+        logits = model(inputs_embeds=embeds[:, :-1], use_cache=False).logits.float()
+    goal = batch.ids[:, 1:]
+    losses = functional.cross_entropy(logits.transpose(1, 2), goal, reduction="none")
+    hits = logits.argmax(dim=-1) == goal
     for row, document in enumerate(documents):
         for kind, tokens in document.replies:
             span = slice(tokens.start - 1, tokens.stop - 1)

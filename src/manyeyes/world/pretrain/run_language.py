@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
-from manyeyes.world.pretrain.documents import corpus
+from manyeyes.world.pretrain.documents import Form, corpus
 from manyeyes.world.pretrain.language import LanguageObjective, reading_figures
 from manyeyes.world.pretrain.loop import RunState, train
 from manyeyes.world.tokenizer import train_tokenizer
@@ -27,8 +27,9 @@ MEASURED = 400
 
 SUMMARY = (
     "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, trained "
-    "from scratch on text of the world only: captions, and descriptions of scenes in words with "
-    "questions and answers about them. It has never seen an image."
+    "from scratch on words of the world only: captions, and scenes told in words (as descriptions "
+    "and as layouts: tables of word embeddings) with questions and answers about them. It has "
+    "never seen an image."
 )
 
 
@@ -83,7 +84,8 @@ def finish_language(
         summary=SUMMARY,
         parameters=sum(p.numel() for p in objective.parameters()),
         training={
-            "data": "conversations about descriptions of scenes of split train, 4 % bare captions",
+            "data": "conversations about scenes of split train, 62 % over layouts, 34 % over "
+            "descriptions; 4 % bare captions",
             "seed": objective.seed,
             "steps": state.step,
             "documents per step": objective.images_per_step,
@@ -105,25 +107,37 @@ def finish_language(
 
 
 def language_figures(folder: Path, seed: int, number: int = MEASURED) -> Mapping[str, Table]:
-    """Measure the model in ``folder`` on ``number`` held-out documents, with and without text.
+    """Measure the model in ``folder`` on ``number`` held-out documents of each form.
 
-    Per kind of exchange: exact replies in per cent, the same when the description is withheld, and
+    Per kind of exchange: exact replies in per cent, the same when nothing tells of the scene, and
     perplexity per reply token.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    reading = reading_figures(model, tokenizer, seed, number)
-    blind = reading_figures(model, tokenizer, seed, number, described=False)
-    rows = {
+    return {
+        "reading of held-out layouts": _reading(model, tokenizer, seed, number, "layout"),
+        "reading of held-out descriptions": _reading(model, tokenizer, seed, number, "words"),
+    }
+
+
+def _reading(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    number: int,
+    form: Form,
+) -> Table:
+    reading = reading_figures(model, tokenizer, seed, number, form=form)
+    blind = reading_figures(model, tokenizer, seed, number, form=form, described=False)
+    return {
         kind: {
             "exact": row["exact"],
-            **({"exact, description withheld": blind[kind]["exact"]} if kind in blind else {}),
+            **({"exact, scene withheld": blind[kind]["exact"]} if kind in blind else {}),
             "perplexity": math.exp(row["nats"]),
             "replies": row["n"],
         }
         for kind, row in reading.items()
     }
-    return {"reading of held-out descriptions": rows}
 
 
 def _tokenizer(run_dir: Path, seed: int) -> PreTrainedTokenizerBase:
