@@ -17,9 +17,11 @@ from manyeyes.world.pretrain.clip import (
 )
 from manyeyes.world.pretrain.dino import (
     GLOBAL_AREA,
+    PIXEL_WEIGHT,
     PROTOTYPES,
     DinoObjective,
     crop,
+    patches,
     random_masks,
     sinkhorn,
 )
@@ -88,13 +90,23 @@ def test_teacher_follows_the_student_and_gets_no_gradient() -> None:
     loss.backward()
     assert all(p.grad is None for p in objective.teacher.parameters())
     assert objective.student.patch_head.prototypes.shape == (PROTOTYPES, 64)
-    assert figures["class"] + figures["patch"] == pytest.approx(float(loss.detach()), rel=1e-4)
+    total = figures["class"] + figures["patch"] + PIXEL_WEIGHT * figures["pixels"]
+    assert total == pytest.approx(float(loss.detach()), rel=1e-4)
+    assert objective.pixel_head.weight.grad is not None
     before = objective.teacher.class_head.prototypes.clone()
     with torch.no_grad():
         objective.student.class_head.prototypes.add_(1.0)
     objective.after_step(0)
     moved = objective.teacher.class_head.prototypes - before
     assert torch.allclose(moved, torch.full_like(moved, 0.02), atol=1e-5)
+
+
+def test_dino_cuts_patches_in_the_order_of_tokens() -> None:
+    pixels = torch.arange(2 * 3 * 12 * 12).float().view(2, 3, 12, 12)
+    cut = patches(pixels)
+    assert cut.shape == (2, 4, 3 * 36)
+    assert torch.equal(cut[1, 1], pixels[1, :, :6, 6:].flatten())
+    assert torch.equal(cut[0, 2], pixels[0, :, 6:, :6].flatten())
 
 
 def test_crops_never_flip_and_masks_keep_their_share() -> None:
