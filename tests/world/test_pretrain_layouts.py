@@ -1,4 +1,4 @@
-"""Layouts say what is where, in the words of the tokenizer, and nothing that is not in the scene."""
+"""Layouts say what is where, in the tokenizer's words, and nothing that is not in the scene."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ VISION: dict[str, Recipe] = {
         _measure_dinov2,
         55.0,
         "Image tower of DINOv2 type (`Dinov2Model`), trained by self-distillation on pictures "
-        "alone: class-token and masked-patch prototypes, balanced by Sinkhorn-Knopp, and the pixels "
-        "of masked patches.",
+        "alone: class-token and masked-patch prototypes, balanced by Sinkhorn-Knopp, and pixels of "
+        "masked patches.",
     ),
     "mae": Recipe(
         MaeObjective,
