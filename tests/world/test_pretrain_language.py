@@ -19,7 +19,13 @@ from manyeyes.world.pretrain.documents import (
     document_scene,
     encode_document,
 )
-from manyeyes.world.pretrain.language import LanguageObjective, embed_documents, reading_figures
+from manyeyes.world.pretrain.language import (
+    HEADS,
+    WIDTH,
+    LanguageObjective,
+    embed_documents,
+    reading_figures,
+)
 from manyeyes.world.pretrain.layouts import CELLS
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.run_language import pretrain_language
@@ -133,9 +139,11 @@ def test_attention_starts_by_matching_and_copying(tokenizer: PreTrainedTokenizer
     network = LanguageObjective(0, tokenizer).network
     for layer in network.model.layers:
         attention = layer.self_attn
-        queries, keys = (p.weight.view(6, 32, -1) for p in (attention.q_proj, attention.k_proj))
+        queries, keys = (
+            p.weight.view(HEADS, WIDTH // HEADS, -1) for p in (attention.q_proj, attention.k_proj)
+        )
         equal = [torch.equal(q, k) for q, k in zip(queries, keys, strict=True)]
-        assert equal == [True, False] * 3
+        assert equal == [True, False] * (HEADS // 2)
         assert torch.equal(attention.o_proj.weight, attention.v_proj.weight.T)
 
 

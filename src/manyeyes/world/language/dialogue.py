@@ -48,15 +48,22 @@ class Exchange:
 
 
 def exchanges(
-    scene: Scene, rng: Random, number: int, *, weights: Mapping[str, float] = KIND_WEIGHTS
+    scene: Scene,
+    rng: Random,
+    number: int,
+    *,
+    weights: Mapping[str, float] = KIND_WEIGHTS,
+    captioned: bool = True,
 ) -> list[Exchange]:
     """Return up to ``number`` different exchanges about ``scene``, in random order.
 
-    One of them asks for a caption; ``weights`` says how often each other kind is drawn.
+    If ``captioned``, one of them asks for a caption; ``weights`` says how often each other kind is
+    drawn.
     """
     found: dict[str, Exchange] = {}
-    request = rng.choice(_CAPTION_REQUESTS)
-    found[request] = Exchange("caption", request, caption(scene, rng))
+    if captioned:
+        request = rng.choice(_CAPTION_REQUESTS)
+        found[request] = Exchange("caption", request, caption(scene, rng))
     kinds = rng.choices(list(weights), list(weights.values()), k=4 * number)
     for kind in kinds:
         if len(found) >= number:

@@ -34,11 +34,14 @@ Form = Literal["words", "layout"]
 LAYOUT_START = 2
 """Position of a layout's first cell: after the document's and the user's marker, as an image's."""
 
-EXCHANGES = 12
+EXCHANGES = 20
+CAPTIONED_SHARE = 0.3
+"""Share of conversations that ask for a caption: a long reply that teaches little reading."""
+
 PLAIN_SHARE = 0.04
 """Share of documents that are a bare caption."""
 
-LAYOUT_SHARE = 0.65
+LAYOUT_SHARE = 0.75
 """Share of layouts among the other documents."""
 
 PLACELESS_SHARE = 0.6
@@ -50,6 +53,9 @@ REPEAT_REQUEST = "Repeat the description."
 
 TEXT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "relation": 0.5}
 """How often each kind is asked of a description: comparing written coordinates is hard to learn."""
+
+LAYOUT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.5}
+"""How often each kind is asked of a layout. A box is a long reply, too."""
 
 FEW_OBJECTS = ((8_000, 2), (20_000, 3))
 """Documents below each index tell of at most so many objects: small scenes are learnt first."""
@@ -115,7 +121,9 @@ def conversation(
 def _turns(scene: Scene, rng: Random, weights: Mapping[str, float]) -> list[tuple[str, str, str]]:
     return [
         (exchange.kind, *_with_boxes(exchange, scene))
-        for exchange in exchanges(scene, rng, EXCHANGES, weights=weights)
+        for exchange in exchanges(
+            scene, rng, EXCHANGES, weights=weights, captioned=rng.random() < CAPTIONED_SHARE
+        )
     ]
 
 
@@ -154,7 +162,7 @@ def encode_document(
     if form == "words":
         return _encode_turns(conversation(scene, rng, described=described), tokenizer)
     layout = mix_words(scene, rng, tokenizer) if described else None
-    return _encode_turns(_turns(scene, rng, KIND_WEIGHTS), tokenizer, layout)
+    return _encode_turns(_turns(scene, rng, LAYOUT_WEIGHTS), tokenizer, layout)
 
 
 def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:

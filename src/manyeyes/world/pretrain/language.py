@@ -27,7 +27,7 @@ from manyeyes.world.pretrain.documents import (
 )
 from manyeyes.world.pretrain.loop import Objective, step_generator
 
-LAYERS, WIDTH, INNER_WIDTH, HEADS = 6, 192, 512, 6
+LAYERS, WIDTH, INNER_WIDTH, HEADS = 6, 192, 512, 4
 MAX_POSITIONS = 2048
 
 MATCHING_SCALE = 0.08
