@@ -35,6 +35,6 @@ def to_pixels(
             color=(red, green, blue),
             resample=_RESAMPLING[rule.resample],
         )
-        pixels = np.asarray(fitted, dtype=np.float32) / 255.0
+        pixels = np.asarray(fitted, dtype=np.float32)[..., :: -1 if rule.bgr else 1] / 255.0
         batch[index] = ((pixels - mean) / std).transpose(2, 0, 1)
     return torch.from_numpy(batch)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     CLIPVisionConfig,
     Dinov2Config,
@@ -20,6 +21,7 @@ from transformers import (
 from manyeyes.encoders import ENCODERS, GridEncoder, parse_encoder
 from manyeyes.encoders.contract import NORMALIZATIONS, parse_levels
 from manyeyes.errors import CheckpointError, PartError, RecipeError
+from manyeyes.pixels import to_pixels
 
 COMMON: dict[str, Any] = {
     "hidden_size": 16,
@@ -30,6 +32,7 @@ COMMON: dict[str, Any] = {
 }
 CONFIGS: dict[str, PreTrainedConfig] = {
     "clip": CLIPVisionConfig(image_size=16, **COMMON),
+    "clip_projected": CLIPVisionConfig(image_size=16, projection_dim=8, **COMMON),
     "dinov2": Dinov2Config(image_size=16, **COMMON),
     "dinov2_registers": Dinov2WithRegistersConfig(image_size=16, num_register_tokens=2, **COMMON),
     "dinov3": DINOv3ViTConfig(image_size=16, num_register_tokens=2, **COMMON),
@@ -143,6 +146,28 @@ def test_final_norm_is_the_backbones_last_norm() -> None:
         torch.testing.assert_close(
             normed(pixels()).levels[0], norm(plain(pixels()).levels[0]), rtol=1e-4, atol=1e-4
         )
+
+
+@torch.no_grad()
+def test_projected_clip_ends_in_the_image_embedding_of_transformers() -> None:
+    encoder = build("clip_projected", levels=[3], final_norm=True, keep_prefix=True)
+    features, images = encoder(pixels()), pixels()
+    declared = ENCODERS["clip_projected"].shape(encoder.spec, encoder.backbone.config)
+    assert (declared.width, declared.num_prefix) == (8, 1)
+    assert features.levels[0].shape == (2, 16, 8)
+    embedding = encoder.backbone(pixel_values=images).image_embeds
+    torch.testing.assert_close(features.prefix[0][:, 0], embedding, rtol=1e-4, atol=1e-5)
+
+
+def test_bgr_exchanges_red_and_blue() -> None:
+    spec = {"name": "c", "family": "clip"}
+    plain = ENCODERS["clip"].transform(parse_encoder(spec), CONFIGS["clip"])
+    swapped = ENCODERS["clip"].transform(parse_encoder({**spec, "bgr": True}), CONFIGS["clip"])
+    image = Image.new("RGB", (16, 16), (200, 100, 50))
+    turned = Image.new("RGB", (16, 16), (50, 100, 200))
+    given = to_pixels([image], swapped, "pad", (0, 0, 0))
+    assert torch.equal(given, to_pixels([turned], plain, "pad", (0, 0, 0)))
+    assert not torch.equal(given, to_pixels([image], plain, "pad", (0, 0, 0)))
 
 
 def test_prefix_tokens_are_kept_when_asked() -> None:

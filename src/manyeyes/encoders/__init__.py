@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from manyeyes.encoders.clip import ClipEncoder
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder, GridShape, PixelTransform
+from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder
+from manyeyes.encoders.contract import (
+    EncoderSpec,
+    GridEncoder,
+    GridShape,
+    ObjectShape,
+    PixelTransform,
+    Shape,
+)
 from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
 from manyeyes.encoders.mae import MaeEncoder
@@ -15,6 +22,7 @@ from manyeyes.options import check_choice, parse_options
 
 ENCODERS: dict[str, type[GridEncoder]] = {
     "clip": ClipEncoder,
+    "clip_projected": ClipProjectedEncoder,
     "dinov2": Dinov2Encoder,
     "dinov2_registers": Dinov2RegistersEncoder,
     "dinov3": Dinov3Encoder,
@@ -40,6 +48,8 @@ __all__ = [
     "EncoderSpec",
     "GridEncoder",
     "GridShape",
+    "ObjectShape",
     "PixelTransform",
+    "Shape",
     "parse_encoder",
 ]

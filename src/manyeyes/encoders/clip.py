@@ -6,9 +6,14 @@ Hidden states are taken before ``post_layernorm``, which only feeds the pooled o
 from __future__ import annotations
 
 from torch import Tensor
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+    PreTrainedConfig,
+)
 
-from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.contract import EncoderSpec, GridEncoder
 
 
 class ClipEncoder(GridEncoder):
@@ -20,3 +25,21 @@ class ClipEncoder(GridEncoder):
 
     def last_norm(self, states: Tensor) -> Tensor:
         return self.backbone.post_layernorm(states)
+
+
+class ClipProjectedEncoder(ClipEncoder):
+    """CLIP with its visual projection: ``final_norm: true`` normalises *and* projects every token.
+
+    Source: LLaMA-Adapter V2, whose scene tokens are CLIP's class and patch tokens in the space
+    shared with text. Without ``final_norm`` it equals ``clip``.
+    """
+
+    model_class = CLIPVisionModelWithProjection
+
+    @classmethod
+    def width(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
+        return int(config.projection_dim if spec.final_norm else config.hidden_size)
+
+    def last_norm(self, states: Tensor) -> Tensor:
+        normed = self.backbone.vision_model.post_layernorm(states)
+        return self.backbone.visual_projection(normed)

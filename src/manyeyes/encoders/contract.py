@@ -37,8 +37,9 @@ class EncoderSpec:
     ranges, or ``"all"`` (1..L). image_size: side of the square input in pixels; None = the
     checkpoint's own. normalization: ``own`` = the family's. final_norm: apply the backbone's last
     LayerNorm to every level. keep_prefix: keep class and register tokens. resample: target
-    (rows, columns); None = the encoder's own grid. backbone: configuration fields, so that no file
-    is needed to build it.
+    (rows, columns); None = the encoder's own grid. bgr: channels in the order blue, green, red,
+    as models trained on OpenCV's images expect. backbone: configuration fields, so that no file is
+    needed to build it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class EncoderSpec:
     keep_prefix: bool = False
     resample: tuple[int, int] | None = None
     resample_mode: str = "bilinear"
+    bgr: bool = False
     backbone: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,8 @@ class GridShape:
     width: int
     grid: tuple[int, int]
     level_indices: tuple[int, ...]
+    num_prefix: int = 0
+    """Class and register tokens that are handed on beside the patches."""
 
     @property
     def num_patches(self) -> int:
@@ -73,13 +77,28 @@ class GridShape:
 
 
 @dataclass(frozen=True)
+class ObjectShape:
+    """What a fusion must know of a detector before it is built: its query width and number."""
+
+    width: int
+    num_queries: int
+
+
+Shape = GridShape | ObjectShape
+
+
+@dataclass(frozen=True)
 class PixelTransform:
-    """How an image becomes this encoder's pixels: resize to ``size`` (height, width), normalise."""
+    """How an image becomes this encoder's pixels: resize to ``size`` (height, width), normalise.
+
+    ``bgr``: the channels come in the order blue, green, red; mean and std apply in that order.
+    """
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resample: str
+    bgr: bool = False
 
 
 class GridEncoder(nn.Module):
@@ -140,14 +159,21 @@ class GridEncoder(nn.Module):
         """Return width, grid and levels without building the backbone."""
         side = cls.image_size(spec, config) // int(config.patch_size)
         levels = parse_levels(spec.levels, cls.num_blocks(config), spec.name)
-        return GridShape(int(config.hidden_size), spec.resample or (side, side), levels)
+        prefix = cls.num_prefix_tokens(config) if spec.keep_prefix else 0
+        grid = spec.resample or (side, side)
+        return GridShape(cls.width(spec, config), grid, levels, prefix)
+
+    @classmethod
+    def width(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
+        """Width of the features it gives."""
+        return int(config.hidden_size)
 
     @classmethod
     def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:
         """Return the resize and normalisation rule of this encoder."""
         name = cls.normalization if spec.normalization == "own" else spec.normalization
         size = cls.image_size(spec, config)
-        return PixelTransform((size, size), *NORMALIZATIONS[name], cls.resize)
+        return PixelTransform((size, size), *NORMALIZATIONS[name], cls.resize, spec.bgr)
 
     def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Run the backbone: pixels ``[I, 3, height, width]`` → L + 1 states ``[I, R + N, D]``."""
