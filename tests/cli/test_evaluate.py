@@ -31,6 +31,14 @@ def test_results_go_beside_the_model_by_default(trained: Trained) -> None:
     assert (trained.out / "evaluation-train" / "results.json").is_file()
 
 
+def test_variants_are_used_and_recorded(trained: Trained, tmp_path: Path) -> None:
+    words = ["evaluate", trained.model, "--data", trained.data, "--out", tmp_path / "e"]
+    words += ["-b", "vqa", "-b", "pope", "--split", "train", "--limit", "2", "--no-text-only"]
+    words += ["--variant", "vqa=m4c", "--variant", "pope=strict", "--json"]
+    entries = the_object(invoke(*words))["benchmarks"]
+    assert [entries[name]["model"]["variant"] for name in ("vqa", "pope")] == ["m4c", "strict"]
+
+
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
@@ -39,6 +47,10 @@ def test_results_go_beside_the_model_by_default(trained: Trained) -> None:
         (["-b", "vqa", "--dtype", "bfloat61"], "did you mean 'bfloat16'?", 2),
         (["-b", "vqa", "--device", "abacus"], "cannot use device 'abacus'", 2),
         (["-b", "vqa", "--split", "tset"], "for split 'tset'", 1),
+        (["-b", "vqa", "--variant", "vqa=m4"], "did you mean 'm4c'?", 2),
+        (["-b", "vqa", "--variant", "m4c"], "--variant takes BENCHMARK=NAME, got 'm4c'", 2),
+        (["-b", "vqa", "--variant", "pope=strict"], "'pope', which is not evaluated", 2),
+        (["-b", "vqa", *("--variant", "vqa=m4c") * 2], "given twice for 'vqa'", 2),
     ],
 )
 def test_what_is_refused(trained: Trained, words: list[str], message: str, code: int) -> None:

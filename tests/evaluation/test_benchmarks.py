@@ -15,13 +15,13 @@ from manyeyes.data.readers.prompts import CAPTION_PROMPT, REC_PROMPT
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks import BENCHMARKS, get_benchmark
 from manyeyes.evaluation.benchmarks.contract import evenly, train_split
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.contract import Item, Prediction
 from oracles import true_answer
 
 NAMES = sorted(BENCHMARKS)
 
 
-def oracle(items: list[Item]) -> dict[str, str]:
+def oracle(items: list[Item]) -> dict[str, Prediction]:
     return {item.id: true_answer(item) for item in items}
 
 
@@ -242,7 +242,8 @@ def test_one_pope_set_alone_is_scored(tmp_path: Path) -> None:
     (tmp_path / "coco_pope_random.json").write_text("\n".join(json.dumps(r) for r in rows))
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     items = BENCHMARKS["pope"].items(tmp_path, "val")
-    assert [item.id for item in items] == ["random/1", "random/2"]
+    assert [item.id for item in items] == ["1", "2"]
+    assert {item.groups["set"] for item in items} == {"random"}
     assert BENCHMARKS["pope"].score(items, oracle(items)).headline.value == 100.0
     baseline = BENCHMARKS["pope"].baseline(items, tmp_path, "val")
     assert baseline.source == "evaluated split"

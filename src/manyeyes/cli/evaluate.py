@@ -15,6 +15,7 @@ from manyeyes.errors import UsageError
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
     "manyeyes evaluate runs/comm/model --benchmark pope --data data --limit 100 --json",
+    "manyeyes evaluate runs/comm/model -b vqa -b pope --variant pope=strict --data data",
 )
 
 
@@ -26,6 +27,10 @@ def evaluate(
     benchmark: Annotated[
         list[str] | None,
         typer.Option("--benchmark", "-b", metavar="NAME", help="vqa, rec, ... May be repeated."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BENCHMARK=NAME", help="Another scoring rule. May be repeated."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split of the data.")] = "test",
     limit: Annotated[
@@ -58,6 +63,7 @@ def evaluate(
 
         quiet_libraries(debug=debug)
         names = known_benchmarks(benchmark or [])
+        variants = parse_variants(variant or [])
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
         loaded, processor = load_model(model, dtype=stored, device=device)
@@ -71,6 +77,7 @@ def evaluate(
                 split,
                 folder,
                 limit=limit,
+                variants=variants,
                 text_only=text_only,
                 progress=report,
             )
@@ -88,6 +95,21 @@ def known_benchmarks(names: list[str]) -> list[str]:
     for name in names:
         get_benchmark(name)
     return names
+
+
+def parse_variants(words: list[str]) -> dict[str, str]:
+    """Return benchmark -> variant of ``BENCHMARK=NAME`` words; raises ``UsageError``."""
+    from manyeyes.evaluation.benchmarks import get_benchmark
+
+    found: dict[str, str] = {}
+    for word in words:
+        name, sign, variant = word.partition("=")
+        if not (name and sign and variant):
+            raise UsageError(f"--variant takes BENCHMARK=NAME, got {word!r}")
+        if name in found:
+            raise UsageError(f"--variant is given twice for {name!r}")
+        found[name] = get_benchmark(name).checked_variant(variant)
+    return found
 
 
 def default_folder(model: str, split: str) -> Path:

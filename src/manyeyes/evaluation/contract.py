@@ -1,6 +1,7 @@
 """What evaluation passes around: one question of a benchmark, a result, and whoever answers.
 
-data files ─benchmark.items→ Items ─Predictor.answer→ texts ─benchmark.score→ BenchmarkResult
+data folder ─benchmark.items→ Items ─Predictor.answer→ texts ─benchmark.score→ BenchmarkResult
+annotation files ─benchmark.read_files→ Items · predictions file ─benchmark.load→ Predictions
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ AnswerKind = Literal["short", "caption", "boxes"]
 """What an answer is: a word or phrase (cut at the first newline), a sentence, or box text."""
 
 
+Prediction = str | Mapping[str, Any] | Sequence[Any]
+"""An answer as it is scored: text, or the JSON value of a result layout that is not text."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One question of a benchmark.
 
+    ``image`` is the path as its file writes it, until it is looked for in a data folder;
     ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
     item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
-    pixels where boxes are read or written; ``boxes`` fill the ``<boxes>`` of ``prompt``.
+    pixels where boxes are read or written; ``boxes`` fill the ``<boxes>`` of ``prompt``;
+    ``choices`` are the options in order where there are some; ``meta`` is what else the grader of
+    the benchmark needs.
     """
 
     id: str
@@ -34,13 +42,16 @@ class Item:
     boxes: tuple[tuple[Box, ...], ...] = ()
     size: tuple[int, int] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
     """The scores of one set of predictions on one benchmark; the first score is the headline.
 
-    ``per_item``: item id -> its own score, a share 0..1 (CIDEr: on its own scale).
+    ``n`` counts the items of the headline. ``per_item``: item id -> its own score, a share 0..1
+    (CIDEr: on its own scale), for those items.
     ``notes``: what a reader must know to compare the figures, in plain sentences.
     """
 

@@ -109,7 +109,7 @@ def prediction_rows(
             "prompt": item.prompt,
             "prediction": predictions[item.id],
             "references": list(item.references),
-            "score": result.per_item[item.id],
+            "score": result.per_item.get(item.id),
             "groups": dict(item.groups),
             "raw": text,
             "key": key,

@@ -16,7 +16,8 @@ from typing import Any
 from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark
-from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Predictor
+from manyeyes.evaluation.benchmarks.files import Source
+from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Prediction, Predictor
 from manyeyes.evaluation.environment import describe_environment, hash_files
 from manyeyes.evaluation.predictions import (
     AnswerStore,
@@ -148,11 +149,11 @@ def _run_benchmark(
     job = _Job(benchmark, items, plan, predictor, store, progress)
     constant = benchmark.baseline(items, plan.data_dir, plan.split, box_style=predictor.box_style)
     name = benchmark.name
-    source = benchmark.source(plan.data_dir, plan.split, plan.prompts.get(name))
+    source = Source(Path(plan.data_dir), plan.split)
     return {
         "metric": benchmark.metric,
         "variant": benchmark.checked_variant(plan.variants.get(name)),
-        "prompt": source.prompt,
+        "prompt": benchmark.checked_prompt(plan.prompts.get(name)),
         "n": len(items),
         "files": hash_files(benchmark.locate(source), plan.data_dir),
         "model": job.arm(with_images=True),
@@ -189,7 +190,7 @@ class _Job:
         write_rows(Path(self.plan.out_dir) / file, rows)
         return result.to_json()
 
-    def score(self, predictions: Mapping[str, str]) -> BenchmarkResult:
+    def score(self, predictions: Mapping[str, Prediction]) -> BenchmarkResult:
         """Score predictions by item id with the run's variant and the predictor's box style."""
         variant = self.plan.variants.get(self.benchmark.name)
         box_style = self.predictor.box_style

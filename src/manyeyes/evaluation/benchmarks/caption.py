@@ -15,12 +15,11 @@ from manyeyes.evaluation.benchmarks.contract import (
     Answers,
     Benchmark,
     Grade,
-    Source,
-    corpus_scores,
     evenly,
-    mean_score,
 )
-from manyeyes.evaluation.benchmarks.files import find_file, load_samples
+from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
+from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
+from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.bleu import bleu_corpus
 from manyeyes.evaluation.scorers.cider import CiderCorpus, cider_corpus
@@ -41,15 +40,16 @@ def locate(source: Source) -> list[Path]:
     return [find_file(source, FILES, "COCO captions")]
 
 
-def read(source: Source) -> list[Item]:
+def read(paths: Sequence[Path], prompt: str) -> list[Item]:
     """One item per image with captions; its references are all of them."""
+    (path,) = expect_files(paths, "COCO captions")
     items: dict[str, Item] = {}
-    for sample in load_samples(source, locate(source)[0], "coco_captions"):
+    for sample in load_samples(path, "coco_captions"):
         identity = str(sample.meta["image_id"])
         items[identity] = Item(
             id=identity,
             image=sample.images[0],
-            prompt=source.prompt,
+            prompt=prompt,
             references=tuple(sample.meta["references"]),
             cluster=identity,
             answer="caption",
@@ -69,10 +69,11 @@ def grade(answers: Answers) -> Grade:
     def values(weights: FloatArray) -> list[float]:
         return [cider.score(weights), *bleu.score(weights)]
 
-    scores = corpus_scores(_CORPUS_METRICS, values, items)
+    corpus = Corpus(_CORPUS_METRICS, values)
+    scores = corpus_scores(corpus, items)
     scores.append(mean_score("ROUGE-L", rouge, items, scale=1.0))
     notes = (f"CIDEr document frequencies are those of the {len(items)} scored images",)
-    return Grade(tuple(scores), cider.per_image().tolist(), notes=notes)
+    return Grade(tuple(scores), cider.per_image().tolist(), notes=notes, corpus=corpus)
 
 
 def _central_caption(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
@@ -106,4 +107,5 @@ BENCHMARK = Benchmark(
     read=read,
     grade=grade,
     constant=_central_caption,
+    load=text_loader("image_id", "caption"),
 )

@@ -1,6 +1,6 @@
 """What a benchmark is: files to items, answers to scores, and the best constant answer.
 
-A benchmark file builds one `Benchmark` out of a few functions (``read``, ``grade``, ``constant``)
+A benchmark file builds one `Benchmark` out of a few functions (``read``, ``grade``, ``load``, ...)
 and gets limits, missing and unknown predictions, variants and baselines from here.
 """
 
@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item
-from manyeyes.evaluation.statistics import FloatArray, cluster_bootstraps, estimate_mean
+from manyeyes.evaluation.benchmarks.files import Source, find_image
+from manyeyes.evaluation.benchmarks.measures import Corpus
+from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Prediction
 from manyeyes.records import Score
 
 T = TypeVar("T")
@@ -26,39 +24,45 @@ _YEAR = re.compile(r"20\d\d$")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a split lies and how its questions are put."""
-
-    data_dir: Path
-    split: str
-    prompt: str
-
-
-@dataclass(frozen=True)
 class Answers:
-    """Items with their answers in the same order (None: no prediction) and how to read them."""
+    """Items with their predictions in the same order (None: missing) and how to read them."""
 
     items: Sequence[Item]
-    texts: Sequence[str | None]
+    predictions: Sequence[Prediction | None]
     variant: str
     box_style: str
+
+    @property
+    def texts(self) -> list[str | None]:
+        """The predictions of a benchmark whose answers are text; DataError for any other."""
+        texts: list[str | None] = []
+        for item, prediction in zip(self.items, self.predictions, strict=True):
+            if prediction is not None and not isinstance(prediction, str):
+                raise DataError(f"expected a text as the prediction for {item.id!r}")
+            texts.append(prediction)
+        return texts
 
 
 @dataclass(frozen=True)
 class Grade:
-    """A grader's result: scores (headline first), item scores in order, unparsable answers."""
+    """A grader's result: scores (headline first), item scores in order, unparsable answers.
+
+    An item score is None where the headline leaves the item out. ``corpus`` recomputes the metrics
+    that are no means over the items of ``Answers``, for comparisons of two sets of predictions.
+    """
 
     scores: tuple[Score, ...]
-    per_item: Sequence[float]
+    per_item: Sequence[float | None]
     parse_failures: int = 0
     notes: tuple[str, ...] = ()
+    corpus: Corpus | None = None
 
 
 @dataclass(frozen=True)
 class Constant:
     """Answers chosen without looking at any image, by item id, and where they were counted."""
 
-    answers: Mapping[str, str]
+    answers: Mapping[str, Prediction]
     source: str
 
 
@@ -69,8 +73,10 @@ class Benchmark:
     ``metric`` is the headline; ``variants`` the known scoring rules, default first; ``prompt`` the
     template of the question; ``files`` the accepted file names, ``{split}`` to be filled in;
     ``result_format`` the official layout of a predictions file.
-    ``locate`` finds a split's files (DataError if they are missing), ``read`` makes items of them,
-    ``grade`` scores answers, ``constant`` chooses answers for ``items`` from ``counted`` items.
+    ``locate`` finds a split's files in a data folder (DataError if they are missing), in the order
+    in which ``read`` takes them; ``read`` makes items of annotation files and a prompt template, no
+    image needed; ``grade`` scores answers; ``constant`` chooses answers for ``items`` from
+    ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
     """
 
     name: str
@@ -82,9 +88,10 @@ class Benchmark:
     files: tuple[str, ...]
     result_format: str
     locate: Callable[[Source], list[Path]]
-    read: Callable[[Source], list[Item]]
+    read: Callable[[Sequence[Path], str], list[Item]]
     grade: Callable[[Answers], Grade]
-    constant: Callable[[Sequence[Item], Sequence[Item], str], list[str]]
+    constant: Callable[[Sequence[Item], Sequence[Item], str], Sequence[Prediction]]
+    load: Callable[[Path], dict[str, Prediction]]
 
     def items(
         self,
@@ -99,24 +106,27 @@ class Benchmark:
         Raises:
             DataError: files or rows are missing or broken, or an image is not where it should be.
         """
-        items = evenly(self.read(self.source(data_dir, split, prompt)), limit)
+        items = evenly(self._split_items(Source(Path(data_dir), split), prompt), limit)
         _check_ids(items, str(data_dir))
         for image in dict.fromkeys(item.image for item in items):
             if not Path(image).is_file():
                 raise DataError(f"no such image file: {image}", file=str(data_dir))
         return items
 
-    def source(self, data_dir: str | Path, split: str, prompt: str | None = None) -> Source:
-        """The split of a data folder with this benchmark's prompt (or another)."""
-        if prompt is not None and not set(_fields(self.prompt)) <= set(_fields(prompt)):
-            needed = ", ".join(f"{{{field}}}" for field in _fields(self.prompt))
-            raise UsageError(f"the prompt of {self.name!r} must hold {needed}, got {prompt!r}")
-        return Source(Path(data_dir), split, prompt or self.prompt)
+    def read_files(self, paths: Sequence[str | Path], *, prompt: str | None = None) -> list[Item]:
+        """Read annotation files; images are named as the files write them and not looked for.
+
+        Raises:
+            DataError: files or rows are missing or broken. UsageError: a wrong number of files.
+        """
+        items = self.read([Path(path) for path in paths], self.checked_prompt(prompt))
+        _check_ids(items, ", ".join(map(str, paths)))
+        return items
 
     def score(
         self,
         items: Sequence[Item],
-        predictions: Mapping[str, str],
+        predictions: Mapping[str, Prediction],
         *,
         variant: str | None = None,
         box_style: str = "shikra",
@@ -129,27 +139,45 @@ class Benchmark:
             DataError: predictions for unknown ids, or missing ones unless ``allow_missing``, which
                 scores them as wrong.
         """
-        chosen = self.checked_variant(variant)
-        if not items:
-            raise UsageError(f"benchmark {self.name!r} has no items to score")
-        _check_ids(items, self.name)
-        missing = self._check_predictions(items, predictions, allow_missing)
-        texts = [predictions.get(item.id) for item in items]
-        grade = self.grade(Answers(items, texts, chosen, box_style))
-        failures = grade.parse_failures
+        answers = self.answers(
+            items, predictions, variant=variant, box_style=box_style, allow_missing=allow_missing
+        )
+        grade = self.grade(answers)
+        chosen, failures = answers.variant, grade.parse_failures
+        missing = sum(prediction is None for prediction in answers.predictions)
         notes = grade.notes + ((f"{missing} missing predictions count as wrong",) * bool(missing))
+        scored = zip(items, grade.per_item, strict=True)
+        per_item = {item.id: score for item, score in scored if score is not None}
         return BenchmarkResult(
             benchmark=self.name,
             variant=chosen,
-            n=len(items),
+            n=len(per_item),
             scores=tuple(
                 replace(s, benchmark=self.name, variant=chosen, parse_failures=failures)
                 for s in grade.scores
             ),
-            per_item={i.id: s for i, s in zip(items, grade.per_item, strict=True)},
+            per_item=per_item,
             parse_failures=failures,
             notes=notes,
         )
+
+    def answers(
+        self,
+        items: Sequence[Item],
+        predictions: Mapping[str, Prediction],
+        *,
+        variant: str | None = None,
+        box_style: str = "shikra",
+        allow_missing: bool = False,
+    ) -> Answers:
+        """Put predictions beside their items, ready for ``grade``; raises what `score` raises."""
+        chosen = self.checked_variant(variant)
+        if not items:
+            raise UsageError(f"benchmark {self.name!r} has no items to score")
+        _check_ids(items, self.name)
+        self._check_predictions(items, predictions, allow_missing)
+        found = [predictions.get(item.id) for item in items]
+        return Answers(items, found, chosen, box_style)
 
     def baseline(
         self, items: Sequence[Item], data_dir: str | Path, split: str, *, box_style: str = "shikra"
@@ -158,12 +186,12 @@ class Benchmark:
         there, else on the evaluated items themselves (an optimistic baseline; ``source`` says so).
         """
         counted, source = list(items), "evaluated split"
-        train = self.source(data_dir, train_split(split))
+        train = Source(Path(data_dir), train_split(split))
         # files whose name holds no split are the evaluated ones again
-        evaluated = set(self._files(self.source(data_dir, split)))
+        evaluated = set(self._files(Source(Path(data_dir), split)))
         files = set(self._files(train))
         if files and not files & evaluated:
-            counted, source = self.read(train), f"{train.split} split"
+            counted, source = self._split_items(train, None), f"{train.split} split"
         answers = self.constant(items, counted, box_style)
         return Constant({i.id: a for i, a in zip(items, answers, strict=True)}, source)
 
@@ -175,6 +203,20 @@ class Benchmark:
             raise UsageError(f"benchmark {self.name!r} has no variant {variant!r}{hint}: {known}")
         return variant or self.variants[0]
 
+    def checked_prompt(self, prompt: str | None) -> str:
+        """The prompt template, or the default for None; UsageError if it lacks a field."""
+        if prompt is not None and not set(_fields(self.prompt)) <= set(_fields(prompt)):
+            needed = ", ".join(f"{{{field}}}" for field in _fields(self.prompt))
+            raise UsageError(f"the prompt of {self.name!r} must hold {needed}, got {prompt!r}")
+        return prompt or self.prompt
+
+    def _split_items(self, source: Source, prompt: str | None) -> list[Item]:
+        """All items of a split with the paths of the images that are found."""
+        items = self.read(self.locate(source), self.checked_prompt(prompt))
+        written = dict.fromkeys(item.image for item in items)
+        found = {image: find_image(source, image) for image in written}
+        return [replace(item, image=found[item.image]) for item in items]
+
     def _files(self, source: Source) -> list[Path]:
         """The split's files; none where something is missing."""
         try:
@@ -183,9 +225,8 @@ class Benchmark:
             return []
 
     def _check_predictions(
-        self, items: Sequence[Item], predictions: Mapping[str, str], allow_missing: bool
-    ) -> int:
-        """Refuse predictions that do not fit the items; return how many are missing."""
+        self, items: Sequence[Item], predictions: Mapping[str, Prediction], allow_missing: bool
+    ) -> None:
         known = {item.id for item in items}
         unknown = [key for key in predictions if key not in known]
         if unknown:
@@ -193,58 +234,6 @@ class Benchmark:
         missing = [item.id for item in items if item.id not in predictions]
         if missing and not allow_missing:
             raise DataError(f"{self.name}: no prediction for {len(missing)} ids: {_some(missing)}")
-        return len(missing)
-
-
-def mean_score(
-    metric: str, values: Sequence[float], items: Sequence[Item], *, scale: float = 100.0
-) -> Score:
-    """A mean of item scores times ``scale``, its interval clustered by image, and breakdowns."""
-    estimate = estimate_mean(values, [item.cluster for item in items])
-    ci95 = None if estimate.ci95 is None else _scaled(estimate.ci95, scale)
-    grouped = by_group(items, lambda chosen: scale * sum(values[i] for i in chosen) / len(chosen))
-    return Score("", metric, scale * estimate.mean, len(items), ci95, by=grouped)
-
-
-def corpus_scores(
-    names: Sequence[str],
-    values: Callable[[FloatArray], Sequence[float]],
-    items: Sequence[Item],
-) -> list[Score]:
-    """Metrics that are no means over items, with bootstrap intervals clustered by image.
-
-    ``values`` gives them, in the order of ``names``, for item weights ``[n]``; it is called with a
-    group's items alone for the breakdowns.
-    """
-
-    def of_positions(place: int, chosen: list[int]) -> float:
-        weights = np.zeros(len(items))
-        weights[chosen] = 1.0
-        return values(weights)[place]
-
-    clusters = [item.cluster for item in items]
-    intervals: Sequence[tuple[float, float] | None] = [None] * len(names)
-    if len(set(clusters)) > 1:
-        intervals = cluster_bootstraps(values, clusters)
-    whole = values(np.ones(len(items)))
-    return [
-        Score("", name, value, len(items), interval, by=by_group(items, partial(of_positions, i)))
-        for i, (name, value, interval) in enumerate(zip(names, whole, intervals, strict=True))
-    ]
-
-
-def by_group(
-    items: Sequence[Item], value: Callable[[list[int]], float]
-) -> dict[str, dict[str, float]]:
-    """breakdown -> group -> ``value`` of the positions of its items, groups in sorted order."""
-    positions: dict[str, dict[str, list[int]]] = {}
-    for index, item in enumerate(items):
-        for breakdown, group in item.groups.items():
-            positions.setdefault(breakdown, {}).setdefault(group, []).append(index)
-    return {
-        breakdown: {group: value(chosen) for group, chosen in sorted(groups.items())}
-        for breakdown, groups in positions.items()
-    }
 
 
 def evenly(things: Sequence[T], limit: int | None) -> list[T]:
@@ -260,10 +249,6 @@ def train_split(split: str) -> str:
     """The training split that goes with a split: "val" -> "train", "val2014" -> "train2014"."""
     year = _YEAR.search(split)
     return f"train{year.group() if year else ''}"
-
-
-def _scaled(interval: tuple[float, float], scale: float) -> tuple[float, float]:
-    return scale * interval[0], scale * interval[1]
 
 
 def _fields(template: str) -> list[str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade, Source, mean_score
+from collections.abc import Sequence
+from pathlib import Path
+
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
+from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.benchmarks.vqa_pairs import (
     FILES,
     PROMPT,
@@ -14,9 +19,9 @@ from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.exact_match import EXACT_VARIANTS, exact_match
 
 
-def read(source: Source) -> list[Item]:
+def read(paths: Sequence[Path], prompt: str) -> list[Item]:
     """One item per question; its reference is ``multiple_choice_answer``."""
-    return read_pairs(source, lambda sample: (sample.turns[-1].text,))
+    return read_pairs(paths, prompt, lambda sample: (sample.turns[-1].text,))
 
 
 def grade(answers: Answers) -> Grade:
@@ -41,4 +46,5 @@ BENCHMARK = Benchmark(
     read=read,
     grade=grade,
     constant=majority_answers,
+    load=text_loader("question_id", "answer"),
 )

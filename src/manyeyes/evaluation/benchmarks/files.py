@@ -1,18 +1,25 @@
-"""Finding a benchmark's files and images in a data folder."""
+"""Finding a benchmark's files and images in a data folder, and reading annotation files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from manyeyes.data.files import iter_samples
 from manyeyes.data.rows import SourceOptions
-from manyeyes.errors import DataError
-from manyeyes.evaluation.benchmarks.contract import Source
+from manyeyes.errors import DataError, UsageError
 from manyeyes.records import Sample
 
 _IMAGE_FOLDERS = ("", "images/{split}", "images", "{split}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split in a data folder."""
+
+    data_dir: Path
+    split: str
 
 
 def find_file(source: Source, patterns: Sequence[str], what: str) -> Path:
@@ -32,38 +39,41 @@ def find_file(source: Source, patterns: Sequence[str], what: str) -> Path:
     raise DataError(message, file=str(source.data_dir))
 
 
-def load_samples(
-    source: Source, path: Path, format: str, *, annotations: Path | None = None
-) -> list[Sample]:
-    """Read a file in one known format and find its images in the data folder.
+def find_image(source: Source, written: str) -> str:
+    """The path of an image that a file names, or the name itself where nothing is found.
 
-    Images are looked for as written (from the data folder), then under ``images/SPLIT``, ``images``
-    and ``SPLIT``. Whether they exist is not checked here.
+    It is looked for as written (from the data folder), then under ``images/SPLIT``, ``images`` and
+    ``SPLIT``.
+    """
+    for folder in _IMAGE_FOLDERS:
+        candidate = source.data_dir / folder.format(split=source.split) / written
+        if candidate.is_file():
+            return str(candidate)
+    return written
+
+
+def expect_files(paths: Sequence[Path], *what: str) -> list[Path]:
+    """The annotation files of a benchmark that takes exactly ``what``, in that order.
+
+    Raises:
+        UsageError: more or fewer files.
+    """
+    if len(paths) != len(what):
+        files = "file" if len(what) == 1 else "files"
+        wanted = f"{len(what)} annotation {files} ({', '.join(what)})"
+        raise UsageError(f"expected {wanted}, got {len(paths)}: {', '.join(map(str, paths))}")
+    return list(paths)
+
+
+def load_samples(path: Path, format: str, *, annotations: Path | None = None) -> list[Sample]:
+    """Read a file in one known format; images are named as the file writes them.
 
     Raises:
         DataError: the first broken row, with file, line and key; or a file without rows.
     """
     answers = None if annotations is None else str(annotations)
-    options = SourceOptions(str(source.data_dir), annotations=answers)
-    found: dict[str, str] = {}
-    samples = []
-    for sample in iter_samples(path, format=format, options=options):
-        written = sample.images[0]
-        if written not in found:
-            found[written] = _find_image(source, written)
-        samples.append(replace(sample, images=(found[written],)))
+    options = SourceOptions(".", annotations=answers)
+    samples = list(iter_samples(path, format=format, options=options))
     if not samples:
         raise DataError("holds no rows", file=str(path))
     return samples
-
-
-def _find_image(source: Source, written: str) -> str:
-    """The path of an image that a file names, or the name itself where nothing is found."""
-    root = source.data_dir.resolve()
-    path = Path(written)
-    name = path.resolve().relative_to(root) if path.resolve().is_relative_to(root) else path
-    for folder in _IMAGE_FOLDERS:
-        candidate = source.data_dir / folder.format(split=source.split) / name
-        if candidate.is_file():
-            return str(candidate)
-    return written

@@ -14,11 +14,10 @@ from manyeyes.evaluation.benchmarks.contract import (
     Answers,
     Benchmark,
     Grade,
-    Source,
-    corpus_scores,
-    mean_score,
 )
-from manyeyes.evaluation.benchmarks.files import find_file, load_samples
+from manyeyes.evaluation.benchmarks.files import Source, find_file, load_samples
+from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
+from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.pope import (
     POPE_VARIANTS,
@@ -41,16 +40,20 @@ FILES = tuple(
 _CORPUS_METRICS = ("precision", "recall", "f1", "yes_ratio")
 
 
-def read(source: Source) -> list[Item]:
-    """One item per line of every set; ids are ``SET/QUESTION_ID``."""
+def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+    """One item per line of every file; ids are ``SET/QUESTION_ID`` where there are several files.
+
+    The set is the one that the file's name holds, else the name itself.
+    """
     items = []
-    for name, path in _sets(source).items():
-        for sample in load_samples(source, path, "pope"):
+    for path in paths:
+        name = next((name for name in SETS if name in path.name), path.stem)
+        for sample in load_samples(path, "pope"):
             items.append(
                 Item(
-                    id=f"{name}/{sample.id}",
+                    id=f"{name}/{sample.id}" if len(paths) > 1 else sample.id,
                     image=sample.images[0],
-                    prompt=source.prompt.format(question=sample.meta["question"]),
+                    prompt=prompt.format(question=sample.meta["question"]),
                     references=(sample.meta["label"],),
                     cluster=str(sample.meta["image"]),
                     groups={"set": name},
@@ -61,7 +64,16 @@ def read(source: Source) -> list[Item]:
 
 def locate(source: Source) -> list[Path]:
     """The files of the sets that exist."""
-    return list(_sets(source).values())
+    found, failure = [], None
+    for name in SETS:
+        patterns = [pattern.format(set=name) for pattern in _PATTERNS]
+        try:
+            found.append(find_file(source, patterns, f"POPE questions ({', '.join(SETS)})"))
+        except DataError as error:
+            failure = failure or error
+    if not found and failure is not None:
+        raise failure
+    return found
 
 
 def grade(answers: Answers) -> Grade:
@@ -76,29 +88,18 @@ def grade(answers: Answers) -> Grade:
         metrics = compared.metrics(weights)
         return [100.0 * float(getattr(metrics, name)) for name in _CORPUS_METRICS]
 
-    scores = [mean_score("accuracy", right, items), *corpus_scores(_CORPUS_METRICS, values, items)]
+    corpus = Corpus(_CORPUS_METRICS, values)
+    scores = (mean_score("accuracy", right, items), *corpus_scores(corpus, items))
     counts = Counter(item.groups["set"] for item in items)
-    notes = (f"questions by set: {', '.join(f'{s} {counts[s]}' for s in SETS if counts[s])}",)
-    return Grade(tuple(scores), right, parsed.count(None), notes)
+    notes = (f"questions by set: {', '.join(f'{name} {n}' for name, n in counts.items())}",)
+    missing = sum(text is None for text in answers.texts)
+    return Grade(scores, right, parsed.count(None) - missing, notes, corpus)
 
 
 def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
     """The more frequent label everywhere; "yes" where both are equally frequent."""
     labels = Counter(item.references[0] for item in counted)
     return ["no" if labels["no"] > labels["yes"] else "yes"] * len(items)
-
-
-def _sets(source: Source) -> dict[str, Path]:
-    found, failure = {}, None
-    for name in SETS:
-        patterns = [pattern.format(set=name) for pattern in _PATTERNS]
-        try:
-            found[name] = find_file(source, patterns, f"POPE questions ({', '.join(SETS)})")
-        except DataError as error:
-            failure = failure or error
-    if not found and failure is not None:
-        raise failure
-    return found
 
 
 BENCHMARK = Benchmark(
@@ -114,4 +115,5 @@ BENCHMARK = Benchmark(
     read=read,
     grade=grade,
     constant=_majority,
+    load=text_loader("question_id", "answer"),
 )

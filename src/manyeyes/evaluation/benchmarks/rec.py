@@ -16,11 +16,11 @@ from manyeyes.evaluation.benchmarks.contract import (
     Answers,
     Benchmark,
     Grade,
-    Source,
     evenly,
-    mean_score,
 )
-from manyeyes.evaluation.benchmarks.files import find_file, load_samples
+from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
+from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.rec import REC_VARIANTS, RecScore, score_boxes
 from manyeyes.images import image_size
@@ -38,19 +38,20 @@ def locate(source: Source) -> list[Path]:
     return [find_file(source, FILES, "referring expressions")]
 
 
-def read(source: Source) -> list[Item]:
+def read(paths: Sequence[Path], prompt: str) -> list[Item]:
     """One item per expression; image sizes are read when they are needed."""
+    (path,) = expect_files(paths, "referring expressions")
     return [
         Item(
             id=sample.id,
             image=sample.images[0],
-            prompt=source.prompt.format(expression=sample.meta["expression"]),
+            prompt=prompt.format(expression=sample.meta["expression"]),
             references=(),
             cluster=str(sample.meta.get("image_id", sample.images[0])),
             answer="boxes",
             target=sample.meta["box"],
         )
-        for sample in load_samples(source, locate(source)[0], "refcoco")
+        for sample in load_samples(path, "refcoco")
     ]
 
 
@@ -65,7 +66,9 @@ def grade(answers: Answers) -> Grade:
         mean_score("accuracy", right, answers.items),
         mean_score("mean_iou", [result.iou for result in results], answers.items),
     )
-    return Grade(scores, right, sum(not result.parsed for result in results))
+    given = (text is not None for text in answers.texts)
+    failures = sum(g and not r.parsed for g, r in zip(given, results, strict=True))
+    return Grade(scores, right, failures)
 
 
 def sized(item: Item) -> Item:
@@ -137,4 +140,5 @@ BENCHMARK = Benchmark(
     read=read,
     grade=grade,
     constant=_constant_box,
+    load=text_loader("question_id", "answer"),
 )

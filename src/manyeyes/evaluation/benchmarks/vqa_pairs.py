@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from manyeyes.evaluation.benchmarks.contract import Source
-from manyeyes.evaluation.benchmarks.files import find_file, load_samples
+from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
 from manyeyes.evaluation.contract import Item
 from manyeyes.records import Sample
 
@@ -38,15 +37,17 @@ def locate(source: Source) -> list[Path]:
     ]
 
 
-def read_pairs(source: Source, references: Callable[[Sample], tuple[str, ...]]) -> list[Item]:
+def read_pairs(
+    paths: Sequence[Path], prompt: str, references: Callable[[Sample], tuple[str, ...]]
+) -> list[Item]:
     """One item per question; ``references`` picks the accepted answers from a sample."""
-    questions, annotations = locate(source)
-    samples = load_samples(source, questions, "vqa", annotations=annotations)
+    questions, annotations = expect_files(paths, "questions", "annotations")
+    samples = load_samples(questions, "vqa", annotations=annotations)
     return [
         Item(
             id=sample.id,
             image=sample.images[0],
-            prompt=source.prompt.format(question=sample.meta["question"]),
+            prompt=prompt.format(question=sample.meta["question"]),
             references=references(sample),
             cluster=str(sample.meta["image_id"]),
             groups={key: sample.meta[key] for key in _BREAKDOWNS if key in sample.meta},

@@ -1,0 +1,76 @@
+"""Item scores to metrics with intervals and breakdowns; shared by the graders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.statistics import FloatArray, cluster_bootstraps, estimate_mean
+from manyeyes.records import Score
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Metrics that are no means over items: their names, and their values for item weights ``[n]``.
+
+    A weight says how often its item counts: 0 leaves it out, 2 counts it twice (bootstrap).
+    """
+
+    names: tuple[str, ...]
+    values: Callable[[FloatArray], Sequence[float]]
+
+
+def mean_score(
+    metric: str, values: Sequence[float], items: Sequence[Item], *, scale: float = 100.0
+) -> Score:
+    """A mean of item scores times ``scale``, its interval clustered by image, and breakdowns."""
+    estimate = estimate_mean(values, [item.cluster for item in items])
+    ci95 = None if estimate.ci95 is None else _scaled(estimate.ci95, scale)
+    grouped = by_group(items, lambda chosen: scale * sum(values[i] for i in chosen) / len(chosen))
+    return Score("", metric, scale * estimate.mean, len(items), ci95, by=grouped)
+
+
+def corpus_scores(corpus: Corpus, items: Sequence[Item]) -> list[Score]:
+    """The corpus metrics of all items, with bootstrap intervals clustered by image, and breakdowns.
+
+    For a breakdown the items outside the group weigh nothing.
+    """
+
+    def of_positions(place: int, chosen: list[int]) -> float:
+        weights = np.zeros(len(items))
+        weights[chosen] = 1.0
+        return corpus.values(weights)[place]
+
+    clusters = [item.cluster for item in items]
+    intervals: Sequence[tuple[float, float] | None] = [None] * len(corpus.names)
+    if len(set(clusters)) > 1:
+        intervals = cluster_bootstraps(corpus.values, clusters)
+    whole = corpus.values(np.ones(len(items)))
+    return [
+        Score("", name, value, len(items), interval, by=by_group(items, partial(of_positions, i)))
+        for i, (name, value, interval) in enumerate(
+            zip(corpus.names, whole, intervals, strict=True)
+        )
+    ]
+
+
+def by_group(
+    items: Sequence[Item], value: Callable[[list[int]], float]
+) -> dict[str, dict[str, float]]:
+    """breakdown -> group -> ``value`` of the positions of its items, groups in sorted order."""
+    positions: dict[str, dict[str, list[int]]] = {}
+    for index, item in enumerate(items):
+        for breakdown, group in item.groups.items():
+            positions.setdefault(breakdown, {}).setdefault(group, []).append(index)
+    return {
+        breakdown: {group: value(chosen) for group, chosen in sorted(groups.items())}
+        for breakdown, groups in positions.items()
+    }
+
+
+def _scaled(interval: tuple[float, float], scale: float) -> tuple[float, float]:
+    return scale * interval[0], scale * interval[1]
