@@ -28,8 +28,8 @@ class Item:
     ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
     item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
     pixels where boxes are read or written; ``boxes`` fill the ``<boxes>`` of ``prompt``;
-    ``choices`` are the options in order where there are some; ``meta`` is what else the grader of
-    the benchmark needs.
+    ``choices`` are the options in order where there are some; ``split`` is the item's split where
+    one file holds several; ``meta`` is what else the grader of the benchmark needs.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Item:
     size: tuple[int, int] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
+    split: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 

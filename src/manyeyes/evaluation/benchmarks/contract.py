@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -77,6 +78,8 @@ class Benchmark:
     in which ``read`` takes them; ``read`` makes items of annotation files and a prompt template, no
     image needed; ``grade`` scores answers; ``constant`` chooses answers for ``items`` from
     ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
+    ``absent`` is what a predictions file says of an item by leaving it out (an image without
+    detections); None: leaving it out is an error.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Benchmark:
     grade: Callable[[Answers], Grade]
     constant: Callable[[Sequence[Item], Sequence[Item], str], Sequence[Prediction]]
     load: Callable[[Path], dict[str, Prediction]]
+    absent: Prediction | None = None
 
     def items(
         self,
@@ -113,14 +117,24 @@ class Benchmark:
                 raise DataError(f"no such image file: {image}", file=str(data_dir))
         return items
 
-    def read_files(self, paths: Sequence[str | Path], *, prompt: str | None = None) -> list[Item]:
+    def read_files(
+        self, paths: Sequence[str | Path], *, prompt: str | None = None, split: str | None = None
+    ) -> list[Item]:
         """Read annotation files; images are named as the files write them and not looked for.
 
+        ``split`` chooses from files that hold several splits; it changes nothing for others.
+
         Raises:
-            DataError: files or rows are missing or broken. UsageError: a wrong number of files.
+            DataError: files or rows are missing or broken, or hold nothing of the split.
+            UsageError: a wrong number of files, or several splits and none chosen.
         """
+        where = ", ".join(map(str, paths))
         items = self.read([Path(path) for path in paths], self.checked_prompt(prompt))
-        _check_ids(items, ", ".join(map(str, paths)))
+        splits = sorted({item.split for item in items if item.split is not None})
+        if split is None and len(splits) > 1:
+            raise UsageError(f"{where}: holds the splits {', '.join(splits)}; choose one")
+        items = _of_split(items, split, where)
+        _check_ids(items, where)
         return items
 
     def score(
@@ -176,7 +190,7 @@ class Benchmark:
             raise UsageError(f"benchmark {self.name!r} has no items to score")
         _check_ids(items, self.name)
         self._check_predictions(items, predictions, allow_missing)
-        found = [predictions.get(item.id) for item in items]
+        found = [predictions.get(item.id, self.absent) for item in items]
         return Answers(items, found, chosen, box_style)
 
     def baseline(
@@ -192,6 +206,9 @@ class Benchmark:
         files = set(self._files(train))
         if files and not files & evaluated:
             counted, source = self._split_items(train, None), f"{train.split} split"
+        elif files and items[0].split not in (None, train.split):
+            with suppress(DataError):  # one file with several splits, of which none is for training
+                counted, source = self._split_items(train, None), f"{train.split} split"
         answers = self.constant(items, counted, box_style)
         return Constant({i.id: a for i, a in zip(items, answers, strict=True)}, source)
 
@@ -212,7 +229,9 @@ class Benchmark:
 
     def _split_items(self, source: Source, prompt: str | None) -> list[Item]:
         """All items of a split with the paths of the images that are found."""
-        items = self.read(self.locate(source), self.checked_prompt(prompt))
+        paths = self.locate(source)
+        items = self.read(paths, self.checked_prompt(prompt))
+        items = _of_split(items, source.split, ", ".join(map(str, paths)))
         written = dict.fromkeys(item.image for item in items)
         found = {image: find_image(source, image) for image in written}
         return [replace(item, image=found[item.image]) for item in items]
@@ -232,7 +251,7 @@ class Benchmark:
         if unknown:
             raise DataError(f"{self.name}: predictions for unknown ids: {_some(unknown)}")
         missing = [item.id for item in items if item.id not in predictions]
-        if missing and not allow_missing:
+        if missing and not allow_missing and self.absent is None:
             raise DataError(f"{self.name}: no prediction for {len(missing)} ids: {_some(missing)}")
 
 
@@ -249,6 +268,15 @@ def train_split(split: str) -> str:
     """The training split that goes with a split: "val" -> "train", "val2014" -> "train2014"."""
     year = _YEAR.search(split)
     return f"train{year.group() if year else ''}"
+
+
+def _of_split(items: list[Item], split: str | None, where: str) -> list[Item]:
+    """The items of a split; those of files that hold one split only belong to any."""
+    kept = [item for item in items if split is None or item.split in (None, split)]
+    if items and not kept:
+        known = ", ".join(sorted({str(item.split) for item in items}))
+        raise DataError(f"holds nothing for split {split!r}; splits: {known}", file=where)
+    return kept
 
 
 def _fields(template: str) -> list[str]:
