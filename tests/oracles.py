@@ -9,6 +9,9 @@ from manyeyes.boxes import format_boxes
 from manyeyes.evaluation.benchmarks.rec import sized
 from manyeyes.evaluation.contract import Item
 
+WORLD_BENCHMARKS = ("caption", "exact", "pope", "rec", "vqa")
+"""Benchmarks whose files a generated world holds."""
+
 
 def true_answer(item: Item) -> str:
     """What a perfect model says."""

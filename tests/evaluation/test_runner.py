@@ -14,9 +14,9 @@ from manyeyes.evaluation.benchmarks import BENCHMARKS
 from manyeyes.evaluation.predictions import AnswerStore, item_key, write_text
 from manyeyes.evaluation.runner import cut_answer, evaluate
 from manyeyes.evaluation.table import format_table
-from oracles import Oracle
+from oracles import WORLD_BENCHMARKS, Oracle
 
-NAMES = sorted(BENCHMARKS)
+NAMES = sorted(WORLD_BENCHMARKS)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
