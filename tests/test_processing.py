@@ -165,6 +165,14 @@ def test_wrong_boxes_are_named(parts: Path, pictures: Pictures) -> None:
         made.encode(sample(ASK, turn), pictures[:1])
 
 
+def test_points_are_written_beside_boxes(parts: Path, pictures: Pictures) -> None:
+    turn = Turn("assistant", "<points> in <boxes>", (((0, 0, 6, 3),),), points=(((3, 0),),))
+    (written,) = processor(parts, box_style="lion").write_boxes([turn], [(12, 6)])
+    assert written.text == "[0.250,0.000] in [0.000,0.000,0.500,0.500]"
+    with pytest.raises(DataError, match="1 <points> placeholders, but 0 groups of points"):
+        processor(parts).encode(sample(ASK, Turn("assistant", "<points>")), pictures[:1])
+
+
 def test_chat_style_needs_a_template(parts: Path) -> None:
     made = processor(parts, prompt_style="chat")
     made.tokenizer.chat_template = None

@@ -18,10 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.records import Box
-
-Point = tuple[float, float]
-"""``(x, y)`` in pixels of the original (EXIF-rotated) image."""
+from manyeyes.records import Box, Point
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,18 @@ Rendering goes through Jinja chat templates only, so training and inference cann
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from manyeyes.boxes import format_boxes
+from manyeyes.boxes import format_boxes, format_points
 from manyeyes.errors import DataError, RecipeError
 from manyeyes.prompts import PROMPT_STYLES
-from manyeyes.records import BOXES_PLACEHOLDER, Turn
+from manyeyes.records import BOXES_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
+
+_PLACEHOLDERS = re.compile(f"{BOXES_PLACEHOLDER}|{POINTS_PLACEHOLDER}")
 
 
 @dataclass(frozen=True)
@@ -39,28 +42,29 @@ def turns_to_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def write_boxes(turn: Turn, image_sizes: Sequence[tuple[int, int]], style: str) -> Turn:
-    """Replace every ``<boxes>`` of a turn by its boxes as text in ``style``.
+    """Replace every ``<boxes>`` and ``<points>`` of a turn by its numbers as text in ``style``.
 
     ``image_sizes``: (width, height) of the sample's images.
 
     Raises:
-        DataError: placeholders and groups of boxes disagree, or boxes without an image.
+        DataError: placeholders and groups disagree, or boxes without an image.
     """
-    pieces = turn.text.split(BOXES_PLACEHOLDER)
-    if len(pieces) - 1 != len(turn.boxes):
-        raise DataError(
-            f"{len(pieces) - 1} {BOXES_PLACEHOLDER} placeholders, but {len(turn.boxes)} groups "
-            f"of boxes in {turn.text!r}"
-        )
-    if not turn.boxes:
+    wanted = (BOXES_PLACEHOLDER, len(turn.boxes)), (POINTS_PLACEHOLDER, len(turn.points))
+    for placeholder, groups in wanted:
+        if turn.text.count(placeholder) != groups:
+            raise DataError(
+                f"{turn.text.count(placeholder)} {placeholder} placeholders, but {groups} groups "
+                f"of {placeholder.strip('<>')} in {turn.text!r}"
+            )
+    if not turn.boxes and not turn.points:
         return turn
     if turn.box_image >= len(image_sizes):
         raise DataError(f"boxes refer to image {turn.box_image}, of {len(image_sizes)} images")
     width, height = image_sizes[turn.box_image]
-    text = pieces[0]
-    for group, piece in zip(turn.boxes, pieces[1:], strict=True):
-        text += format_boxes(group, style=style, width=width, height=height) + piece
-    return Turn(turn.role, text)
+    boxes = (format_boxes(g, style=style, width=width, height=height) for g in turn.boxes)
+    points = (format_points(g, style=style, width=width, height=height) for g in turn.points)
+    texts = {BOXES_PLACEHOLDER: boxes, POINTS_PLACEHOLDER: points}
+    return Turn(turn.role, _PLACEHOLDERS.sub(lambda found: next(texts[found.group()]), turn.text))
 
 
 def render(

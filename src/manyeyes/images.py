@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from manyeyes.errors import ImageError, UsageError, nearest
-from manyeyes.records import Box
+from manyeyes.errors import DataError, ImageError, UsageError, nearest
+from manyeyes.records import Box, PackedImage
 
 Color = tuple[int, int, int]
 ImageSource = str | os.PathLike[str] | bytes
-"""A path, or the encoded bytes of an image file."""
+"""A path, an image inside a container (`PackedImage`), or the encoded bytes of an image file."""
 
 MAX_PIXELS = 2**26
 """Largest picture decoded by default: 8192 x 8192, 192 MiB as RGB."""
@@ -212,6 +212,8 @@ def _name(source: ImageSource) -> str:
 
 def _open(source: ImageSource, name: str, max_pixels: int) -> Image.Image:
     """Open without decoding pixels; refuse by the header's size."""
+    if isinstance(source, PackedImage):
+        source = _unpacked(source)
     if isinstance(source, bytes):
         if not source:
             raise ImageError("is empty (0 bytes)", file=name)
@@ -235,6 +237,13 @@ def _open(source: ImageSource, name: str, max_pixels: int) -> Image.Image:
         wrong = "no pixels" if min(width, height) < 1 else f"more than {max_pixels} pixels"
         raise ImageError(f"has {wrong} ({width}x{height}); not decoded", file=name)
     return image
+
+
+def _unpacked(source: PackedImage) -> bytes:
+    try:
+        return source.read()
+    except (DataError, OSError) as error:
+        raise ImageError(f"cannot be read: {error}", file=str(source)) from error
 
 
 def _orientation(image: Image.Image) -> int:

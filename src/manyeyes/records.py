@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` corners in pixels of the original (EXIF-rotated) image."""
 
+Point = tuple[float, float]
+"""``(x, y)`` in pixels of the original (EXIF-rotated) image."""
+
 Role = Literal["system", "user", "assistant"]
 
 IMAGE_PLACEHOLDER = "<image>"
@@ -29,24 +32,41 @@ BOXES_PLACEHOLDER = "<boxes>"
 
 Boxes stay in pixels until the processor knows the recipe's box format and the image's geometry."""
 
+POINTS_PLACEHOLDER = "<points>"
+"""Stands in a turn's text where points belong; one per group in ``Turn.points``, in order."""
+
+
+class PackedImage(str):
+    """An image inside a container file, standing where the path of an image file may stand.
+
+    Its text is ``CONTAINER/NAME``: it prints, compares and hashes as a path does. Subclasses know
+    how to get at the bytes (see ``data/tars`` and ``data/parquet``).
+    """
+
+    def read(self) -> bytes:
+        """Return the encoded image file; raises OSError or DataError if it cannot be had."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Turn:
     """One message of a conversation.
 
     ``boxes`` holds one group of boxes for each ``<boxes>`` in ``text``; a group of several boxes is
-    one phrase that names several objects. ``box_image`` is the index of the image they lie in.
+    one phrase that names several objects; ``points`` and ``<points>`` likewise. ``box_image`` is
+    the index of the image that both lie in.
     """
 
     role: Role
     text: str
     boxes: tuple[tuple[Box, ...], ...] = ()
     box_image: int = 0
+    points: tuple[tuple[Point, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training or evaluation conversation, with its images still as paths.
+    """One training or evaluation conversation, with its images still as paths or `PackedImage`s.
 
     ``meta`` carries what benchmarks need besides (question type, label, image id, ...).
     """

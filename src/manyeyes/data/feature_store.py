@@ -29,6 +29,7 @@ from torch import Tensor
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.images import ImageSource
+from manyeyes.records import PackedImage
 
 _OPEN_SHARDS = 64
 _GB = 1e9
@@ -226,6 +227,8 @@ def content_id(source: ImageSource) -> str:
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
     try:
+        if isinstance(source, PackedImage):
+            return hashlib.sha256(source.read()).hexdigest()
         with open(source, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:

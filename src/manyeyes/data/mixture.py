@@ -165,7 +165,7 @@ def fingerprint(samples: Sequence[Sample] | Mixture) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         names = tuple(path.replace("\\", "/").rsplit("/", 1)[-1] for path in sample.images)
-        turns = tuple((turn.role, turn.text, turn.boxes, turn.box_image) for turn in sample.turns)
+        turns = tuple((t.role, t.text, t.boxes, t.points, t.box_image) for t in sample.turns)
         digest.update(repr((sample.id, names, turns)).encode())
     return digest.hexdigest()
 

@@ -20,7 +20,14 @@ from manyeyes.errors import UsageError
 from manyeyes.images import load_image
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Turn, VisualEvidence
+from manyeyes.records import (
+    BOXES_PLACEHOLDER,
+    IMAGE_PLACEHOLDER,
+    POINTS_PLACEHOLDER,
+    Box,
+    Turn,
+    VisualEvidence,
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ def _checked(question: str) -> str:
     text = question.strip()
     if not text:
         raise UsageError("the question is empty")
-    for reserved in (IMAGE_PLACEHOLDER, BOXES_PLACEHOLDER):
+    for reserved in (IMAGE_PLACEHOLDER, BOXES_PLACEHOLDER, POINTS_PLACEHOLDER):
         if reserved in text:
             raise UsageError(f"{reserved} cannot be part of a question; show an image instead")
     return text
