@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 
 from manyeyes.boxes import BOX_STYLES
-from manyeyes.bridge import parse_bridge
-from manyeyes.encoders import ENCODERS, EncoderSpec, GridShape, PixelTransform, parse_encoder
+from manyeyes.bridge import Given, parse_bridge
+from manyeyes.encoders import ENCODERS, EncoderSpec, PixelTransform, Shape, parse_encoder
 from manyeyes.errors import RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
@@ -110,11 +110,13 @@ class ManyEyesConfig(PreTrainedConfig):
             self.text_config = read_config(parse_language(self.language))
         self.is_encoder_decoder = bool(self.text_config.is_encoder_decoder)
         cls, options = parse_fusion(self.fusion)
-        cls.check(options, self.encoder_shapes())
+        cls.check(options, cls.accept(self.encoder_shapes()))
+        bridge, bridge_options = parse_bridge(self.bridge)
+        bridge.check(bridge_options, self.text_config, self.given)
         return self
 
-    def encoder_shapes(self) -> dict[str, GridShape]:
-        """Return width, grid and levels of every encoder by name (needs ``resolve``)."""
+    def encoder_shapes(self) -> dict[str, Shape]:
+        """Return the shape of every encoder's features by name (needs ``resolve``)."""
         return {
             spec.name: ENCODERS[spec.family].shape(spec, ENCODERS[spec.family].read_config(spec))
             for spec in self.encoder_specs()
@@ -132,8 +134,14 @@ class ManyEyesConfig(PreTrainedConfig):
     @property
     def visual_tokens(self) -> int:
         """K, the visual tokens of one image, markers not counted (needs ``resolve``)."""
+        return self.given.tokens
+
+    @property
+    def given(self) -> Given:
+        """What the fusion gives per image, tokens and prompts (needs ``resolve``)."""
         cls, options = parse_fusion(self.fusion)
-        return cls.num_tokens(options, self.encoder_shapes())
+        tokens = cls.num_tokens(options, cls.accept(self.encoder_shapes()))
+        return Given(tokens, cls.num_prompts(options))
 
 
 def _own_fields(config: PreTrainedConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ width, S supervised predictions, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +19,13 @@ from transformers.utils.generic import ModelOutput
 from manyeyes import checkpoint, hub
 from manyeyes.bridge import ImageTokenIds, parse_bridge
 from manyeyes.configuration import ManyEyesConfig
-from manyeyes.encoders import ENCODERS, GridEncoder
+from manyeyes.encoders import ENCODERS, GridEncoder, GridShape
 from manyeyes.errors import PartError, PlaceholderError
 from manyeyes.fusion import parse_fusion
-from manyeyes.language import auto_class, kind_of
+from manyeyes.language import add_biases, auto_class, kind_of, parse_language
+from manyeyes.layers.adapter_attention import KEYWORD, answering
 from manyeyes.losses.next_token import next_token_sum
-from manyeyes.records import FeatureBundle, GridFeatures, VisualEvidence
+from manyeyes.records import FeatureBundle, Features, GridFeatures, ObjectFeatures, VisualEvidence
 
 PIXELS, FEATURES = "pixel_values_", "features_"
 
@@ -71,12 +72,15 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         width = int(config.text_config.hidden_size)
         fusion_class, fusion_options = parse_fusion(config.fusion)
-        self.fusion = fusion_class(fusion_options, config.encoder_shapes(), width)
+        shapes = fusion_class.accept(config.encoder_shapes())
+        self.fusion = fusion_class(fusion_options, shapes, width)
         bridge_class, bridge_options = parse_bridge(config.bridge)
-        self.bridge = bridge_class(bridge_options, width)
+        self.bridge = bridge_class(bridge_options, config.text_config, config.given)
         self.language_model: Any = auto_class(config.text_config).from_config(config.text_config)
         self.language_kind = kind_of(config.text_config)
-        self._touched: set[str] = set()
+        added = add_biases(self.language_model, parse_language(config.language).added_biases)
+        self._added = {f"language_model.{name}" for name in added}
+        self._touched: set[str] = set(self._added)
         self.post_init()
 
     # ---- building, saving, loading --------------------------------------------------------
@@ -100,7 +104,9 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loaded = hub.load_pretrained(module.__class__, name, module.config)
             state = loaded.state_dict()
             config.references[part] = {"checkpoint": name, "sha256": hub.fingerprint(state)}
-            module.load_state_dict(state)
+            own = module.state_dict()
+            added = {key: own[key] for key in own if f"{part}.{key}" in model._added}
+            module.load_state_dict({**added, **state})
         model.bridge.start_from(cast(Tensor, model.get_input_embeddings().weight))
         model.generation_config = model.language_model.generation_config
         if dtype is not None:
@@ -267,7 +273,7 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def encode(self, **inputs: Tensor) -> FeatureBundle:
         """Step 1. ``pixel_values_<encoder>`` ``[I, 3, h, w]`` or stored ``features_<encoder>``
-        ``[I, levels, N, D]`` → feature bundle, in the fusion's dtype.
+        ``[I, levels, R + N, D]`` → feature bundle, in the fusion's dtype.
 
         Raises:
             PartError: an encoder's pixels are missing.
@@ -277,9 +283,7 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         bundle = {}
         for name, encoder in self.encoders.items():
             if f"{FEATURES}{name}" in inputs:
-                levels = inputs[f"{FEATURES}{name}"].unbind(dim=1)
-                shape = shapes[name]
-                features = GridFeatures(levels, shape.level_indices, shape.grid)
+                features: Features = _stored(inputs[f"{FEATURES}{name}"], shapes[name])
             elif f"{PIXELS}{name}" in inputs:
                 features = encoder(inputs[f"{PIXELS}{name}"])
             else:
@@ -335,20 +339,25 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         1. encode    pixels → feature bundle
         2. fuse      feature bundle → evidence
-        3. bridge    evidence + text → embeddings
+        3. bridge    evidence + text → embeddings, and what attention reads besides them
         4. language  embeddings → logits (with ``labels``, only where a token is supervised)
         5. loss      cross entropy summed over supervised tokens / ``num_items_in_batch``
                      (None = this batch's own count)
         """
         visual, rest = split_visual(kwargs)
+        if evidence is None and visual:
+            evidence = self.encode_images(**visual)
         if inputs_embeds is None:
             if input_ids is None:
                 raise PartError("pass input_ids or inputs_embeds")
-            if evidence is None and visual:
-                evidence = self.encode_images(**visual)
             inputs_embeds = self.embed(input_ids, evidence, image_counts)
             if self.training and evidence is None:
                 inputs_embeds = inputs_embeds + self._silent_image(inputs_embeds)
+        prompts = self.bridge.prompts(
+            self.language_model, len(inputs_embeds), evidence, image_counts
+        )
+        if prompts is not None:
+            rest[KEYWORD] = prompts
         output = self.language_kind.forward(
             self.language_model, inputs_embeds, attention_mask, labels, **rest
         )
@@ -365,7 +374,7 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Without it a text-only batch leaves gradients undefined and distributed training waits.
         """
         visual = (self.encoders, self.fusion, self.bridge)
-        learning = [p for part in visual for p in part.parameters() if p.requires_grad]
+        learning = [p for module in visual for p in module.parameters() if p.requires_grad]
         if not learning:
             return like.new_zeros(())
         zeros: dict[str, Tensor] = {}
@@ -373,8 +382,9 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
             zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
         evidence = self.encode_images(**zeros)
         total = like.new_zeros((), dtype=torch.float32)
-        if evidence.tokens is not None:
-            total = total + evidence.tokens.float().sum()
+        for part in (evidence.tokens, evidence.prompts):
+            if part is not None:
+                total = total + part.float().sum()
         for parameter in self.bridge.parameters():
             total = total + parameter.float().sum()
         return (total * 0.0).to(like.dtype)
@@ -410,13 +420,17 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if generation_config is not None:
             rest["generation_config"] = generation_config
         self.language_model.generation_config = self.generation_config
-        result = self.language_kind.generate(
-            self.language_model,
-            embeddings,
-            attention_mask,
-            known,
-            **rest,
+        prompts = self.bridge.prompts(
+            self.language_model, len(input_ids), evidence, image_counts, image_index
         )
+        with answering(prompts):
+            result = self.language_kind.generate(
+                self.language_model,
+                embeddings,
+                attention_mask,
+                known,
+                **rest,
+            )
         if self.language_kind.answers_in_sequence:
             sequences = result if isinstance(result, Tensor) else result.sequences
             copies = len(sequences) // len(input_ids)
@@ -431,7 +445,22 @@ def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str
     return visual, rest
 
 
-def _cast(features: GridFeatures, dtype: torch.dtype) -> GridFeatures:
+def _stored(features_ILND: Tensor, shape: object) -> GridFeatures:
+    """Cut stored features, prefix tokens first, as the encoder would have given them."""
+    if not isinstance(shape, GridShape):
+        raise PartError("only patch features can be stored, not a detector's objects")
+    levels = features_ILND.unbind(dim=1)
+    patches = tuple(level[:, shape.num_prefix :] for level in levels)
+    prefix = tuple(level[:, : shape.num_prefix] for level in levels) if shape.num_prefix else ()
+    return GridFeatures(patches, shape.level_indices, shape.grid, prefix)
+
+
+def _cast(features: Features, dtype: torch.dtype) -> Features:
+    if isinstance(features, ObjectFeatures):
+        return replace(features, queries=features.queries.to(dtype))
+    if not isinstance(features, GridFeatures):
+        return features
+
     def cast(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensor.to(dtype) for tensor in tensors)
 

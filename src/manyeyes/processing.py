@@ -5,6 +5,7 @@ Shapes: B samples, T positions, I images of the batch, K visual tokens per image
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from manyeyes.pixels import to_pixels
 from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn
 
 IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
+_PLACEHOLDER_LINE = re.compile(f"{IMAGE_PLACEHOLDER}\\n?")
 
 
 class ManyEyesProcessor(ProcessorMixin):
@@ -36,7 +38,7 @@ class ManyEyesProcessor(ProcessorMixin):
     Args:
         tokenizer: a fast tokenizer; the image tokens are added to it.
         encoders: per encoder ``{name, size, mean, std, resample}``.
-        visual_tokens: K.
+        visual_tokens: K; with 0 and no ``start_end`` a placeholder leaves nothing in the text.
         start_end: images stand between two marker tokens.
         geometry, pad_color, box_style, prompt_style, max_length: see ``ManyEyesConfig``.
         answers_in_sequence: False for encoder-decoder language models.
@@ -83,13 +85,13 @@ class ManyEyesProcessor(ProcessorMixin):
                 tokenizer.
         """
         config.resolve()
-        _, bridge = parse_bridge(config.bridge)
+        bridge, bridge_options = parse_bridge(config.bridge)
         transforms = config.pixel_transforms()
         processor = cls(
             tokenizer or load_tokenizer(config.language["checkpoint"]),
             encoders=[{"name": name, **vars(rule)} for name, rule in transforms.items()],
             visual_tokens=config.visual_tokens,
-            start_end=bridge.start_end,
+            start_end=bridge.marks_images(bridge_options),
             geometry=config.geometry,
             pad_color=config.pad_color,
             box_style=config.box_style,
@@ -126,6 +128,9 @@ class ManyEyesProcessor(ProcessorMixin):
         turns = self.write_boxes(sample.turns, image_sizes)
         messages = turns_to_messages(turns)
         rendered = render(messages, self.tokenizer, self.prompt_style)
+        if self._images_leave_no_token:
+            rendered, found = without_images(rendered)
+            self._check_placeholders(found, len(image_sizes), sample.id)
         row = self._encode_in_sequence(rendered, sample.id)
         if not self.answers_in_sequence:
             row = self._encode_apart(messages, sample.id)
@@ -216,12 +221,13 @@ class ManyEyesProcessor(ProcessorMixin):
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         pictures = flatten_images(images)
+        counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
+        if self._images_leave_no_token:
+            texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
         rows = [
             [part for token in ids for part in self._expand(token)]
             for ids in self.tokenizer(texts, add_special_tokens=add_special_tokens)["input_ids"]
         ]
-        image_id = self.image_token_ids_by_role.image
-        counts = [row.count(image_id) // max(1, self.visual_tokens) for row in rows]
         if sum(counts) != len(pictures) and not images_encoded:
             raise PlaceholderError(
                 f"{sum(counts)} {IMAGE_PLACEHOLDER} placeholders in the text, "
@@ -320,12 +326,23 @@ class ManyEyesProcessor(ProcessorMixin):
         """Replace every ``<boxes>`` by its boxes in the recipe's style, see ``write_boxes``."""
         return [write_boxes(turn, image_sizes, self.box_style) for turn in turns]
 
+    @property
+    def _images_leave_no_token(self) -> bool:
+        return self.visual_tokens == 0 and not self.start_end
+
     def _expand(self, token: int) -> list[int]:
         ids = self.image_token_ids_by_role
         if token != ids.image:
             return [token]
         run = [ids.image] * self.visual_tokens
         return [ids.start, *run, ids.end] if self.start_end else run
+
+    def _check_placeholders(self, found: int, num_images: int, name: str) -> None:
+        if found != num_images:
+            raise PlaceholderError(
+                f"sample {name!r}: {found} {IMAGE_PLACEHOLDER} placeholders in the text, but "
+                f"{num_images} image(s)"
+            )
 
     def _check_images(self, ids_T: Tensor, num_images: int, name: str) -> None:
         found = int((ids_T == self.image_token_ids_by_role.image).sum())
@@ -334,6 +351,21 @@ class ManyEyesProcessor(ProcessorMixin):
                 f"sample {name!r}: {found} image tokens in the text, but {num_images} image(s) x "
                 f"{self.visual_tokens} visual tokens = {num_images * self.visual_tokens}"
             )
+
+
+def without_images(rendered: Rendered) -> tuple[Rendered, int]:
+    """Take every image placeholder, with the newline after it, out of a rendered conversation.
+
+    Returns the rest, whose spans still cover the same words, and the number of placeholders.
+    """
+    places = [match.span() for match in _PLACEHOLDER_LINE.finditer(rendered.text)]
+
+    def moved(position: int) -> int:
+        return position - sum(min(last, position) - min(first, position) for first, last in places)
+
+    spans = tuple((moved(first), moved(last)) for first, last in rendered.spans)
+    text = _PLACEHOLDER_LINE.sub("", rendered.text)
+    return Rendered(text, spans, rendered.add_special_tokens), len(places)
 
 
 def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:

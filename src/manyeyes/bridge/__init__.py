@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from manyeyes.bridge.contract import ImageTokenIds
+from manyeyes.bridge.adapter_prompts import AdapterPromptsBridge
+from manyeyes.bridge.contract import Bridge, Given, ImageTokenIds
 from manyeyes.bridge.placeholder import PlaceholderBridge
 from manyeyes.options import check_choice, parse_options
 
-BRIDGES: dict[str, type[PlaceholderBridge]] = {
+BRIDGES: dict[str, type[Bridge]] = {
+    "adapter_prompts": AdapterPromptsBridge,
     "placeholder": PlaceholderBridge,
 }
 
 
-def parse_bridge(values: Mapping[str, Any]) -> tuple[type[PlaceholderBridge], Any]:
+def parse_bridge(values: Mapping[str, Any]) -> tuple[type[Bridge], Any]:
     """Return the bridge class and its checked options for a ``bridge:`` block.
 
     Raises:
@@ -27,4 +29,4 @@ def parse_bridge(values: Mapping[str, Any]) -> tuple[type[PlaceholderBridge], An
     return cls, parse_options(cls.options_class, rest, "bridge")
 
 
-__all__ = ["BRIDGES", "ImageTokenIds", "PlaceholderBridge", "parse_bridge"]
+__all__ = ["BRIDGES", "Bridge", "Given", "ImageTokenIds", "parse_bridge"]

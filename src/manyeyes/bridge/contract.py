@@ -1,11 +1,20 @@
 """What every bridge is: it puts visual evidence where the language model reads it.
 
-Shapes: B samples, T positions, I images, K visual tokens per image, H language-model width.
+Shapes: B samples, T positions, I images, K visual tokens per image, P prompts per layer, H
+language-model width.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from manyeyes.layers.adapter_attention import AdapterState
+from manyeyes.records import VisualEvidence
 
 
 class ImageTokenIds(NamedTuple):
@@ -14,3 +23,52 @@ class ImageTokenIds(NamedTuple):
     image: int
     start: int
     end: int
+
+
+class Given(NamedTuple):
+    """What the fusion gives per image: ``tokens`` K for the text, ``prompts`` P for attention."""
+
+    tokens: int
+    prompts: int = 0
+
+
+class Bridge(nn.Module, ABC):
+    """Base of all bridges; built from its options, the language model's configuration and P."""
+
+    options_class: ClassVar[type[Any]]
+
+    @classmethod
+    @abstractmethod
+    def check(cls, options: Any, language: PreTrainedConfig, given: Given) -> None:
+        """Raise ``PartError`` unless fusion, bridge and language model fit together."""
+
+    @classmethod
+    def marks_images(cls, options: Any) -> bool:
+        """Whether each image's tokens stand between two marker tokens."""
+        return False
+
+    def start_from(self, embeddings_VH: Tensor) -> None:
+        """Set what starts from the language model's embedding table, which was just loaded."""
+        return None
+
+    @abstractmethod
+    def forward(
+        self,
+        embeddings_BTH: Tensor,
+        input_ids_BT: Tensor,
+        tokens_IKH: Tensor,
+        image_counts: Sequence[int],
+        ids: ImageTokenIds,
+    ) -> Tensor:
+        """Return the text embeddings with every image's tokens in their place."""
+
+    def prompts(
+        self,
+        model: Any,
+        batch_size: int,
+        evidence: VisualEvidence | None,
+        image_counts: Tensor | None,
+        image_index: Tensor | None = None,
+    ) -> AdapterState | None:
+        """Return what the attention of ``model`` reads besides the text; None = nothing."""
+        return None

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
-from manyeyes.bridge.contract import ImageTokenIds
-from manyeyes.errors import PlaceholderError
+from manyeyes.bridge.contract import Bridge, Given, ImageTokenIds
+from manyeyes.errors import PartError, PlaceholderError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class PlaceholderOptions:
     start_end: bool = True
 
 
-class PlaceholderBridge(nn.Module):
+class PlaceholderBridge(Bridge):
     """Splice visual tokens into the text embeddings.
 
     The two marker vectors belong to the bridge, not to the language model's vocabulary, so that a
@@ -31,12 +32,27 @@ class PlaceholderBridge(nn.Module):
 
     options_class = PlaceholderOptions
 
-    def __init__(self, options: PlaceholderOptions, width: int) -> None:
+    def __init__(
+        self, options: PlaceholderOptions, language: PreTrainedConfig, given: Given
+    ) -> None:
         super().__init__()
+        width = int(language.hidden_size)
         if options.start_end:
             self.image_start = nn.Parameter(torch.zeros(width))
             self.image_end = nn.Parameter(torch.zeros(width))
         self.start_end = options.start_end
+
+    @classmethod
+    def check(cls, options: PlaceholderOptions, language: PreTrainedConfig, given: Given) -> None:
+        if given.prompts:
+            raise PartError(
+                "bridge 'placeholder' takes tokens, but the fusion gives prompts: choose bridge "
+                "'adapter_prompts'"
+            )
+
+    @classmethod
+    def marks_images(cls, options: PlaceholderOptions) -> bool:
+        return options.start_end
 
     @torch.no_grad()
     def start_from(self, embeddings_VH: Tensor) -> None:

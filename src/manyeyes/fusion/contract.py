@@ -11,19 +11,41 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from manyeyes.encoders import GridShape
+from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
 from manyeyes.records import FeatureBundle, GridFeatures, VisualEvidence
 
 Shapes = Mapping[str, GridShape]
 """Shape of each encoder by its name, in the recipe's order."""
 
+_KINDS: Mapping[type[Shape], str] = {GridShape: "patch features", ObjectShape: "detected objects"}
+
 
 class Fusion(nn.Module, ABC):
-    """Base of all fusions. ``reads_question``: forward uses the question's text."""
+    """Base of all fusions.
+
+    ``reads_question``: forward uses the question's text. ``reads``: kinds of encoders it can read.
+    """
 
     options_class: ClassVar[type[Any]]
     reads_question: ClassVar[bool] = False
+    reads: ClassVar[tuple[type[Shape], ...]] = (GridShape,)
+
+    @classmethod
+    def accept(cls, shapes: Mapping[str, Shape]) -> Any:
+        """Return ``shapes`` if this fusion reads encoders of their kinds.
+
+        Raises:
+            PartError: one that it does not; names it.
+        """
+        for name, shape in shapes.items():
+            if not isinstance(shape, cls.reads):
+                kinds = " or ".join(_KINDS[kind] for kind in cls.reads)
+                raise PartError(
+                    f"{cls.__name__} reads {kinds}, but encoder {name!r} gives "
+                    f"{_KINDS[type(shape)]}"
+                )
+        return shapes
 
     @classmethod
     @abstractmethod
@@ -34,6 +56,11 @@ class Fusion(nn.Module, ABC):
     @abstractmethod
     def num_tokens(cls, options: Any, shapes: Shapes) -> int:
         """Return K, the visual tokens of one image, without building anything."""
+
+    @classmethod
+    def num_prompts(cls, options: Any) -> int:
+        """Return P, the adapter prompts per layer of one image; 0 = it gives none."""
+        return 0
 
     @abstractmethod
     def forward(

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
 
 from manyeyes import hub
+from manyeyes.language.added_biases import add_biases
 from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
 from manyeyes.language.decoder_only import DecoderOnly
 from manyeyes.language.encoder_decoder import EncoderDecoder
@@ -25,11 +26,13 @@ class LanguageSpec:
     """The language model of a recipe.
 
     checkpoint: hub id, folder or ``world:`` part. config: its configuration fields with
-    ``model_type``, so that the architecture is known without any file.
+    ``model_type``, so that the architecture is known without any file. added_biases: linear layers,
+    by their last name, that get a zero bias where they have none (LLaMA-Adapter V2).
     """
 
     checkpoint: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    added_biases: tuple[str, ...] = ()
 
 
 def parse_language(values: Mapping[str, Any]) -> LanguageSpec:
@@ -58,6 +61,7 @@ __all__ = [
     "LanguageKind",
     "LanguageOutput",
     "LanguageSpec",
+    "add_biases",
     "auto_class",
     "kind_of",
     "parse_language",

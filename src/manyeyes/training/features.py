@@ -1,7 +1,7 @@
 """Features of frozen encoders, computed once before a stage and read back in every epoch.
 
-Rows then carry ``features_<encoder>`` ``[images, levels, N, D]`` in place of pixels, and images are
-not decoded any more.
+Rows then carry ``features_<encoder>`` ``[images, levels, R + N, D]`` (prefix tokens, then patches)
+in place of pixels, and images are not decoded any more.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from manyeyes import hub
 from manyeyes.data.feature_store import FeatureStore, content_id
 from manyeyes.data.mixture import Mixture
+from manyeyes.encoders import GridShape
 from manyeyes.errors import RecipeError
 from manyeyes.images import image_size, load_image
 from manyeyes.modeling import FEATURES, ManyEyesForConditionalGeneration
@@ -124,6 +125,8 @@ def _open_store(
     dtype: torch.dtype,
 ) -> FeatureStore:
     shape = model.config.encoder_shapes()[name]
+    if not isinstance(shape, GridShape):
+        raise RecipeError(f"cache_features: encoder {name!r} gives no grid features")
     spec = next(spec for spec in model.config.encoder_specs() if spec.name == name)
     key = {
         "weights": hub.module_fingerprint(model.encoders[name]),
@@ -132,7 +135,7 @@ def _open_store(
         "transform": repr(model.config.pixel_transforms()[name]),
         "geometry": repr((processor.geometry, tuple(processor.pad_color))),
     }
-    size = (len(shape.level_indices), shape.num_patches, shape.width)
+    size = (len(shape.level_indices), shape.num_prefix + shape.num_patches, shape.width)
     return FeatureStore(folder, key, size, dtype, max_gb=max_gb)
 
 
@@ -169,5 +172,7 @@ def _encode(
     for name, features in bundle.items():
         if not isinstance(features, GridFeatures):
             raise RecipeError(f"cache_features: encoder {name!r} gives no grid features")
-        found[name] = torch.stack(features.levels, dim=1)
+        levels = torch.stack(features.levels, dim=1)
+        prefix = [torch.stack(features.prefix, dim=1)] if features.prefix else []
+        found[name] = torch.cat([*prefix, levels], dim=2)
     return found
