@@ -16,6 +16,7 @@ from manyeyes.cli import (
     demo,
     evaluate,
     export,
+    score,
     train,
     world_make,
     world_pretrain,
@@ -29,6 +30,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": (check.check, check.EXAMPLES),
     "train": (train.train, train.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
+    "score": (score.score, score.EXAMPLES),
     "chat": (chat.chat, chat.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
 }

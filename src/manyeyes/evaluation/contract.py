@@ -29,7 +29,8 @@ class Item:
     item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
     pixels where boxes are read or written; ``boxes`` fill the ``<boxes>`` of ``prompt``;
     ``choices`` are the options in order where there are some; ``split`` is the item's split where
-    one file holds several; ``meta`` is what else the grader of the benchmark needs.
+    one file holds several; ``meta`` is what else the grader of the benchmark needs. Of an item that
+    is not ``required`` a missing prediction is no error.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Item:
     choices: tuple[str, ...] = ()
     split: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    required: bool = True
 
 
 @dataclass(frozen=True)

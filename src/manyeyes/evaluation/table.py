@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from manyeyes.evaluation.contract import BenchmarkResult
+
 
 def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
     """Lay out what `runner.evaluate` returned: one row per benchmark, with ``details`` per metric.
@@ -35,6 +37,35 @@ def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
     sources = {entry["majority"]["source"] for entry in results["benchmarks"].values()}
     table.caption = f"majority answers counted on the {' and '.join(sorted(sources))}"
     return table
+
+
+def format_result(result: BenchmarkResult, *, title: str | None = None) -> Table:
+    """Lay out one result: a row per metric with n and its 95 % interval."""
+    named = f"{result.benchmark} ({result.variant})"
+    table = Table(title=f"{title}: {named}" if title else named, title_justify="left")
+    table.add_column("metric")
+    for name in ("n", "score [95 %]"):
+        table.add_column(name, justify="right", no_wrap=True)
+    arm = result.to_json()
+    for score in result.scores:
+        table.add_row(score.metric, str(score.n), _with_interval(arm, score.metric))
+    if result.parse_failures:
+        table.caption = f"{result.parse_failures} answers could not be read and count as wrong"
+    return table
+
+
+def format_breakdowns(result: BenchmarkResult) -> list[Table]:
+    """Lay out the headline's breakdowns, one table each."""
+    score = result.headline
+    tables = []
+    for breakdown, values in score.by.items():
+        table = Table(title=f"{score.metric} by {breakdown}", title_justify="left")
+        table.add_column(breakdown)
+        table.add_column(score.metric, justify="right")
+        for group, value in values.items():
+            table.add_row(group, f"{value:.{_digits(score.metric)}f}")
+        tables.append(table)
+    return tables
 
 
 def _with_interval(arm: Mapping[str, Any], metric: str) -> str:

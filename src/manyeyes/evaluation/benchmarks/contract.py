@@ -158,7 +158,8 @@ class Benchmark:
         )
         grade = self.grade(answers)
         chosen, failures = answers.variant, grade.parse_failures
-        missing = sum(prediction is None for prediction in answers.predictions)
+        given = zip(items, answers.predictions, strict=True)
+        missing = sum(item.required and prediction is None for item, prediction in given)
         notes = grade.notes + ((f"{missing} missing predictions count as wrong",) * bool(missing))
         scored = zip(items, grade.per_item, strict=True)
         per_item = {item.id: score for item, score in scored if score is not None}
@@ -231,10 +232,7 @@ class Benchmark:
         """All items of a split with the paths of the images that are found."""
         paths = self.locate(source)
         items = self.read(paths, self.checked_prompt(prompt))
-        items = _of_split(items, source.split, ", ".join(map(str, paths)))
-        written = dict.fromkeys(item.image for item in items)
-        found = {image: find_image(source, image) for image in written}
-        return [replace(item, image=found[item.image]) for item in items]
+        return place_images(_of_split(items, source.split, ", ".join(map(str, paths))), source)
 
     def _files(self, source: Source) -> list[Path]:
         """The split's files; none where something is missing."""
@@ -250,9 +248,15 @@ class Benchmark:
         unknown = [key for key in predictions if key not in known]
         if unknown:
             raise DataError(f"{self.name}: predictions for unknown ids: {_some(unknown)}")
-        missing = [item.id for item in items if item.id not in predictions]
+        missing = [item.id for item in items if item.required and item.id not in predictions]
         if missing and not allow_missing and self.absent is None:
             raise DataError(f"{self.name}: no prediction for {len(missing)} ids: {_some(missing)}")
+
+
+def place_images(items: Sequence[Item], source: Source) -> list[Item]:
+    """The items with the paths of their images in a data folder, of those that are found there."""
+    found = {image: find_image(source, image) for image in dict.fromkeys(i.image for i in items)}
+    return [replace(item, image=found[item.image]) for item in items]
 
 
 def evenly(things: Sequence[T], limit: int | None) -> list[T]:

@@ -61,15 +61,26 @@ def corpus_scores(corpus: Corpus, items: Sequence[Item]) -> list[Score]:
 def by_group(
     items: Sequence[Item], value: Callable[[list[int]], float]
 ) -> dict[str, dict[str, float]]:
-    """breakdown -> group -> ``value`` of the positions of its items, groups in sorted order."""
+    """breakdown -> group -> ``value`` of the positions of its items.
+
+    Groups stand in the order of the alphabet, those that are whole numbers by value.
+    """
     positions: dict[str, dict[str, list[int]]] = {}
     for index, item in enumerate(items):
         for breakdown, group in item.groups.items():
             positions.setdefault(breakdown, {}).setdefault(group, []).append(index)
     return {
-        breakdown: {group: value(chosen) for group, chosen in sorted(groups.items())}
+        breakdown: {group: value(chosen) for group, chosen in _in_order(groups)}
         for breakdown, groups in positions.items()
     }
+
+
+def _in_order(groups: dict[str, list[int]]) -> list[tuple[str, list[int]]]:
+    def place(entry: tuple[str, list[int]]) -> tuple[bool, int, str]:
+        number = entry[0].isdecimal()
+        return not number, int(entry[0]) if number else 0, entry[0]
+
+    return sorted(groups.items(), key=place)
 
 
 def _scaled(interval: tuple[float, float], scale: float) -> tuple[float, float]:

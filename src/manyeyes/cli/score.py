@@ -1,0 +1,166 @@
+"""``manyeyes score``: official metrics of a predictions file; no model, mostly no images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.output import Output, session
+from manyeyes.errors import UsageError
+
+if TYPE_CHECKING:
+    from manyeyes.evaluation.score import Scored, Scoring
+
+EXAMPLES = (
+    "manyeyes score --list",
+    "manyeyes score pope --predictions answers.jsonl --annotations coco_pope_random.json",
+    "manyeyes score vqav2 --predictions ours.json --against theirs.json "
+    "--annotations v2_OpenEnded_mscoco_val2014_questions.json "
+    "v2_mscoco_val2014_annotations.json --json",
+)
+
+
+def score(
+    benchmark: Annotated[
+        str | None, typer.Argument(metavar="[BENCHMARK]", help="vqav2, gqa, pope, ...")
+    ] = None,
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Further files after --annotations FILE."),
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answers in the official result format.")
+    ] = None,
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE...", help="The benchmark's own files, in the order of --list."),
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Another scoring rule.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which split of a file that holds several.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Other answers to compare with.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Missing answers are wrong, not an error.")
+    ] = False,
+    box_style: Annotated[
+        str, typer.Option(help="How answers write boxes: shikra, lion, int1000.")
+    ] = "shikra",
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Images, where sizes are needed and not in the files."),
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write each item's score as JSON lines.")
+    ] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Show all benchmarks: files, formats, variants.")
+    ] = False,
+    details: Annotated[bool, typer.Option("--details", help="Show breakdowns.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a predictions file on a benchmark, from the official files alone.
+
+    Needs no model and no images, except where boxes are read and the files do not hold the images'
+    sizes. What `manyeyes evaluate` stored can be scored again, under another variant.
+    """
+    with session(as_json=as_json, debug=debug) as output:
+        if listing:
+            _list(output)
+            return
+        from manyeyes.evaluation.score import Scoring, score_file, write_items
+
+        name, answers, files = _required(benchmark, predictions, annotations, more)
+        plan = Scoring(
+            benchmark=name,
+            annotations=files,
+            variant=variant,
+            split=split,
+            box_style=known_box_style(box_style),
+            allow_missing=allow_missing,
+            images=images,
+        )
+        scored = score_file(plan, answers)
+        if items is not None:
+            write_items(items, scored)
+        other = None if against is None else score_file(plan, against)
+        _report(output, plan, scored, other, [answers, *([against] if against else []), *files])
+        if details:
+            _show_breakdowns(output, scored)
+
+
+def known_box_style(name: str) -> str:
+    """Return ``name``; raises ``UsageError`` if no box style is called so."""
+    from manyeyes.boxes import BOX_STYLES
+    from manyeyes.errors import nearest
+
+    if name not in BOX_STYLES:
+        known = ", ".join(BOX_STYLES)
+        hint = nearest(name, BOX_STYLES)
+        raise UsageError(f"unknown box style {name!r}{hint}; known: {known}")
+    return name
+
+
+def _required(
+    benchmark: str | None,
+    predictions: Path | None,
+    annotations: list[Path] | None,
+    more: list[Path] | None,
+) -> tuple[str, Path, list[Path]]:
+    from manyeyes.evaluation.benchmarks import BENCHMARKS
+
+    if benchmark is None:
+        raise UsageError(f"give a BENCHMARK: {', '.join(BENCHMARKS)}")
+    if predictions is None:
+        raise UsageError("give --predictions FILE")
+    if not annotations:
+        raise UsageError("give --annotations FILE...; manyeyes score --list names the files")
+    return benchmark, predictions, [*annotations, *(more or [])]
+
+
+def _report(
+    output: Output, plan: Scoring, scored: Scored, other: Scored | None, files: list[Path]
+) -> None:
+    from manyeyes.evaluation.score import describe_files
+    from manyeyes.evaluation.table import format_result
+
+    found: dict[str, Any] = scored.result.to_json()
+    output.show(format_result(scored.result))
+    for note in scored.result.notes:
+        output.line(f"note: {note}")
+    if other is not None:
+        from manyeyes.evaluation.comparison import compare_predictions
+
+        comparison = compare_predictions(
+            scored.benchmark, scored.items, scored.predictions, other.predictions, plan.variant
+        )
+        output.show(format_result(other.result, title="against"))
+        found |= {"against": other.result.to_json(), "comparison": comparison.to_json()}
+    output.result({**found, **describe_files(files)})
+
+
+def _show_breakdowns(output: Output, scored: Scored) -> None:
+    from manyeyes.evaluation.table import format_breakdowns
+
+    output.show(*format_breakdowns(scored.result))
+
+
+def _list(output: Output) -> None:
+    from manyeyes.evaluation.benchmarks import BENCHMARKS
+    from manyeyes.evaluation.score import describe_benchmark
+
+    found = {name: describe_benchmark(benchmark) for name, benchmark in BENCHMARKS.items()}
+    for name, entry in found.items():
+        output.line(f"{name}: {entry['description']}")
+        output.line(f"  files     {', '.join(entry['files'])}")
+        output.line(f"  results   {entry['result_format']}")
+        output.line(f"  metric    {entry['metric']}")
+        output.line(f"  variants  {', '.join(entry['variants'])}")
+        output.line(f"  prompt    {entry['prompt']!r}")
+    output.result({"benchmarks": found})
