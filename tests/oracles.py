@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from manyeyes.boxes import format_boxes
-from manyeyes.evaluation.benchmarks.rec import sized
+from manyeyes.evaluation.benchmarks.grounding import sized
 from manyeyes.evaluation.contract import Item
 
 WORLD_BENCHMARKS = ("caption", "exact", "pope", "rec", "vqa")

@@ -41,7 +41,7 @@ SIBLINGS = {
     "losses": {"contract"},
     "data/readers": {"contract", "coco", "conversation", "prompts", "rows"},
     "evaluation/scorers": {"ngrams", "ptb"},
-    "evaluation/benchmarks": {"contract", "files", "measures", "results", "vqa_pairs"},
+    "evaluation/benchmarks": {"contract", "files", "grounding", "measures", "results", "vqa_pairs"},
 }
 """Folders whose files stand side by side, with the modules that all of them may share."""
 

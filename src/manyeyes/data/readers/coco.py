@@ -12,11 +12,15 @@ from manyeyes.errors import DataError
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One entry of ``images``; ``number`` is its place in that list, from 1."""
+    """One entry of ``images``; ``number`` is its place in that list, from 1.
+
+    ``size`` is (width, height) in pixels where the entry says it.
+    """
 
     id: str | int
     number: int
     path: str
+    size: tuple[int, int] | None = None
 
 
 def coco_images(
@@ -33,10 +37,19 @@ def coco_images(
             if identity in images:
                 raise row.error("id", f"expected an id of its own, got {identity!r} again")
             path = image_path(row, "file_name", row.get("file_name", "a path"), options)
-            images[identity] = CocoImage(identity, row.number, path)
+            images[identity] = CocoImage(identity, row.number, path, written_size(row))
         except DataError as error:
             errors.append(error)
     return images, errors
+
+
+def written_size(row: Row) -> tuple[int, int] | None:
+    """``width`` and ``height`` of a row in pixels; None unless both are usable."""
+    sides = [row.value.get(key) for key in ("width", "height")]
+    if not all(isinstance(side, int) and side >= 1 for side in sides):
+        return None
+    width, height = sides
+    return width, height
 
 
 def entries(document: Document, key: str) -> Iterator[Row | DataError]:

@@ -1,7 +1,11 @@
-"""Referring expressions: ``{id, image, image_id, expression, bbox: [x, y, width, height]}``.
+"""Referring expressions, one per row, in two layouts:
 
-JSON lines or a list; ``ref_id`` and ``ann_id`` are optional. One sample per expression. ``meta``
-holds ``expression``, ``box`` (pixel corners), ``image_id``, ``ref_id`` and ``ann_id``.
+    {id, image, image_id, expression, bbox: [x, y, width, height]}      COCO's boxes
+    {img_path, expression, bbox: [x1, y1, x2, y2]}                      Shikra's REC files
+
+JSON lines or a list; ``sent_id``, ``ref_id``, ``ann_id``, ``width`` and ``height`` (of the image)
+are optional. One sample per expression. ``meta`` holds ``expression``, ``box`` (pixel corners),
+``image_id``, ``ref_id``, ``ann_id`` and ``size`` (width, height).
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manyeyes.data.documents import Document
+from manyeyes.data.readers.coco import written_size
 from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.data.readers.prompts import REC_PROMPT, ask, box_answer
-from manyeyes.data.rows import Row, SourceOptions, image_path, size_box
+from manyeyes.data.rows import Row, SourceOptions, corner_box, image_path, size_box
 from manyeyes.records import Sample
 
 _IDS = ("image_id", "ref_id", "ann_id")
@@ -25,13 +30,18 @@ def matches(record: Mapping[str, Any]) -> bool:
 
 def parse_row(row: Row, options: SourceOptions) -> Sample:
     """Validate one record and return its sample; raises ``DataError``."""
-    path = image_path(row, "image", row.get("image", "the path of an image file"), options)
+    shikra = "img_path" in row.value
+    key = "img_path" if shikra else "image"
+    path = image_path(row, key, row.get(key, "the path of an image file"), options)
     expression = row.text("expression").strip()
-    box = size_box(row, "bbox")
+    box = corner_box(row, "bbox", row.get("bbox", "a box")) if shikra else size_box(row, "bbox")
     meta: dict[str, Any] = {"expression": expression, "box": box}
     meta.update((key, row.identity(key)) for key in _IDS if key in row.value)
+    if (size := written_size(row)) is not None:
+        meta["size"] = size
     turns = (ask(REC_PROMPT.format(expression=expression)), box_answer(box))
-    return Sample(row.default_id(), (path,), turns, "rec", meta)
+    identity = str(row.identity("sent_id")) if "sent_id" in row.value else row.default_id()
+    return Sample(identity, (path,), turns, "rec", meta)
 
 
 def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:

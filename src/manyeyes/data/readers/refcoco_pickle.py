@@ -44,6 +44,7 @@ def parse_row(row: Row, instances: Instances) -> list[Sample]:
         raise row.error("ann_id", message)
     box = instances.boxes[annotation]
     ids = {"image_id": image.id, "ref_id": row.identity("ref_id"), "ann_id": annotation}
+    ids |= {} if image.size is None else {"size": image.size}
     samples = []
     for index, value in enumerate(row.items("sentences", "a list of {sent_id, sent}")):
         sentence = row.child("sentences", index, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from manyeyes.errors import UsageError, nearest
-from manyeyes.evaluation.benchmarks import caption, exact, pope, rec, vqa
+from manyeyes.evaluation.benchmarks import caption, exact, pope, rec, refcoco, vqa
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -13,6 +13,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "exact": exact.BENCHMARK,
     "pope": pope.BENCHMARK,
     "rec": rec.BENCHMARK,
+    "refcoco": refcoco.REFCOCO,
+    "refcoco+": refcoco.REFCOCO_PLUS,
+    "refcocog": refcoco.REFCOCOG,
     "vqa": vqa.BENCHMARK,
 }
 

@@ -11,7 +11,11 @@ from manyeyes.data.rows import SourceOptions
 from manyeyes.errors import DataError, UsageError
 from manyeyes.records import Sample
 
-_IMAGE_FOLDERS = ("", "images/{split}", "images", "{split}")
+_COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017")
+_IMAGE_FOLDERS = (
+    *("", "images/{split}", "images", "{split}"),
+    *(f"{parent}{folder}" for folder in _COCO_FOLDERS for parent in ("", "images/")),
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ def find_file(source: Source, patterns: Sequence[str], what: str) -> Path:
 def find_image(source: Source, written: str) -> str:
     """The path of an image that a file names, or the name itself where nothing is found.
 
-    It is looked for as written (from the data folder), then under ``images/SPLIT``, ``images`` and
-    ``SPLIT``.
+    It is looked for as written (from the data folder), then under ``images/SPLIT``, ``images``,
+    ``SPLIT`` and COCO's folders (RefCOCO's splits all lie in ``train2014``).
     """
     for folder in _IMAGE_FOLDERS:
         candidate = source.data_dir / folder.format(split=source.split) / written
