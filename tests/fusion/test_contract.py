@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from manyeyes.encoders import GridShape
+from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import FUSIONS, Fusion, parse_fusion
-from manyeyes.records import GridFeatures
+from manyeyes.records import Features, GridFeatures, ObjectFeatures, VisualEvidence
 
-ENCODERS = {"single": ("clip",), "concat": ("clip", "dinov2", "mae"), "comm": ("clip", "dinov2")}
+ENCODERS = {
+    "single": ("clip",),
+    "concat": ("clip", "dinov2", "mae"),
+    "comm": ("clip", "dinov2"),
+    "llama_adapter_v2": ("clip",),
+    "shared_queries": ("clip", "detector"),
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "llama_adapter_v2": {"width": 8, "heads": 2, "depth": 2},
+    "shared_queries": {"width": 8, "heads": 2, "visual_depth": 2, "queries": 4},
+}
+"""Small sizes, where the defaults are a real model's."""
 
 
-def setup(name: str) -> tuple[Fusion, dict[str, GridShape], dict[str, GridFeatures]]:
+def declared(encoder: str, place: int) -> Shape:
+    width = 8 + 2 * place
+    return ObjectShape(width, 5) if encoder == "detector" else GridShape(width, (2, 2), (3,))
+
+
+def drawn(shape: Shape) -> Features:
+    if isinstance(shape, GridShape):
+        return GridFeatures((torch.randn(3, 4, shape.width),), (3,), (2, 2))
+    boxes, logits = torch.rand(3, 5, 4), torch.randn(3, 5, 2)
+    return ObjectFeatures(torch.randn(3, 5, shape.width), boxes, logits, ("cup",))
+
+
+def changed(features: Features) -> Features:
+    if isinstance(features, ObjectFeatures):
+        return replace(features, queries=features.queries + 1.5 * features.queries.sin())
+    assert isinstance(features, GridFeatures)
+    return replace(features, levels=tuple(x + 1.5 * x.sin() for x in features.levels))
+
+
+def given(evidence: VisualEvidence) -> torch.Tensor:
+    """The one part of the evidence that the fusions here fill."""
+    (part,) = [x for x in (evidence.tokens, evidence.prompts) if x is not None]
+    return part
+
+
+def setup(name: str) -> tuple[Fusion, dict[str, Shape], dict[str, Features]]:
     torch.manual_seed(0)
-    shapes = {
-        encoder: GridShape(8 + 2 * i, (2, 2), (3,)) for i, encoder in enumerate(ENCODERS[name])
-    }
-    cls, options = parse_fusion({"name": name})
-    cls.check(options, shapes)
-    features = {
-        encoder: GridFeatures((torch.randn(3, 4, shape.width),), (3,), (2, 2))
-        for encoder, shape in shapes.items()
-    }
+    shapes = {encoder: declared(encoder, i) for i, encoder in enumerate(ENCODERS[name])}
+    cls, options = parse_fusion({"name": name, **OPTIONS.get(name, {})})
+    cls.check(options, cls.accept(shapes))
     build: Any = cls
-    return build(options, shapes, 6), shapes, features
+    return build(options, shapes, 6), shapes, {n: drawn(shape) for n, shape in shapes.items()}
 
 
 def test_every_fusion_is_tested_here() -> None:
@@ -35,18 +66,22 @@ def test_every_fusion_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))
-def test_tokens_have_the_announced_shape(name: str) -> None:
+def test_tokens_and_prompts_have_the_announced_shape(name: str) -> None:
     fusion, shapes, features = setup(name)
-    _, options = parse_fusion({"name": name})
+    cls, options = parse_fusion({"name": name, **OPTIONS.get(name, {})})
     evidence = fusion(features)
-    assert evidence.tokens is not None
-    assert evidence.tokens.shape == (3, FUSIONS[name].num_tokens(options, shapes), 6)
+    if cls.num_prompts(options):
+        assert evidence.tokens is None and cls.num_tokens(options, cls.accept(shapes)) == 0
+        assert given(evidence).shape == (3, 1, cls.num_prompts(options), 6)
+    else:
+        assert given(evidence).shape == (3, cls.num_tokens(options, cls.accept(shapes)), 6)
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     fusion, _, features = setup(name)
-    fusion(features).tokens.square().sum().backward()
+    out = given(fusion(features))
+    (out * torch.randn_like(out)).sum().backward()  # LayerNorm's squares have a fixed sum
     assert [n for n, p in fusion.named_parameters() if p.grad is None] == []
 
 
@@ -54,10 +89,10 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(FUSIONS))
 def test_every_encoder_matters(name: str) -> None:
     fusion, _, features = setup(name)
-    before = fusion(features).tokens
+    before = given(fusion(features))
     for encoder, kept in features.items():
-        other = GridFeatures(tuple(x + 1.5 * x.sin() for x in kept.levels), (3,), (2, 2))
-        assert float((fusion({**features, encoder: other}).tokens - before).abs().max()) > 1e-4
+        after = given(fusion({**features, encoder: changed(kept)}))
+        assert float((after - before).abs().max()) > 1e-4
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))
@@ -76,6 +111,13 @@ def test_single_refuses_two_encoders_and_two_levels() -> None:
         cls.check(options, two)
     with pytest.raises(PartError, match="takes one level"):
         cls.check(options, {"clip": GridShape(8, (2, 2), (2, 3))})
+
+
+@pytest.mark.parametrize("name", sorted(set(FUSIONS) - {"shared_queries"}))
+def test_a_detector_is_refused_where_objects_are_not_read(name: str) -> None:
+    cls, _ = parse_fusion({"name": name})
+    with pytest.raises(PartError, match="'detector' gives detected objects"):
+        cls.accept({"clip": GridShape(8, (2, 2), (3,)), "detector": ObjectShape(8, 5)})
 
 
 def test_an_unknown_fusion_names_the_nearest() -> None:

@@ -9,12 +9,16 @@ from manyeyes.errors import RecipeError
 from manyeyes.fusion.comm import CommFusion
 from manyeyes.fusion.concat import ConcatFusion
 from manyeyes.fusion.contract import Fusion, Shapes
+from manyeyes.fusion.llama_adapter_v2 import LlamaAdapterV2Fusion
+from manyeyes.fusion.shared_queries import SharedQueriesFusion
 from manyeyes.fusion.single import SingleFusion
 from manyeyes.options import check_choice, parse_options
 
 FUSIONS: dict[str, type[Fusion]] = {
     "comm": CommFusion,
     "concat": ConcatFusion,
+    "llama_adapter_v2": LlamaAdapterV2Fusion,
+    "shared_queries": SharedQueriesFusion,
     "single": SingleFusion,
 }
 

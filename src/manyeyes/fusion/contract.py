@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
-from manyeyes.records import FeatureBundle, GridFeatures, VisualEvidence
+from manyeyes.records import FeatureBundle, GridFeatures, ObjectFeatures, VisualEvidence
 
 Shapes = Mapping[str, GridShape]
 """Shape of each encoder by its name, in the recipe's order."""
@@ -111,3 +112,23 @@ def grid_features(bundle: FeatureBundle, name: str) -> GridFeatures:
             f"the fusion needs grid features of {name!r}; the bundle holds {', '.join(bundle)}"
         )
     return features
+
+
+def object_features(bundle: FeatureBundle, name: str) -> ObjectFeatures:
+    """Return the objects of detector ``name``.
+
+    Raises:
+        PartError: the bundle lacks them, or they are of another kind.
+    """
+    features = bundle.get(name)
+    if not isinstance(features, ObjectFeatures):
+        raise PartError(
+            f"the fusion needs objects of {name!r}; the bundle holds {', '.join(bundle)}"
+        )
+    return features
+
+
+def all_tokens(features: GridFeatures) -> Tensor:
+    """Return class and register tokens, then patches, of the one level: ``[I, R + N, D]``."""
+    (patches,) = features.levels
+    return torch.cat([*features.prefix, patches], dim=1)

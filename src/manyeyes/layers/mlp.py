@@ -32,6 +32,14 @@ def build_projector(kind: str, in_width: int, out_width: int) -> nn.Sequential:
     raise AssertionError(f"unchecked projector {kind!r}")
 
 
+class ZeroLinear(nn.Linear):
+    """A linear layer that starts at zero, so that what it adds is nothing at first."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
 class MlpStack(nn.Module):
     """``num_blocks`` blocks of Linear(D→rD), activation, Linear(rD→D) in sequence (COMM §1.4)."""
 

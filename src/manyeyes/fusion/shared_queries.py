@@ -1,0 +1,144 @@
+"""MR-MLLM's shared query fusion (arXiv 2406.15768): scene and objects to adapter prompts.
+
+    V^m = VF([Q_s ; LN(W_s S)])_{1..K}       visual forward block over the scene encoder's tokens
+    V^p = PF([Q_s ; LN(W_o O)])_{1..K}       perception forward block over a detector's objects
+    Q_shared = F([V^m ; V^p])                shared query fusion
+    prompts = LN(MLP_v(Q_shared^m)) + LN(MLP_p(Q_shared^p))
+
+The same learned queries Q_s enter both blocks. Without a detector VF and MLP_v remain; with
+``mlp: linear`` that is LLaMA-Adapter V2. Depths of PF and F, the box embedding and the refiner are
+ours: the paper's text was not available.
+
+Shapes: I images, M scene tokens, Q objects, K shared queries, D width of the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from manyeyes.encoders import GridShape, ObjectShape, Shape
+from manyeyes.errors import PartError
+from manyeyes.fusion.contract import Fusion, all_tokens, grid_features, object_features
+from manyeyes.layers.mlp import ZeroLinear
+from manyeyes.layers.object_refiner import ObjectRefiner
+from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
+from manyeyes.options import check_choice
+from manyeyes.records import FeatureBundle, ObjectFeatures, VisualEvidence
+
+MLPS = ("mlp", "linear")
+REFINED = "refined_objects"
+"""Name in the evidence's trace of the refined object descriptors ``[I, Q, object width]``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedQueriesOptions:
+    """queries: K. width, heads: of all blocks. visual_depth, perception_depth, fusion_depth: number
+    of blocks in VF, PF and F. mlp: Linear, GELU, Linear or ``linear``. box_embed: add an embedding
+    of each object's box, zero at the start. refine: update the objects from Q_shared.
+    """
+
+    queries: int = 10
+    width: int = 768
+    heads: int = 16
+    visual_depth: int = 8
+    perception_depth: int = 2
+    fusion_depth: int = 2
+    mlp: str = "mlp"
+    box_embed: bool = False
+    refine: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("fusion", "mlp", self.mlp, MLPS)
+
+
+class SharedQueriesFusion(Fusion):
+    """One grid encoder for the scene and, unless left out, one detector for the objects."""
+
+    options_class = SharedQueriesOptions
+    reads = (GridShape, ObjectShape)
+
+    def __init__(
+        self, options: SharedQueriesOptions, shapes: Mapping[str, Shape], out_width: int
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.scene, self.detector = _roles(shapes)
+        width, heads = options.width, options.heads
+        self.queries = nn.Embedding(options.queries, width)
+        self.scene_proj = projection(shapes[self.scene].width, width)
+        self.visual_blocks = QueryBlocks(width, heads, options.visual_depth)
+        self.mlp_v = prompt_head(options.mlp, width, out_width)
+        if self.detector is None:
+            return
+        object_width = shapes[self.detector].width
+        self.object_proj = projection(object_width, width)
+        self.perception_blocks = QueryBlocks(width, heads, options.perception_depth)
+        self.fusion_blocks = QueryBlocks(width, heads, options.fusion_depth)
+        self.mlp_p = prompt_head(options.mlp, width, out_width)
+        if options.box_embed:
+            self.box_embed = nn.Sequential(nn.Linear(4, width), nn.GELU(), ZeroLinear(width, width))
+        if options.refine:
+            self.refiner = ObjectRefiner(object_width, width)
+
+    @classmethod
+    def check(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> None:
+        check_heads(options.width, options.heads, "fusion 'shared_queries'")
+        scene, detector = _roles(shapes)
+        shape = shapes[scene]
+        if isinstance(shape, GridShape) and len(shape.level_indices) != 1:
+            raise PartError(
+                f"fusion 'shared_queries' takes one level of {scene!r}, got {shape.level_indices}"
+            )
+        for name in ("box_embed", "refine"):
+            if detector is None and getattr(options, name):
+                raise PartError(f"fusion.{name}: there is no detector whose objects it could use")
+
+    @classmethod
+    def num_tokens(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> int:
+        return 0
+
+    @classmethod
+    def num_prompts(cls, options: SharedQueriesOptions) -> int:
+        return options.queries
+
+    def forward(
+        self, bundle: FeatureBundle, question: Sequence[str] | None = None
+    ) -> VisualEvidence:
+        scene = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))
+        queries = self.queries.weight.to(scene.dtype).expand(len(scene), -1, -1)
+        visual = self.visual_blocks(queries, scene)
+        if self.detector is None:
+            return VisualEvidence(prompts=self.mlp_v(visual)[:, None])
+        objects = object_features(bundle, self.detector)
+        perception = self.perception_blocks(queries, self._describe(objects))
+        shared = self.fusion_blocks(torch.cat([visual, perception], dim=1))
+        fused_visual, fused_perception = shared.chunk(2, dim=1)
+        prompts = self.mlp_v(fused_visual) + self.mlp_p(fused_perception)
+        trace = {REFINED: self.refiner(objects.queries, shared)} if self.options.refine else {}
+        return VisualEvidence(prompts=prompts[:, None], trace=trace)
+
+    def _describe(self, objects: ObjectFeatures) -> Tensor:
+        described: Tensor = self.object_proj(objects.queries)
+        if self.options.box_embed:
+            described = described + self.box_embed(objects.boxes.to(described.dtype))
+        return described
+
+
+def _roles(shapes: Mapping[str, Shape]) -> tuple[str, str | None]:
+    """Return the names of the scene encoder and of the detector, if there is one.
+
+    Raises:
+        PartError: not exactly one scene encoder, or more than one detector.
+    """
+    scenes = [name for name, shape in shapes.items() if isinstance(shape, GridShape)]
+    detectors = [name for name, shape in shapes.items() if isinstance(shape, ObjectShape)]
+    if len(scenes) != 1 or len(detectors) > 1:
+        raise PartError(
+            "fusion 'shared_queries' takes one encoder with patch features and at most one "
+            f"detector, got {', '.join(scenes) or 'none'} and {', '.join(detectors) or 'none'}"
+        )
+    return scenes[0], detectors[0] if detectors else None

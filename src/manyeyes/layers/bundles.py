@@ -1,0 +1,41 @@
+"""Whole feature bundles at once: choose images of them, or join those of all processes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from manyeyes.layers.ranks import gather_rows
+from manyeyes.records import FeatureBundle, Features
+
+
+def map_images(bundle: FeatureBundle, function: Callable[[Tensor], Tensor]) -> FeatureBundle:
+    """Apply ``function`` to every tensor of ``bundle``; all of them have images as first axis."""
+    return {name: _map(features, function) for name, features in bundle.items()}
+
+
+def choose_images(bundle: FeatureBundle, index: Tensor) -> FeatureBundle:
+    """Return the features of the images ``index`` ``[J]``, everything of an image together."""
+    return map_images(bundle, lambda x: x[index])
+
+
+def gather_images(bundle: FeatureBundle) -> FeatureBundle:
+    """Return the features of all processes' images, in rank order."""
+    return map_images(bundle, gather_rows)
+
+
+def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and any(isinstance(item, Tensor) for item in value):
+        return tuple(_map(item, function) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _map(getattr(value, f.name), function) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return value
+
+
+__all__ = ["Features", "choose_images", "gather_images", "map_images"]

@@ -1,0 +1,86 @@
+"""Learned queries that read a sequence by full self-attention over both (MR-MLLM E4, E5).
+
+Shapes: I images, K queries, M tokens to read, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from manyeyes.errors import PartError
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one joint projection, as in ViT."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_IMD: Tensor) -> Tensor:
+        images, length, width = x_IMD.shape
+        joint = self.qkv(x_IMD).view(images, length, 3, self.heads, width // self.heads)
+        query, key, value = joint.permute(2, 0, 3, 1, 4)
+        read = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(read.transpose(1, 2).reshape(images, length, width))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, width: int, ratio: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, ratio * width)
+        self.fc2 = nn.Linear(ratio * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class ViTBlock(nn.Module):
+    """Pre-norm block with the parameter names of timm's, which published checkpoints use."""
+
+    def __init__(self, width: int, heads: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = SelfAttention(width, heads)
+        self.mlp = Mlp(width, ratio)
+
+    def forward(self, x_IMD: Tensor) -> Tensor:
+        x = x_IMD + self.attn(self.norm1(x_IMD))
+        return x + self.mlp(self.norm2(x))
+
+
+class QueryBlocks(nn.ModuleList):
+    """Blocks over ``[queries; tokens]``; the queries' outputs are kept."""
+
+    def __init__(self, width: int, heads: int, depth: int, ratio: int = 4) -> None:
+        super().__init__(ViTBlock(width, heads, ratio) for _ in range(depth))
+
+    def forward(self, queries_IKD: Tensor, tokens_IMD: Tensor | None = None) -> Tensor:
+        """Return the queries after all blocks, ``[I, K, D]``; without tokens, of themselves."""
+        x = queries_IKD if tokens_IMD is None else torch.cat([queries_IKD, tokens_IMD], dim=1)
+        for block in self:
+            x = block(x)
+        return x[:, : queries_IKD.shape[1]]
+
+
+def projection(in_width: int, width: int) -> nn.Sequential:
+    """Return the map from an encoder's width to the blocks': Linear, LayerNorm."""
+    return nn.Sequential(nn.Linear(in_width, width), nn.LayerNorm(width))
+
+
+def prompt_head(kind: str, width: int, out_width: int) -> nn.Sequential:
+    """Return the map to the language width: an MLP (``mlp``) or one ``linear`` layer, LayerNorm."""
+    inner = [nn.Linear(width, width), nn.GELU()] if kind == "mlp" else []
+    return nn.Sequential(*inner, nn.Linear(width, out_width), nn.LayerNorm(out_width))
+
+
+def check_heads(width: int, heads: int, where: str) -> None:
+    """Raise ``PartError`` unless ``heads`` divides ``width``."""
+    if width % heads:
+        raise PartError(f"{where}: {heads} heads do not divide the width {width}")
