@@ -139,7 +139,10 @@ class VisualEvidence:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one benchmark, on the metric's own scale (accuracies in 0..100)."""
+    """One metric of one benchmark, on the metric's own scale (accuracies in 0..100).
+
+    ``per_item``: item id -> the item's value where the metric is the mean of those; else empty.
+    """
 
     benchmark: str
     metric: str
@@ -149,3 +152,4 @@ class Score:
     variant: str = "official"
     by: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     parse_failures: int = 0
+    per_item: Mapping[str, float] = field(default_factory=dict, repr=False)

@@ -31,7 +31,8 @@ def mean_score(
     estimate = estimate_mean(values, [item.cluster for item in items])
     ci95 = None if estimate.ci95 is None else _scaled(estimate.ci95, scale)
     grouped = by_group(items, lambda chosen: scale * sum(values[i] for i in chosen) / len(chosen))
-    return Score("", metric, scale * estimate.mean, len(items), ci95, by=grouped)
+    own = {item.id: scale * value for item, value in zip(items, values, strict=True)}
+    return Score("", metric, scale * estimate.mean, len(items), ci95, by=grouped, per_item=own)
 
 
 def corpus_scores(corpus: Corpus, items: Sequence[Item]) -> list[Score]:
