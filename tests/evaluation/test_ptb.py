@@ -59,8 +59,8 @@ JAVA = {
     "a/b/c/d <b> <stop 5> 1½ x² ₹5 :'( =] ------ corp.,": (
         "a/b/c / d <b> < stop 5 > 1 1/2 x ² 5 :'-lrb- =] ------ corp."
     ),
-    "IMG_1.jpg 12.png flickr.com/x www.a.com's a@b.c's": (
-        "img_1 jpg 12.png flickr.com/x www.a.com 's a@b.c's"
+    "IMG_1.jpg 12.png flickr.com/photos www.a.com's a@b.c's": (
+        "img_1 jpg 12.png flickr.com/photos www.a.com 's a@b.c's"
     ),
     "(555) 555-1234 B&amp;B &lt;b&gt; P.M… SHE'S WE'RE": (
         "-lrb-555-rrb- 555-1234 b&b < b > p.m she 's we 're"

@@ -100,7 +100,7 @@ _ENDS_URL = r"[^\s<>\".,;:!?)'’]"
 _PATTERNS = (
     # addresses, tags, faces, telephone numbers
     rf"((?i:https?)://[^\s<>\"]+{_ENDS_URL}|(?i:www)\.[^\s<>\"'’]+{_ENDS_URL})",
-    rf"((?:[\w-]+\.)+(?i:com|net|org|edu)(?:/[^\s<>\"]*{_ENDS_URL})?)",
+    rf"((?:[\w-]+\.)+(?i:com|net|org|edu)(?:/[^\s<>\"]+{_ENDS_URL})?)",
     r"([\w.+-]+@[\w-]+(?:\.[\w'-]+)*)",
     r"(</?[A-Za-z][A-Za-z0-9.:-]*(?:\ +[A-Za-z][A-Za-z0-9.:-]*(?:=(?:'[^']*'|\"[^\"]*\"|\w+))?)*"
     r"\ */?>|<[!?][^<>]*>)",
