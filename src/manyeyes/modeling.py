@@ -23,7 +23,7 @@ from manyeyes.encoders import ENCODERS, GridEncoder, GridShape
 from manyeyes.errors import PartError, PlaceholderError
 from manyeyes.fusion import parse_fusion
 from manyeyes.language import add_biases, auto_class, kind_of, parse_language
-from manyeyes.layers.adapter_attention import KEYWORD, answering
+from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
 from manyeyes.losses.next_token import next_token_sum
 from manyeyes.records import FeatureBundle, Features, GridFeatures, ObjectFeatures, VisualEvidence
 
@@ -358,6 +358,9 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         if prompts is not None:
             rest[KEYWORD] = prompts
+            if attention_mask is not None:
+                last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
+                rest.setdefault("position_ids", last)
         output = self.language_kind.forward(
             self.language_model, inputs_embeds, attention_mask, labels, **rest
         )

@@ -91,13 +91,23 @@ def answering(state: AdapterState | None) -> Iterator[None]:
     """Let every attention call inside the block read ``state``.
 
     For ``generate``, which refuses keywords that a model's ``forward`` does not name. Training
-    passes the state as a keyword instead: checkpointed layers run again after the block.
+    passes the state as a keyword instead: checkpointed layers run again after the block. (Of the
+    two kinds of checkpointing only the default, non-reentrant one takes keywords with gradients.)
     """
     token = _ANSWERING.set(state)
     try:
         yield
     finally:
         _ANSWERING.reset(token)
+
+
+def positions(attention_mask_BT: Tensor) -> Tensor:
+    """Return position ids that count real tokens only, ``[B, T]``.
+
+    Text attends to text by distance, so an offset by left padding does not matter there; prompts
+    all stand at position zero, so here it does.
+    """
+    return (attention_mask_BT.long().cumsum(dim=-1) - 1).clamp(min=0)
 
 
 def adapt(model: Any) -> None:
