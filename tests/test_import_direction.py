@@ -40,7 +40,7 @@ SIBLINGS = {
     "language": {"contract"},
     "losses": {"contract"},
     "data/readers": {"contract", "coco", "conversation", "prompts", "rows"},
-    "evaluation/scorers": {"ngrams", "ptb"},
+    "evaluation/scorers": {"coco_boxes", "ngrams", "ptb"},
     "evaluation/benchmarks": {"contract", "files", "grounding", "measures", "results", "vqa_pairs"},
 }
 """Folders whose files stand side by side, with the modules that all of them may share."""
