@@ -163,3 +163,17 @@ def test_boxes_need_the_images_only_for_their_sizes(world: Path, tmp_path: Path)
     without = invoke(*line)
     assert without.exit_code == 1
     assert "the size of image 'test/000000.png' is needed" in without.stderr
+
+
+def test_against_other_answers(folder: Path) -> None:
+    answers(folder / "worse.json", {1: "red", 2: "3", 3: "no"})
+    found = the_object(invoke(*words("--against", "worse.json", "--json")))
+    compared = found["comparison"]["metrics"]["accuracy"]
+    assert found["against"]["metrics"] == {"accuracy": pytest.approx(100 / 3)}
+    assert compared["difference"] == pytest.approx(200 / 3)
+    assert (compared["mcnemar"]["only_a"], compared["mcnemar"]["only_b"]) == (2, 0)
+    result = invoke(*words("--against", "worse.json"))
+    assert result.exit_code == 0, result.stderr
+    assert "+66.7" in result.stdout and "note: only 2 clusters" in result.stdout
+    result = invoke(*words("--against", "none.json"))
+    assert result.exit_code == 1 and "none.json" in result.stderr

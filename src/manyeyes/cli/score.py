@@ -135,14 +135,27 @@ def _report(
     for note in scored.result.notes:
         output.line(f"note: {note}")
     if other is not None:
-        from manyeyes.evaluation.comparison import compare_predictions
-
-        comparison = compare_predictions(
-            scored.benchmark, scored.items, scored.predictions, other.predictions, plan.variant
-        )
-        output.show(format_result(other.result, title="against"))
-        found |= {"against": other.result.to_json(), "comparison": comparison.to_json()}
+        found |= _compare(output, plan, scored, other)
     output.result({**found, **describe_files(files)})
+
+
+def _compare(output: Output, plan: Scoring, scored: Scored, other: Scored) -> dict[str, Any]:
+    from manyeyes.evaluation.comparison import compare_predictions
+    from manyeyes.evaluation.table import format_comparison, format_result
+
+    comparison = compare_predictions(
+        scored.benchmark,
+        scored.items,
+        scored.predictions,
+        other.predictions,
+        variant=plan.variant,
+        box_style=plan.box_style,
+        allow_missing=plan.allow_missing,
+    )
+    output.show(format_result(other.result, title="against"), format_comparison(comparison))
+    for note in comparison.notes:
+        output.line(f"note: {note}")
+    return {"against": other.result.to_json(), "comparison": comparison.to_json()}
 
 
 def _show_breakdowns(output: Output, scored: Scored) -> None:

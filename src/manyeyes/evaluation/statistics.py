@@ -52,12 +52,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class BootstrapDifference:
-    """Difference of a corpus metric, its percentile interval and two-sided bootstrap p."""
+    """Difference of a corpus metric: percentile interval, two-sided p, and ``se``, the standard
+    deviation over the draws (NaN for a single one)."""
 
     difference: float
     ci95: tuple[float, float]
     p: float
     draws: int
+    se: float
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,7 @@ def paired_difference(
     t = d̄ / SE with n - 1 degrees of freedom, or (number of clusters) - 1 when clusters are given.
     Var(d̄) = Var(ā) + Var(b̄) - 2 Cov: never less informative than looking at two intervals.
     """
-    first, second = _finite(a, "scores of A"), _finite(b, "scores of B")
-    if first.size != second.size:
-        raise UsageError(f"paired scores differ in number: {first.size} and {second.size}")
+    first, second = _paired(a, b)
     estimate = estimate_mean(first - second, clusters)
     if math.isnan(estimate.se):
         return Difference(estimate, math.nan)
@@ -149,13 +149,36 @@ def paired_bootstrap(
 
     p = 2 · min(share of draws with difference <= 0, share with difference >= 0), at most 1.
     """
-    ones = np.ones(len(clusters))
-    differences = np.array(
-        [statistic_a(w) - statistic_b(w) for w in _resampled(clusters, draws, seed)]
+    (found,) = paired_bootstraps(
+        lambda w: (statistic_a(w),), lambda w: (statistic_b(w),), clusters, draws=draws, seed=seed
     )
-    p = 2.0 * min(float((differences <= 0).mean()), float((differences >= 0).mean()))
-    observed = statistic_a(ones) - statistic_b(ones)
-    return BootstrapDifference(observed, _percentiles(differences), min(1.0, p), draws)
+    return found
+
+
+def paired_bootstraps(
+    statistics_a: Callable[[FloatArray], Sequence[float]],
+    statistics_b: Callable[[FloatArray], Sequence[float]],
+    clusters: Sequence[str],
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> list[BootstrapDifference]:
+    """`paired_bootstrap` of several metrics on the same draws; one result for each."""
+
+    def differences(weights: FloatArray) -> FloatArray:
+        return np.subtract(statistics_a(weights), statistics_b(weights), dtype=np.float64)
+
+    observed = differences(np.ones(len(clusters)))
+    drawn = np.array([differences(weights) for weights in _resampled(clusters, draws, seed)])
+    return [
+        _difference(float(value), column) for value, column in zip(observed, drawn.T, strict=True)
+    ]
+
+
+def _difference(observed: float, drawn: FloatArray) -> BootstrapDifference:
+    p = 2.0 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    se = float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
+    return BootstrapDifference(observed, _percentiles(drawn), min(1.0, p), len(drawn), se)
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
@@ -165,9 +188,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
     mid-p subtracts P[Bin = min(b, c)]. Clusters are ignored: use one item per cluster, or prefer
     `paired_difference` with clusters.
     """
-    first, second = _finite(a, "scores of A"), _finite(b, "scores of B")
-    if first.size != second.size:
-        raise UsageError(f"paired scores differ in number: {first.size} and {second.size}")
+    first, second = _paired(a, b)
     if not (np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all()):
         raise UsageError("McNemar's test needs scores that are 0 or 1")
     only_a = int(((first == 1) & (second == 0)).sum())
@@ -191,6 +212,17 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
         adjusted[name] = largest
     return {name: adjusted[name] for name in p_values}
+
+
+def correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Pearson's ρ of paired scores: Σ(a_i - ā)(b_i - b̄) / sqrt(Σ(a_i - ā)² · Σ(b_i - b̄)²).
+
+    NaN where one of the two does not vary. It decides what pairing is worth, see `difference_sd`.
+    """
+    first, second = _paired(a, b)
+    first, second = first - first.mean(), second - second.mean()
+    spread = math.sqrt(float(first @ first) * float(second @ second))
+    return float(first @ second) / spread if spread else math.nan
 
 
 def difference_sd(sd_a: float, sd_b: float, correlation: float) -> float:
@@ -221,6 +253,13 @@ def _z_sum(alpha: float, power: float) -> float:
         raise UsageError(f"alpha and power must lie between 0 and 1, got {alpha} and {power}")
     normal = NormalDist()
     return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
+
+
+def _paired(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    first, second = _finite(a, "scores of A"), _finite(b, "scores of B")
+    if first.size != second.size:
+        raise UsageError(f"paired scores differ in number: {first.size} and {second.size}")
+    return first, second
 
 
 def _finite(values: ArrayLike, what: str) -> FloatArray:

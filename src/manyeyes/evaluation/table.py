@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from manyeyes.evaluation.comparison import Comparison
 from manyeyes.evaluation.contract import BenchmarkResult
+from manyeyes.evaluation.paired_grades import BOOTSTRAP
 
 
 def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
@@ -66,6 +68,48 @@ def format_breakdowns(result: BenchmarkResult) -> list[Table]:
             table.add_row(group, f"{value:.{_digits(score.metric)}f}")
         tables.append(table)
     return tables
+
+
+def format_comparison(comparison: Comparison) -> Table:
+    """Lay out a comparison: per metric A, B, their difference with interval, tests, and power.
+
+    The last column is the smallest true difference that so many items find with 80 % power.
+    """
+    table = Table(
+        title=f"A - B: {comparison.benchmark} ({comparison.variant})", title_justify="left"
+    )
+    table.add_column("metric")
+    columns = ("n", "A", "B", "A - B [95 %]", "p", "p (Holm)", "McNemar mid-p", "detectable")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=name.startswith("A - B"))
+    for found in comparison.metrics:
+        digits = _digits(found.metric)
+        difference = f"{found.difference:+.{digits}f}"
+        if found.ci95 is not None:
+            difference += " [{:.{d}f}, {:.{d}f}]".format(*found.ci95, d=digits)
+        smallest = comparison.draws if found.test == BOOTSTRAP else None
+        table.add_row(
+            found.metric,
+            str(found.n),
+            f"{found.a:.{digits}f}",
+            f"{found.b:.{digits}f}",
+            difference,
+            _p_value(found.p, smallest),
+            _p_value(found.p_holm, smallest),
+            _p_value(None if found.mcnemar is None else found.mcnemar.mid_p),
+            "-" if found.detectable is None else f"{found.detectable:.{digits}f}",
+        )
+    family = ", ".join(comparison.family) or "none"
+    table.caption = f"Holm's family: {family}; intervals and p are clustered by image"
+    return table
+
+
+def _p_value(p: float | None, draws: int | None = None) -> str:
+    """Three decimals; of a bootstrap, nothing below what its draws can show."""
+    if p is None:
+        return "-"
+    least = max(0.001, 2 / draws if draws else 0.0)
+    return f"< {least:.2g}" if p < least else f"{p:.3f}"
 
 
 def _with_interval(arm: Mapping[str, Any], metric: str) -> str:
