@@ -71,3 +71,97 @@ ANSWERS = {
         }
     ]
 }
+KARPATHY = {
+    "dataset": "coco",
+    "images": [
+        {
+            "filepath": "val2014",
+            "filename": "COCO_val2014_000000000008.jpg",
+            "cocoid": 8,
+            "imgid": 0,
+            "split": "restval",
+            "sentences": [
+                {"raw": "A cube.", "tokens": ["a", "cube"], "imgid": 0, "sentid": 4},
+                {"raw": "One\ncube .", "tokens": ["one", "cube"], "imgid": 0, "sentid": 5},
+            ],
+        },
+        {
+            "filename": "flickr.jpg",
+            "imgid": 1,
+            "split": "test",
+            "sentences": [{"raw": "A ball.", "sentid": 6}],
+        },
+    ],
+}
+GQA = {
+    "001": {
+        "question": "What color is it?",
+        "imageId": "2354786",
+        "answer": "red",
+        "fullAnswer": "It is red.",
+        "isBalanced": True,
+        "types": {"structural": "query", "semantic": "attr", "detailed": "color"},
+    }
+}
+REGIONS = [
+    {
+        "id": 7,
+        "regions": [
+            {
+                "region_id": 70,
+                "image_id": 7,
+                "x": 1,
+                "y": 2,
+                "width": 3,
+                "height": 4,
+                "phrase": "a  red cube",
+            }
+        ],
+    }
+]
+GENOME_QUESTIONS = [
+    {"id": 7, "qas": [{"qa_id": 71, "image_id": 7, "question": "What?", "answer": "A cube."}]}
+]
+IMAGE_TEXT = {"id": "c", "image": "one.png", "caption": "A  cube."}
+QUESTION_ANSWER = {"question_id": 9, "image": "one.png", "question": "What?", "answer": "A cube"}
+SHIKRA = {
+    "image": "one.png",
+    "target": {"boxes": [[0, 0, 2, 2], [1, 1, 3, 3], [4, 4, 5, 5]], "points": [[2, 1]]},
+    "conversations": [
+        {"from": "human", "value": "What joins <boxes> in <image>?", "boxes_seq": [[0, 1]]},
+        {
+            "from": "gpt",
+            "value": "A rope <boxes> at <points>, not <boxes>.",
+            "boxes_seq": [[2], [0]],
+            "points_seq": [[0]],
+        },
+    ],
+}
+SHIKRA_REASONING = {
+    "img_path": "one.png",
+    "boxes": [[0, 0, 2, 2], [1, 1, 3, 3]],
+    "question": "Is <ph_st>the cube<ph_ed> red?",
+    "question_boxes_seq": [[0]],
+    "cot_with_ans": "<ph_st>The cube<ph_ed> is beside <ph_st>a ball<ph_ed>. Yes.",
+    "answer_boxes_seq": [[0], [1]],
+}
+SHIKRA_SENTENCE = {
+    "image_id": "36979",
+    "boxes": [[0, 0, 2, 2]],
+    "sentence": "<ph_st>A cube<ph_ed> on a table.",
+    "boxes_seq": [[0]],
+}
+POINT_QUESTION = {
+    "file_path": "one.png",
+    "question": "What shape?",
+    "answer": "cube",
+    "bbox": [0, 0, 2, 2],
+    "point": [1, 1.5],
+}
+POINTING = {
+    "file_path": "one.png",
+    "question": "Which is red?",
+    "candidates": [[0, 0, 2, 2], [1, 1, 3, 3]],
+    "answer": [1, 1, 3, 3],
+    "point": [2, 2],
+}

@@ -35,6 +35,18 @@ FILES = {
     "coco_captions": good.CAPTIONS,
     "coco_instances": good.INSTANCES,
     "vqa": good.QUESTIONS,
+    "karpathy": good.KARPATHY,
+    "gqa": good.GQA,
+    "image_text": [good.IMAGE_TEXT],
+    "question_answer": [good.QUESTION_ANSWER],
+    "visual_genome": good.REGIONS + good.GENOME_QUESTIONS,
+    "shikra": [
+        good.SHIKRA,
+        good.SHIKRA_REASONING,
+        good.SHIKRA_SENTENCE,
+        good.POINT_QUESTION,
+        good.POINTING,
+    ],
 }
 
 

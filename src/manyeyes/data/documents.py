@@ -1,8 +1,9 @@
-"""JSON and JSON-lines files, told apart by content, read so that every broken row has a number.
+"""Data files, told apart by content, read so that every broken row has a number.
 
 lines    one JSON object per line (whatever the suffix; official POPE files end in .json)
 array    one JSON list of objects
-object   one JSON object that holds lists (COCO, VQA)
+object   one JSON object that holds lists (COCO, VQA) or objects by id (GQA)
+packed   rows with their images inside: parquet files, WebDataset tars
 """
 
 from __future__ import annotations
@@ -15,26 +16,34 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from manyeyes.data.pickles import SUFFIXES, load_plain_pickle
+from manyeyes.data import parquet, pickles, tars
+from manyeyes.data.pickles import load_plain_pickle
 from manyeyes.data.rows import Row, show
+from manyeyes.data.shards import expand_shards
 from manyeyes.errors import DataError
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
 _LIST_KEYS = ("annotations", "questions", "refs")
+_MESSAGE_KEYS = {"conversations", "messages"}
+_PROBED = 20
 
 
 @dataclass(frozen=True)
 class Document:
-    """A data file whose layout is known; ``content`` holds the parsed JSON except for lines."""
+    """A data file, or several shards, of a known layout; ``content``: the JSON of array, object."""
 
     path: str
-    layout: Literal["lines", "array", "object"]
+    layout: Literal["lines", "array", "object", "packed"]
     content: Any = None
 
     def records(self) -> Iterator[Row | DataError]:
-        """The objects of a lines or array document in order, broken ones as errors."""
+        """The objects of a document in order, broken ones as errors."""
         if self.layout == "lines":
             yield from _lines(self.path)
+            return
+        if self.layout == "packed":
+            for shard in expand_shards(self.path):
+                yield from _packed_rows(shard)
             return
         records = self.content if self.layout == "array" else [self.content]
         for number, value in enumerate(records, start=1):
@@ -49,10 +58,15 @@ def open_document(path: str | Path) -> Document:
     """Find out a file's layout and parse it, except that lines are left to ``records``.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8, or neither JSON nor a plain pickle.
+        DataError: the file is missing, empty, not UTF-8, or neither JSON nor a plain pickle. What
+            is wrong with packed files is found when their rows are read.
     """
     name = str(path)
-    if name.lower().endswith(SUFFIXES):
+    if name.lower().endswith((*tars.SUFFIXES, *parquet.SUFFIXES)):
+        return Document(name, "packed")
+    if name.lower().endswith(tars.COMPRESSED):
+        raise DataError("is compressed; unpack it to a plain .tar first", file=name)
+    if name.lower().endswith(pickles.SUFFIXES):
         refs = load_plain_pickle(name)
         if not isinstance(refs, list):
             raise DataError(f"expected a list of references, got {show(refs)}", file=name)
@@ -68,8 +82,25 @@ def open_document(path: str | Path) -> Document:
 
 
 def holds_lists(content: dict[str, Any]) -> bool:
-    """Whether a top-level object is a container (COCO, VQA), not a single record."""
-    return any(isinstance(content.get(key), list) for key in _LIST_KEYS)
+    """Whether a top-level object is a container of lists (COCO, VQA), not a single record."""
+    if any(isinstance(content.get(key), list) for key in _LIST_KEYS):
+        return True
+    images = content.get("images")
+    if not isinstance(images, list) or content.keys() & _MESSAGE_KEYS:
+        return False
+    return any(isinstance(image, dict) for image in images[:_PROBED])
+
+
+def holds_objects(content: dict[str, Any]) -> bool:
+    """Whether a top-level object holds objects by id (GQA), and nothing else."""
+    values = list(islice(content.values(), _PROBED))
+    return bool(values) and all(isinstance(value, dict) for value in values)
+
+
+def _packed_rows(shard: str) -> Iterator[Row | DataError]:
+    if shard.lower().endswith(tars.SUFFIXES):
+        return tars.tar_rows(shard)
+    return parquet.parquet_rows(shard)
 
 
 def _is_lines(name: str) -> bool:

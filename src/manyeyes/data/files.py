@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manyeyes.data.documents import Document, holds_lists, open_document
+from manyeyes.data.documents import Document, holds_lists, holds_objects, open_document
 from manyeyes.data.readers import READERS, Outcome
 from manyeyes.data.rows import Row, SourceOptions
 from manyeyes.errors import DataError, UsageError, nearest
@@ -40,7 +40,7 @@ class FileReport:
 
 
 def detect_format(path: str | Path) -> str:
-    """Name the format (a key of ``READERS``) of a JSON or JSON-lines file by its content.
+    """Name the format (a key of ``READERS``) of a data file by its content.
 
     Raises:
         DataError: the file cannot be read, or none of the known formats fits.
@@ -176,7 +176,8 @@ def _detect(document: Document) -> str:
 
 
 def _is_container(document: Document) -> bool:
-    return document.layout == "object" and holds_lists(document.content)
+    content = document.content
+    return document.layout == "object" and (holds_lists(content) or holds_objects(content))
 
 
 def _first(document: Document) -> list[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import DataError, nearest
-from manyeyes.records import Box
+from manyeyes.records import Box, PackedImage, Point
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class SourceOptions:
     ``image_root``: folder that relative image paths start from. ``check_images``: a missing image
     file is an error of its row. ``require_answers``: a conversation must end with the assistant;
     switch off for test files that hold questions only. ``annotations``: the second file of a VQA
-    pair or of a RefCOCO pickle, found by name when absent. ``image_name``: pattern of image files
-    that a format refers to by number only, as ``COCO_val2014_{image_id:012d}.jpg``. ``split`` keeps
-    one split of a file that holds several (RefCOCO's pickles).
+    pair, of a RefCOCO pickle or of Visual Genome (``image_data.json``), found by name when absent.
+    ``image_name``: pattern of image files that a format refers to by number only, as
+    ``COCO_val2014_{image_id:012d}.jpg``. ``split`` keeps one split of a file that holds several
+    (RefCOCO's pickles, Karpathy's JSON). ``full_answer``: GQA's whole sentences as answers.
     """
 
     image_root: str
@@ -36,6 +37,7 @@ class SourceOptions:
     annotations: str | None = None
     image_name: str | None = None
     split: str | None = None
+    full_answer: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,13 @@ def corner_box(row: Row, key: str, value: Any) -> Box:
     return x1, y1, x2, y2
 
 
+def pixel_point(row: Row, key: str, value: Any) -> Point:
+    """A point written as [x, y] in pixels."""
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_finite, value)):
+        raise row.error(key, f"expected [x, y], two finite numbers in pixels, got {show(value)}")
+    return float(value[0]), float(value[1])
+
+
 def size_box(row: Row, key: str) -> Box:
     """A box written as [x, y, width, height] in pixels (COCO), returned as corners."""
     expected = "[x, y, width, height], four finite numbers in pixels, sizes not negative"
@@ -144,8 +153,11 @@ def one_of(row: Row, key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 def image_path(row: Row, key: str, name: Any, options: SourceOptions) -> str:
     """Resolve an image named in a row against ``options.image_root``.
 
-    Absolute paths are taken as they are; relative ones must stay inside the root.
+    Absolute paths and images inside containers are taken as they are; relative paths must stay
+    inside the root.
     """
+    if isinstance(name, PackedImage):
+        return name
     if not isinstance(name, str) or not name.strip() or "\x00" in name:
         raise row.error(key, f"expected the path of an image file, got {show(name)}")
     if name.startswith(("http://", "https://", "data:", "file:")):
@@ -159,6 +171,15 @@ def image_path(row: Row, key: str, name: Any, options: SourceOptions) -> str:
     if options.check_images and not os.path.isfile(path):
         raise row.error(key, f"no such image file: {path}")
     return path
+
+
+def named_image(row: Row, key: str, pattern: str, **fields: Any) -> str:
+    """The file name that a pattern such as ``COCO_val2014_{image_id:012d}.jpg`` gives."""
+    try:
+        return pattern.format(**fields)
+    except (LookupError, ValueError, AttributeError) as error:
+        message = f"the name pattern {pattern!r} does not fit {key} {row.value.get(key)!r}: {error}"
+        raise row.error(key, message) from error
 
 
 def _is_finite(value: Any) -> bool:

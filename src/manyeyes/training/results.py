@@ -16,6 +16,7 @@ import transformers
 
 import manyeyes
 from manyeyes.data.files import FileReport
+from manyeyes.data.shards import expand_shards
 
 
 def stage_results(
@@ -32,7 +33,7 @@ def stage_results(
                 "samples": report.samples,
                 "skipped": report.broken,
                 "skipped_rows": [str(error) for error in report.errors],
-                "sha256": file_hash(Path(report.path)),
+                "sha256": data_hash(report.path),
             }
             for report in reports
         ],
@@ -52,6 +53,12 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
+
+
+def data_hash(name: str) -> str:
+    """Return the SHA-256 of a data file; of shards, that of their hashes in order."""
+    hashes = [file_hash(Path(shard)) for shard in expand_shards(name)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from manyeyes.data.readers import (
     coco_captions,
     coco_instances,
+    gqa,
+    image_text,
+    karpathy,
     llava,
     openai_messages,
     pope,
+    question_answer,
     refcoco,
     refcoco_pickle,
     sharegpt,
+    shikra,
+    visual_genome,
     vqa,
 )
 from manyeyes.data.readers.contract import Outcome, Reader
@@ -22,11 +28,17 @@ READERS: Mapping[str, Reader] = {
     "coco_instances": Reader(
         "COCO instances", "object", coco_instances.matches, coco_instances.read
     ),
+    "gqa": Reader("GQA questions", "object", gqa.matches, gqa.read),
+    "image_text": Reader("images with a caption", "records", image_text.matches, image_text.read),
+    "karpathy": Reader("Karpathy's captions", "object", karpathy.matches, karpathy.read),
     "llava": Reader("LLaVA JSON or JSON lines", "records", llava.matches, llava.read),
     "openai": Reader(
         "OpenAI or Hugging Face messages", "records", openai_messages.matches, openai_messages.read
     ),
     "pope": Reader("POPE yes/no questions", "records", pope.matches, pope.read),
+    "question_answer": Reader(
+        "questions with one answer", "records", question_answer.matches, question_answer.read
+    ),
     "refcoco": Reader("referring expressions", "records", refcoco.matches, refcoco.read),
     "refcoco_pickle": Reader(
         "RefCOCO's refs pickle and instances.json",
@@ -35,6 +47,13 @@ READERS: Mapping[str, Reader] = {
         refcoco_pickle.read,
     ),
     "sharegpt": Reader("ShareGPT with images", "records", sharegpt.matches, sharegpt.read),
+    "shikra": Reader("Shikra JSON lines", "records", shikra.matches, shikra.read),
+    "visual_genome": Reader(
+        "Visual Genome regions and questions",
+        "records",
+        visual_genome.matches,
+        visual_genome.read,
+    ),
     "vqa": Reader("VQA questions and annotations", "object", vqa.matches, vqa.read),
 }
 """Known formats by name."""

@@ -1,18 +1,39 @@
 """Shared by the conversation formats: roles, order of turns, image and box placeholders.
 
 Keys beyond the published formats, all optional, on the row: ``boxes`` (one group of pixel boxes
-``[[x1, y1, x2, y2], ...]`` per ``<boxes>`` of the conversation, in order), ``box_image`` (index of
-the image they lie in, 0 by default) and ``task`` (a name for reports).
+``[[x1, y1, x2, y2], ...]`` per ``<boxes>`` of the conversation, in order), ``points`` (groups of
+``[[x, y], ...]`` per ``<points>``), ``box_image`` (index of the image they lie in, 0 by default)
+and ``task`` (a name for reports).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
-from manyeyes.data.rows import Row, SourceOptions, corner_box, image_path, one_of, show
-from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Role, Sample, Turn
+from manyeyes.data.rows import (
+    Row,
+    SourceOptions,
+    corner_box,
+    image_path,
+    one_of,
+    pixel_point,
+    show,
+)
+from manyeyes.records import (
+    BOXES_PLACEHOLDER,
+    IMAGE_PLACEHOLDER,
+    POINTS_PLACEHOLDER,
+    Box,
+    Point,
+    Role,
+    Sample,
+    Turn,
+)
+
+T = TypeVar("T")
 
 ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
@@ -64,19 +85,35 @@ def image_list(row: Row, options: SourceOptions) -> tuple[str, ...]:
 
 
 def build_sample(row: Row, messages: Sequence[Message], images: tuple[str, ...]) -> Sample:
-    """Check placeholders against images and boxes and make the sample."""
+    """Check placeholders against images, boxes and points of the row and make the sample."""
+    boxes = _groups(row, "boxes", "[[[x1, y1, x2, y2], ...], ...]", corner_box, images)
+    points = _groups(row, "points", "[[[x, y], ...], ...]", pixel_point, images)
+    return assemble(row, messages, images, boxes, points)
+
+
+def assemble(
+    row: Row,
+    messages: Sequence[Message],
+    images: tuple[str, ...],
+    boxes: Sequence[tuple[Box, ...]],
+    points: Sequence[tuple[Point, ...]],
+) -> Sample:
+    """Deal groups of boxes and points out to the placeholders, in order, and make the sample."""
     _check_images(row, messages, images)
-    groups = _box_groups(row, images)
-    wanted = sum(message.text.count(BOXES_PLACEHOLDER) for message in messages)
-    if wanted != len(groups):
-        found = f"{wanted} {BOXES_PLACEHOLDER} in the text but {len(groups)} groups of boxes"
-        raise row.error("boxes", f"expected one group per {BOXES_PLACEHOLDER}, got {found}")
-    turns, used = [], 0
-    for message in messages:
-        count = message.text.count(BOXES_PLACEHOLDER)
-        boxes = tuple(groups[used : used + count])
-        used += count
-        turns.append(Turn(message.role, message.text, boxes, _box_image(row, images)))
+    _check_count(row, messages, BOXES_PLACEHOLDER, len(boxes))
+    _check_count(row, messages, POINTS_PLACEHOLDER, len(points))
+    image = _box_image(row, images)
+    some_boxes, some_points = iter(boxes), iter(points)
+    turns = [
+        Turn(
+            message.role,
+            message.text,
+            tuple(islice(some_boxes, message.text.count(BOXES_PLACEHOLDER))),
+            image,
+            tuple(islice(some_points, message.text.count(POINTS_PLACEHOLDER))),
+        )
+        for message in messages
+    ]
     task = row.text("task") if row.value.get("task") is not None else None
     return Sample(row.default_id(), images, tuple(turns), task)
 
@@ -113,20 +150,33 @@ def _check_images(row: Row, messages: Sequence[Message], images: tuple[str, ...]
             raise message.row.error(None, f"expected no {IMAGE_PLACEHOLDER} in an answer")
 
 
-def _box_groups(row: Row, images: tuple[str, ...]) -> list[tuple[Box, ...]]:
-    if row.value.get("boxes") is None:
+def _check_count(row: Row, messages: Sequence[Message], placeholder: str, groups: int) -> None:
+    wanted = sum(message.text.count(placeholder) for message in messages)
+    if wanted != groups:
+        key = placeholder.strip("<>")
+        found = f"{wanted} {placeholder} in the text but {groups} groups of {key}"
+        raise row.error(key, f"expected one group per {placeholder}, got {found}")
+
+
+def _groups(
+    row: Row,
+    key: str,
+    expected: str,
+    parse: Callable[[Row, str, Any], T],
+    images: tuple[str, ...],
+) -> list[tuple[T, ...]]:
+    """The groups of boxes or points under ``key``; none where there is no such key."""
+    if row.value.get(key) is None:
         return []
-    expected = "a list of groups of boxes, [[[x1, y1, x2, y2], ...], ...]"
     groups = []
-    for index, group in enumerate(row.items("boxes", expected)):
+    for index, group in enumerate(row.items(key, f"a list of groups of {key}, {expected}")):
+        place = f"{key}[{index}]"
         if not isinstance(group, list) or not group:
-            got = show(group)
-            raise row.error(f"boxes[{index}]", f"expected a list of boxes, not empty, got {got}")
-        key = f"boxes[{index}]"
-        boxes = (corner_box(row, f"{key}[{place}]", box) for place, box in enumerate(group))
-        groups.append(tuple(boxes))
+            raise row.error(place, f"expected a list of {key}, not empty, got {show(group)}")
+        members = (parse(row, f"{place}[{number}]", member) for number, member in enumerate(group))
+        groups.append(tuple(members))
     if groups and not images:
-        raise row.error("boxes", "expected an image that the boxes lie in, got none")
+        raise row.error(key, f"expected an image that the {key} lie in, got none")
     return groups
 
 

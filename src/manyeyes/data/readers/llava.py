@@ -1,7 +1,7 @@
 """LLaVA: ``{id, image, conversations: [{from: human | gpt, value}]}``, as JSON list or lines.
 
 ``image`` is a path or a list of paths; rows without it are text only. See ``conversation`` for the
-optional keys ``boxes``, ``box_image`` and ``task``.
+optional keys ``boxes``, ``points``, ``box_image`` and ``task``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from manyeyes.records import Sample
 
 
 def matches(record: Mapping[str, Any]) -> bool:
-    """A record with ``conversations`` and not the ``images`` list of ShareGPT."""
-    return "conversations" in record and "images" not in record
+    """A record with ``conversations``, without ShareGPT's ``images`` and Shikra's ``target``."""
+    return "conversations" in record and "images" not in record and "target" not in record
 
 
 def parse_row(row: Row, options: SourceOptions) -> Sample:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Turn
+from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Point, Turn
 
 CAPTION_PROMPT = "Describe the image."
 DETECTION_PROMPT = "Which objects are in the image? Give their boxes."
 NO_OBJECTS = "none"
 REC_PROMPT = "Where is {expression}? Give its box."
+REGION_PROMPT = f"What is at {BOXES_PLACEHOLDER}?"
 
 
-def ask(question: str) -> Turn:
-    """The user's turn: the image, then the question."""
-    return Turn("user", f"{IMAGE_PLACEHOLDER}\n{question}")
+def ask(
+    question: str,
+    boxes: tuple[tuple[Box, ...], ...] = (),
+    points: tuple[tuple[Point, ...], ...] = (),
+) -> Turn:
+    """The user's turn: the image, then the question with its groups of boxes and points."""
+    return Turn("user", f"{IMAGE_PLACEHOLDER}\n{question}", boxes, points=points)
 
 
-def say(answer: str, boxes: tuple[tuple[Box, ...], ...] = ()) -> Turn:
-    """The assistant's turn; one group of boxes per ``<boxes>`` of the answer."""
-    return Turn("assistant", answer, boxes)
+def say(
+    answer: str,
+    boxes: tuple[tuple[Box, ...], ...] = (),
+    points: tuple[tuple[Point, ...], ...] = (),
+) -> Turn:
+    """The assistant's turn; one group per ``<boxes>`` and ``<points>`` of the answer."""
+    return Turn("assistant", answer, boxes, points=points)
 
 
 def box_answer(box: Box) -> Turn:

@@ -4,13 +4,15 @@ The questions' file is the one that is read; the annotations' file is ``options.
 found by name. Images come from the question's own ``image`` key if it has one, else from
 ``options.image_name``, else from the official pattern ``COCO_{data_subtype}_{image_id:012d}.jpg``.
 
-One sample per question, answered with ``multiple_choice_answer``. ``meta`` holds ``question_id``,
-``image_id``, ``question``, ``answers`` (all of them), ``question_type`` and ``answer_type``.
+One sample per question, answered with ``multiple_choice_answer``, or where there is none (OK-VQA)
+with the most frequent answer. ``meta`` holds ``question_id``, ``image_id``, ``question``,
+``answers`` (all of them), ``raw_answers`` if there are any, ``question_type`` and ``answer_type``.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from manyeyes.data.documents import Document, open_document
 from manyeyes.data.readers.coco import entries
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import ask, say
-from manyeyes.data.rows import Row, SourceOptions, image_path, show
+from manyeyes.data.rows import Row, SourceOptions, image_path, named_image, show
 from manyeyes.errors import DataError
 from manyeyes.records import Sample, Turn
 
@@ -85,11 +87,21 @@ def parse_row(
         for key in ("question_type", "answer_type"):
             if found.value.get(key) is not None:
                 meta[key] = found.text(key)
-        turns = (*turns, say(found.text("multiple_choice_answer").strip()))
+        raw = tuple(answer.get("raw_answer") for answer in found.value["answers"])
+        if all(isinstance(answer, str) for answer in raw):
+            meta["raw_answers"] = raw
+        turns = (*turns, say(_best_answer(found, meta["answers"])))
     elif options.require_answers:
         raise row.error("question_id", f"expected an annotation for question {identity!r}")
     name = _image_name(row, subtype, options)
     return Sample(str(identity), (image_path(row, "image", name, options),), turns, "vqa", meta)
+
+
+def _best_answer(annotation: Row, answers: tuple[str, ...]) -> str:
+    """``multiple_choice_answer``; OK-VQA has none: then the most frequent answer, first if tied."""
+    if "multiple_choice_answer" in annotation.value:
+        return annotation.text("multiple_choice_answer").strip()
+    return Counter(answers).most_common(1)[0][0].strip()
 
 
 def _image_name(row: Row, subtype: Any, options: SourceOptions) -> str:
@@ -101,11 +113,7 @@ def _image_name(row: Row, subtype: Any, options: SourceOptions) -> str:
         expected = "'image', the file's data_subtype, or an image_name pattern"
         raise row.error("image", f"is missing; expected {expected}")
     pattern = options.image_name or _OFFICIAL_NAME
-    try:
-        return pattern.format(image_id=identity, subtype=subtype)
-    except (LookupError, ValueError, AttributeError) as error:
-        message = f"the name pattern {pattern!r} does not fit image_id {identity!r}: {error}"
-        raise row.error("image_id", message) from error
+    return named_image(row, "image_id", pattern, image_id=identity, subtype=subtype)
 
 
 def _annotations_path(questions: str, options: SourceOptions) -> str | None:
@@ -146,12 +154,14 @@ def _annotations(path: str) -> Iterator[DataError | tuple[str | int, Row, DataEr
 
 
 def _check_annotation(row: Row) -> None:
-    row.text("multiple_choice_answer")
+    if "multiple_choice_answer" in row.value:
+        row.text("multiple_choice_answer")
     answers = row.items("answers", "a list of {answer}")
     if not answers:
         raise row.error("answers", "expected at least one answer, got an empty list")
     for index, value in enumerate(answers):
+        if isinstance(value, dict) and isinstance(value.get("answer"), str):
+            continue
         answer = row.child("answers", index, value)
-        if not isinstance(answer.get("answer", "a text"), str):
-            got = show(answer.value["answer"])
-            raise answer.error("answer", f"expected a text, got {got}")
+        got = show(answer.get("answer", "a text"))
+        raise answer.error("answer", f"expected a text, got {got}")
