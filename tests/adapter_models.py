@@ -58,7 +58,7 @@ def language_model(family: str, dtype: torch.dtype = torch.float32, attention: s
     config = CONFIGS[family]
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.2 * torch.randn(parameter.shape))
     return model.to(dtype).eval()
