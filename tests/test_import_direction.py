@@ -13,6 +13,7 @@ LINE = (
     ("options",),
     ("records",),
     ("boxes", "prompts", "images", "hub", "checkpoint"),
+    ("reader",),
     ("layers",),
     ("encoders",),
     ("fusion",),
@@ -35,7 +36,7 @@ LINE = (
 RANK = {name: rank for rank, names in enumerate(LINE) for name in names}
 SIBLINGS = {
     "encoders": {"contract"},
-    "fusion": {"contract"},
+    "fusion": {"contract", "queries", "image_text"},
     "bridge": {"contract"},
     "language": {"contract"},
     "losses": {"contract"},

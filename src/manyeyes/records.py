@@ -79,18 +79,32 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Masking:
+    """Which patches of an image an encoder did not see.
+
+    ``hidden`` ``[I, N]``: 1 where a patch was removed, row-major. ``restore`` ``[I, N]``: place of
+    each patch in the order visible patches, then hidden ones.
+    """
+
+    hidden: Tensor
+    restore: Tensor
+
+
+@dataclass(frozen=True)
 class GridFeatures:
     """Patch features of one ViT-like encoder at the requested levels.
 
     ``levels``: one ``[I, N, D]`` tensor per entry of ``level_indices`` (Hugging Face
     ``hidden_states`` indices), row-major over ``grid`` = (rows, columns), N = rows x columns.
     ``prefix``: the class/register tokens of the same levels, each ``[I, R, D]``; empty if dropped.
+    ``masking``: set where patches were hidden; then N counts the visible ones, shuffled.
     """
 
     levels: tuple[Tensor, ...]
     level_indices: tuple[int, ...]
     grid: tuple[int, int]
     prefix: tuple[Tensor, ...] = ()
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,17 @@ class TagFeatures:
 Features = GridFeatures | ObjectFeatures | TagFeatures
 FeatureBundle = Mapping[str, Features]
 """Features of one batch of images by encoder name."""
+
+
+@dataclass(frozen=True)
+class FusionText:
+    """Text that a fusion reads beside the images, one row per image, in its own tokenizer's ids.
+
+    ``ids`` ``[I, T]``; ``mask`` ``[I, T]``, 1 = real. The processor makes it.
+    """
+
+    ids: Tensor
+    mask: Tensor
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from manyeyes.layers.level_merge import LLN_ORDERS, MERGES, WEIGHT_NORMS, LevelM
 from manyeyes.layers.mlp import PROJECTORS, MlpStack, build_projector
 from manyeyes.layers.patches import merge_patches
 from manyeyes.options import check_choice
-from manyeyes.records import FeatureBundle, VisualEvidence
+from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 ALIGNMENTS = ("mlp", "linear", "none")
 JOINS = ("channel", "sum", "token")
@@ -139,9 +139,7 @@ class CommFusion(Fusion):
             merged[name] = self.align[name](x) if name in self.align else x
         return merged
 
-    def forward(
-        self, bundle: FeatureBundle, question: Sequence[str] | None = None
-    ) -> VisualEvidence:
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """1. merge levels and align, per encoder   2. fold patches   3. join   4. project."""
         grid = grid_features(bundle, self.encoders[0]).grid
         factor = self.options.merge_patches

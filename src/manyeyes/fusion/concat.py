@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features,
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
 from manyeyes.options import check_choice
-from manyeyes.records import FeatureBundle, VisualEvidence
+from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +44,7 @@ class ConcatFusion(Fusion):
     def num_tokens(cls, options: ConcatOptions, shapes: Shapes) -> int:
         return merged_tokens(common_grid(shapes, "concat"), options.merge_patches, "concat")
 
-    def forward(
-        self, bundle: FeatureBundle, question: Sequence[str] | None = None
-    ) -> VisualEvidence:
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         chosen = [grid_features(bundle, name) for name in self.encoders]
         joined = torch.cat([level for features in chosen for level in features.levels], dim=-1)
         return VisualEvidence(

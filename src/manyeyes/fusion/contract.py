@@ -6,7 +6,7 @@ Shapes: I images, N patches, D encoder width, K visual tokens, H language-model 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
-from manyeyes.records import FeatureBundle, GridFeatures, ObjectFeatures, VisualEvidence
+from manyeyes.reader import ReaderSpec
+from manyeyes.records import (
+    FeatureBundle,
+    FusionText,
+    GridFeatures,
+    ObjectFeatures,
+    VisualEvidence,
+)
 
 Shapes = Mapping[str, GridShape]
 """Shape of each encoder by its name, in the recipe's order."""
@@ -25,11 +32,12 @@ _KINDS: Mapping[type[Shape], str] = {GridShape: "patch features", ObjectShape: "
 class Fusion(nn.Module, ABC):
     """Base of all fusions.
 
-    ``reads_question``: forward uses the question's text. ``reads``: kinds of encoders it can read.
+    ``reads``: kinds of encoders it can read. ``partial``: patterns of own parameters that only some
+    options have, so that a stage may go on without what an earlier stage trained.
     """
 
     options_class: ClassVar[type[Any]]
-    reads_question: ClassVar[bool] = False
+    partial: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[tuple[type[Shape], ...]] = (GridShape,)
 
     @classmethod
@@ -63,11 +71,24 @@ class Fusion(nn.Module, ABC):
         """Return P, the adapter prompts per layer of one image; 0 = it gives none."""
         return 0
 
+    @classmethod
+    def resolve(cls, values: dict[str, Any]) -> None:
+        """Write into a ``fusion:`` block what must be read from a checkpoint."""
+
+    @classmethod
+    def reads_text(cls, options: Any) -> ReaderSpec | None:
+        """Return which text the processor must make for this fusion; None = it reads none."""
+        return None
+
     @abstractmethod
-    def forward(
-        self, bundle: FeatureBundle, question: Sequence[str] | None = None
-    ) -> VisualEvidence:
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """Turn the features of I images into evidence."""
+
+    def intermediates(
+        self, bundle: FeatureBundle, captions: FusionText | None, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Return those of ``wanted`` that objectives read and ``forward`` does not compute."""
+        return {}
 
 
 def common_grid(shapes: Shapes, fusion: str) -> tuple[int, int]:

@@ -9,7 +9,6 @@ Shapes: I images, M CLIP tokens, K queries, D block width, H language-model widt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -17,7 +16,7 @@ from torch import nn
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Fusion, Shapes, all_tokens, grid_features
 from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
-from manyeyes.records import FeatureBundle, VisualEvidence
+from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +63,7 @@ class LlamaAdapterV2Fusion(Fusion):
     def num_prompts(cls, options: LlamaAdapterV2Options) -> int:
         return options.queries
 
-    def forward(
-        self, bundle: FeatureBundle, question: Sequence[str] | None = None
-    ) -> VisualEvidence:
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         scene = self.scene_proj(all_tokens(grid_features(bundle, self.encoder)))
         queries = self.queries.weight.to(scene.dtype).expand(len(scene), -1, -1)
         prompts = self.mlp_v(self.visual_blocks(queries, scene))

@@ -14,7 +14,7 @@ Shapes: I images, M scene tokens, Q objects, K shared queries, D width of the bl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ from manyeyes.layers.mlp import ZeroLinear
 from manyeyes.layers.object_refiner import ObjectRefiner
 from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
 from manyeyes.options import check_choice
-from manyeyes.records import FeatureBundle, ObjectFeatures, VisualEvidence
+from manyeyes.records import FeatureBundle, FusionText, ObjectFeatures, VisualEvidence
 
 MLPS = ("mlp", "linear")
 REFINED = "refined_objects"
@@ -105,9 +105,7 @@ class SharedQueriesFusion(Fusion):
     def num_prompts(cls, options: SharedQueriesOptions) -> int:
         return options.queries
 
-    def forward(
-        self, bundle: FeatureBundle, question: Sequence[str] | None = None
-    ) -> VisualEvidence:
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         scene = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))
         queries = self.queries.weight.to(scene.dtype).expand(len(scene), -1, -1)
         visual = self.visual_blocks(queries, scene)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manyeyes.errors import PartError
@@ -10,7 +9,7 @@ from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features,
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
 from manyeyes.options import check_choice
-from manyeyes.records import FeatureBundle, VisualEvidence
+from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +49,7 @@ class SingleFusion(Fusion):
     def num_tokens(cls, options: SingleOptions, shapes: Shapes) -> int:
         return merged_tokens(common_grid(shapes, "single"), options.merge_patches, "single")
 
-    def forward(
-        self, bundle: FeatureBundle, question: Sequence[str] | None = None
-    ) -> VisualEvidence:
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         features = grid_features(bundle, self.encoder)
         patches = merge_patches(features.levels[0], features.grid, self.factor)
         return VisualEvidence(tokens=self.projector(patches))

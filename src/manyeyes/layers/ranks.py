@@ -24,8 +24,8 @@ def gather_rows(rows: Tensor) -> Tensor:
     """Return ``rows`` ``[B, ...]`` of all processes, ``[N, ...]``; gradients flow back to each.
 
     Every process must bring the same shape. The gradient of a row is the sum of what all processes
-    ask of it, so averaging parameter gradients over processes gives that of the joined batch. BLIP-2
-    lets gathered rows carry no gradient, and then the gradient depends on the split (ours).
+    ask of it, so averaging parameter gradients over processes gives that of the joined batch. (In
+    LAVIS gathered rows carry no gradient, and the gradient depends on the split.)
     """
     if rank_and_world()[1] == 1:
         return rows

@@ -1,0 +1,264 @@
+"""Fusions with learned queries that read an image: BLIP-2's Q-Former and what builds on it.
+
+    passes         which positions see which                         used by
+    image          queries alone                                     evidence, ITC, reconstruction
+    text           text alone                                        ITC
+    question       queries and text see each other                   evidence (InstructBLIP), ITM
+    caption        text sees the queries and its own past            ITG, writing
+
+A subclass changes the queries of a pass (X-Former) through its ``Refinement``.
+Shapes: I images, N image tokens of width W, Q queries and T text tokens of width D, K = Q visual
+tokens, H language-model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+from manyeyes.errors import DataError, PartError
+from manyeyes.fusion.contract import Fusion, Shapes, grid_features
+from manyeyes.layers.mlp import PROJECTORS, build_projector
+from manyeyes.layers.normal_linear import STD
+from manyeyes.layers.qformer import (
+    MaskKind,
+    TextEmbeddings,
+    TextHeads,
+    attention_mask,
+    run_layers,
+)
+from manyeyes.options import check_choice
+from manyeyes.reader import ReaderKind, ReaderSpec, fusion_tokenizer
+from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
+
+TEXTS = ("none", "question", "caption")
+
+LOCAL_STATES = "local_states"
+"""Name in the trace of M' ``[I, 1 + visible, width of its encoder]``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOptions:
+    """Sizes of the Q-Former; the defaults are BLIP-2's.
+
+    queries, width, layers, heads, ffn, dropout: of the transformer. cross_every: every how many
+    layers read the image. image_encoder: whose deepest level the queries read (None = the first).
+    ln_vision: LayerNorm on it, trained with the fusion; ln_vision_eps: 1e-5 in LAVIS, 1e-6 in
+    ``transformers``. text: what text side there is: none; ``question``, read together with the
+    image (InstructBLIP); ``caption``, with the heads of the image-text objectives (first stage).
+    tokenizer, vocab_size (None = the tokenizer's with [DEC]), max_positions, contrast_width: of the
+    text side. text_length: longest text; None = 32 for captions, 128 for questions. projector: to
+    the language model.
+    """
+
+    queries: int = 32
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    ffn: int = 3072
+    dropout: float = 0.1
+    cross_every: int = 2
+    image_encoder: str | None = None
+    ln_vision: bool = True
+    ln_vision_eps: float = 1e-5
+    text: Literal["none"] | ReaderKind = "none"
+    tokenizer: str = "bert-base-uncased"
+    vocab_size: int | None = 30523
+    max_positions: int = 512
+    text_length: int | None = None
+    contrast_width: int = 256
+    projector: str = "linear"
+
+    def __post_init__(self) -> None:
+        check_choice("fusion", "text", self.text, TEXTS)
+        check_choice("fusion", "projector", self.projector, PROJECTORS)
+        if self.width % self.heads:
+            raise PartError(f"fusion.width {self.width} is not a multiple of heads {self.heads}")
+        if self.longest_text > self.max_positions:
+            raise PartError(
+                f"fusion.text_length {self.longest_text} is more than max_positions "
+                f"{self.max_positions}"
+            )
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text, first and last included."""
+        return self.text_length or (128 if self.text == "question" else 32)
+
+
+@dataclass(frozen=True)
+class States:
+    """What one pass gives: ``queries`` ``[I, Q, D]`` and named intermediates."""
+
+    queries: Tensor
+    trace: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Refinement:
+    """What changes the queries in one pass. This one changes nothing."""
+
+    interleaved = False
+    """Whether ``between`` is to be called after every layer."""
+
+    def between(self, layer: int, queries_IQD: Tensor) -> Tensor:
+        """Return the queries for the layer after ``layer``."""
+        return queries_IQD
+
+    def finish(self, queries_IQD: Tensor) -> States:
+        """Return the queries after the last layer."""
+        return States(queries_IQD)
+
+
+class QueryFusion(Fusion):
+    """Queries, Q-Former, text side and projector; every pass of the image-text objectives."""
+
+    options_class: ClassVar[type[QueryOptions]]
+    partial = ("text.*", "heads.*", "qformer.*[0-9].intermediate.*", "qformer.*[0-9].output.*")
+
+    def __init__(self, options: QueryOptions, shapes: Shapes, out_width: int) -> None:
+        super().__init__()
+        self.options = options
+        self.image_encoder = options.image_encoder or next(iter(shapes))
+        image_width = self.image_width(options, shapes)
+        self.query_tokens = nn.Parameter(torch.empty(1, options.queries, options.width))
+        nn.init.normal_(self.query_tokens, std=STD)
+        self.ln_vision = (
+            nn.LayerNorm(image_width, eps=options.ln_vision_eps) if options.ln_vision else None
+        )
+        self.qformer: Any = Blip2QFormerModel(qformer_config(options, image_width))
+        self.projector = build_projector(options.projector, options.width, out_width)
+        if options.text != "none":
+            vocabulary = self.vocabulary
+            self.text = TextEmbeddings(vocabulary, options.max_positions, options.width)
+            if options.text == "caption":
+                self.heads = TextHeads(vocabulary, options.width, options.contrast_width)
+
+    # ---- what the rest of the library asks before building ----------------------------------
+
+    @classmethod
+    def check(cls, options: QueryOptions, shapes: Shapes) -> None:
+        named = options.image_encoder
+        if named is not None and named not in shapes:
+            raise PartError(f"fusion.image_encoder {named!r} is no encoder of {', '.join(shapes)}")
+
+    @classmethod
+    def num_tokens(cls, options: QueryOptions, shapes: Shapes) -> int:
+        return options.queries
+
+    @classmethod
+    def resolve(cls, values: dict[str, Any]) -> None:
+        named = values.get("tokenizer", cls.options_class.tokenizer)
+        if values.get("text", "none") != "none" and values.get("vocab_size", 0) is None:
+            values["vocab_size"] = len(fusion_tokenizer(named))
+
+    @classmethod
+    def reads_text(cls, options: QueryOptions) -> ReaderSpec | None:
+        if options.text not in ("question", "caption"):
+            return None
+        return ReaderSpec(
+            options.tokenizer, options.text, options.longest_text, options.vocab_size or 0
+        )
+
+    @classmethod
+    def image_width(cls, options: QueryOptions, shapes: Shapes) -> int:
+        """Width of the image tokens that the Q-Former reads."""
+        return shapes[options.image_encoder or next(iter(shapes))].width
+
+    @property
+    def vocabulary(self) -> int:
+        """Entries of the text side's vocabulary; ``[DEC]`` is the last."""
+        size = self.options.vocab_size
+        if size is None:
+            raise PartError("fusion.vocab_size is not known; ManyEyesConfig.resolve() reads it")
+        return size
+
+    # ---- one pass -----------------------------------------------------------------------------
+
+    def image_tokens(self, bundle: FeatureBundle) -> Tensor:
+        """Return what the queries read, ``[I, N, W]``: class token and patches, normalised."""
+        features = grid_features(bundle, self.image_encoder)
+        deepest = features.level_indices.index(max(features.level_indices))
+        prefix = [features.prefix[deepest]] if features.prefix else []
+        tokens = torch.cat([*prefix, features.levels[deepest]], dim=1)
+        return tokens if self.ln_vision is None else self.ln_vision(tokens)
+
+    def refinement(self, bundle: FeatureBundle) -> Refinement:
+        """Return what changes the queries in one pass; here: nothing."""
+        return Refinement()
+
+    def run(
+        self,
+        bundle: FeatureBundle,
+        refinement: Refinement,
+        text: FusionText | None = None,
+        mask: MaskKind = "bidirectional",
+    ) -> tuple[Tensor, Tensor]:
+        """Run queries, and text if given, over the images: ``[I, Q, D]`` and ``[I, T, D]``.
+
+        Raises:
+            DataError: texts and images disagree in number.
+        """
+        image, count = self.image_tokens(bundle), self.options.queries
+        embeddings = self.query_tokens.to(image.dtype).expand(len(image), -1, -1)
+        seen = None
+        if text is not None:
+            if len(text.ids) != len(image):
+                raise DataError(
+                    f"{len(text.ids)} texts for {len(image)} images: a fusion with queries reads "
+                    "one text per image"
+                )
+            embeddings = torch.cat([embeddings, self.text(text.ids).to(image.dtype)], dim=1)
+            seen = attention_mask(mask, count, text.mask)
+        between = refinement.between if refinement.interleaved else None
+        hidden = run_layers(self.qformer, embeddings, count, seen, image, between)
+        return hidden[:, :count], hidden[:, count:]
+
+    def read(
+        self,
+        bundle: FeatureBundle,
+        text: FusionText | None = None,
+        mask: MaskKind = "bidirectional",
+    ) -> States:
+        """Return the queries after one whole pass and its named extras."""
+        refinement = self.refinement(bundle)
+        return refinement.finish(self.run(bundle, refinement, text, mask)[0])
+
+    def read_text(self, text: FusionText) -> Tensor:
+        """Return text states ``[B, T, D]`` without any image."""
+        seen = attention_mask("unimodal", 0, text.mask)
+        return run_layers(self.qformer, self.text(text.ids), 0, seen, None)
+
+    # ---- evidence -----------------------------------------------------------------------------
+
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
+        """1. read the image, and the question if this fusion does   2. project the queries."""
+        reads = self.options.text == "question"
+        if reads and question is None:
+            raise PartError(
+                "this fusion reads the question: pass question_ids and question_mask, which the "
+                "processor makes"
+            )
+        states = self.read(bundle, question if reads else None)
+        return VisualEvidence(tokens=self.projector(states.queries), trace=states.trace)
+
+
+def qformer_config(options: QueryOptions, image_width: int) -> Blip2QFormerConfig:
+    """Return the configuration of ``transformers`` for these options."""
+    return Blip2QFormerConfig(
+        vocab_size=options.vocab_size or 1,
+        hidden_size=options.width,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        intermediate_size=options.ffn,
+        hidden_dropout_prob=options.dropout,
+        attention_probs_dropout_prob=options.dropout,
+        max_position_embeddings=options.max_positions,
+        cross_attention_frequency=options.cross_every,
+        encoder_hidden_size=image_width,
+        use_qformer_text_input=options.text != "none",
+    )

@@ -1,0 +1,224 @@
+"""X-Former (arXiv 2407.13851): a Q-Former whose queries also read a masked autoencoder's features.
+
+    Zq = QFormer(Q ; C)        C: global features (CLIP)
+    M' = CA1(M, Zq)            M: local features (MAE, half of the patches hidden in stage 1)
+    Z' = CA2(Zq, M')
+
+M' through the frozen MAE decoder gives the reconstruction. Encoders, order of the two attentions,
+mask ratio and stages: the paper, as its notes report them; its text was not available. Everything
+else is ours and a switch (x-former.md §2.4).
+
+Shapes: I images, Q queries of width D, P local tokens (class token first) of width W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from manyeyes.errors import PartError
+from manyeyes.fusion.contract import Shapes, grid_features
+from manyeyes.fusion.image_text import ImageTextFusion
+from manyeyes.fusion.queries import LOCAL_STATES, QueryOptions, Refinement, States
+from manyeyes.layers.cross_attention import (
+    BlockShape,
+    CrossAttentionBlock,
+    causal_context_mask,
+)
+from manyeyes.layers.dual_attention import DualAttention, DualShape
+from manyeyes.layers.normal_linear import NormalLinear
+from manyeyes.options import check_choice
+from manyeyes.records import FeatureBundle, FusionText
+
+JOINS = ("dual", "concat")
+POSITIONS = ("top", "interleaved")
+ITG_ROUTES = ("blip2", "fused")
+REC_PASSES = ("image", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class XFormerOptions(QueryOptions):
+    """Every switch of x-former.md §2.4; defaults there.
+
+    local_encoder: whose features are M (None = the second; the image encoder itself for its
+    shallowest level in place of MAE). mae_enabled: off = a plain Q-Former. join: ``dual``
+    cross-attention, or ``concat``: M, brought to C's width, stands beside C in the Q-Former's
+    cross-attention. fusion_position: after the last layer or after each (early). num_dual_layers,
+    dual_self_attention, dual_ffn, dual_norm, mae_width_adapter: see ``DualShape``. itg_route: text
+    reads the Q-Former's query states, or Z' in one more causal layer. reconstruct: build what only
+    reconstruction needs. rec_pass: M' of the query-only pass is reconstructed, or also that of the
+    matching pass of own pairs.
+    """
+
+    local_encoder: str | None = None
+    mae_enabled: bool = True
+    join: str = "dual"
+    fusion_position: str = "top"
+    num_dual_layers: int = 1
+    dual_self_attention: bool = False
+    dual_ffn: str = "both"
+    dual_norm: str = "post"
+    mae_width_adapter: str = "project"
+    itg_route: str = "blip2"
+    reconstruct: bool = False
+    rec_pass: str = "image"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("fusion", "join", self.join, JOINS)
+        check_choice("fusion", "fusion_position", self.fusion_position, POSITIONS)
+        check_choice("fusion", "itg_route", self.itg_route, ITG_ROUTES)
+        check_choice("fusion", "rec_pass", self.rec_pass, REC_PASSES)
+        self.dual_shape(local=self.width)
+        if self.reconstruct and (self.join == "concat" or not self.mae_enabled):
+            raise PartError("fusion.reconstruct needs M', which only the dual attention gives")
+
+    def dual_shape(self, local: int) -> DualShape:
+        """Return the shape of the dual attention for local features of width ``local``."""
+        return DualShape(
+            width=self.width,
+            local=local,
+            heads=self.heads,
+            adapter=self.mae_width_adapter,
+            ffn=self.dual_ffn,
+            self_attention=self.dual_self_attention,
+            norm=self.dual_norm,
+            dropout=self.dropout,
+            layers=self.layers if self.fusion_position == "interleaved" else self.num_dual_layers,
+            reconstruct=self.reconstruct,
+        )
+
+
+class XFormerFusion(ImageTextFusion):
+    """A Q-Former over the image encoder and a dual attention with the local encoder."""
+
+    options_class = XFormerOptions
+    partial = (*ImageTextFusion.partial, "dual.w_out.*", "writer.*")
+    options: XFormerOptions
+
+    def __init__(self, options: XFormerOptions, shapes: Shapes, out_width: int) -> None:
+        super().__init__(options, shapes, out_width)
+        self.local_encoder = local_encoder(options, shapes) if options.mae_enabled else None
+        self.dual: DualAttention | None = None
+        if self.local_encoder is None:
+            return
+        local = shapes[self.local_encoder].width
+        if options.join == "concat":
+            self.adapter = NormalLinear(local, shapes[self.image_encoder].width)
+        else:
+            self.dual = DualAttention(options.dual_shape(local))
+        if options.itg_route == "fused" and options.text == "caption":
+            self.writer = _writer(options)
+
+    @classmethod
+    def check(cls, options: XFormerOptions, shapes: Shapes) -> None:
+        super().check(options, shapes)
+        if not options.mae_enabled:
+            return
+        name = local_encoder(options, shapes)
+        if options.reconstruct and shapes[name].num_prefix != 1:
+            raise PartError(
+                f"fusion.reconstruct: the decoder of {name!r} needs its class token; set "
+                "keep_prefix: true on that encoder"
+            )
+
+    @property
+    def reconstructs_match(self) -> bool:
+        return self.options.reconstruct and self.options.rec_pass == "both"
+
+    def image_tokens(self, bundle: FeatureBundle) -> Tensor:
+        """Return C ``[I, N, W]``, and after it M in C's width where the two are joined so."""
+        tokens = super().image_tokens(bundle)
+        if self.local_encoder is None or self.dual is not None:
+            return tokens
+        return torch.cat([tokens, self.adapter(self.local_tokens(bundle))], dim=1)
+
+    def local_tokens(self, bundle: FeatureBundle) -> Tensor:
+        """Return M ``[I, P, W]``: class token and visible patches, in the encoder's order."""
+        assert self.local_encoder is not None
+        features = grid_features(bundle, self.local_encoder)
+        level = features.level_indices.index(self._local_level(features.level_indices))
+        prefix = [features.prefix[level]] if features.prefix else []
+        return torch.cat([*prefix, features.levels[level]], dim=1)
+
+    def _local_level(self, levels: tuple[int, ...]) -> int:
+        return min(levels) if self.local_encoder == self.image_encoder else max(levels)
+
+    def refinement(self, bundle: FeatureBundle) -> Refinement:
+        if self.dual is None:
+            return Refinement()
+        interleaved = self.options.fusion_position == "interleaved"
+        local = self.local_tokens(bundle)
+        return _Dual(self.dual, local, interleaved, self.options.reconstruct)
+
+    def caption_states(self, bundle: FeatureBundle, written: FusionText) -> Tensor:
+        if self.options.itg_route == "blip2" or self.dual is None:
+            return super().caption_states(bundle, written)
+        refinement = self.refinement(bundle)
+        queries, text = self.run(bundle, refinement, written, "causal")
+        context = torch.cat([refinement.finish(queries).queries, text], dim=1)
+        mask = causal_context_mask(self.options.queries, written.mask)
+        states: Tensor = self.writer(text, context, mask)
+        return states
+
+
+class _Dual(Refinement):
+    """The dual attention of one pass, over the local features ``[I, P, W]``."""
+
+    def __init__(
+        self, dual: DualAttention, local_IPW: Tensor, interleaved: bool, reconstruct: bool
+    ) -> None:
+        self.dual, self.interleaved, self.reconstruct = dual, interleaved, reconstruct
+        self.given = local_IPW
+        self.local: Tensor | None = None
+
+    def between(self, layer: int, queries_IQD: Tensor) -> Tensor:
+        local = self.dual.enter(self.given) if self.local is None else self.local
+        queries_IQD, self.local = self.dual.layers[layer](queries_IQD, local)
+        return queries_IQD
+
+    def finish(self, queries_IQD: Tensor) -> States:
+        if not self.interleaved:
+            for layer in range(len(self.dual.layers)):
+                queries_IQD = self.between(layer, queries_IQD)
+        trace = {}
+        if self.reconstruct and self.local is not None:
+            trace[LOCAL_STATES] = self.dual.leave(self.local)
+        return States(queries_IQD, trace)
+
+
+def local_encoder(options: XFormerOptions, shapes: Shapes) -> str:
+    """Return the name of the encoder that gives M.
+
+    Raises:
+        PartError: there is none.
+    """
+    names = list(shapes)
+    if options.local_encoder is not None:
+        if options.local_encoder not in names:
+            raise PartError(
+                f"fusion.local_encoder {options.local_encoder!r} is no encoder of "
+                f"{', '.join(names)}"
+            )
+        return options.local_encoder
+    if len(names) < 2:
+        raise PartError(
+            "fusion 'xformer' takes two encoders, for global and local features (or name one in "
+            f"local_encoder); got {', '.join(names) or 'none'}"
+        )
+    return names[1]
+
+
+def _writer(options: XFormerOptions) -> CrossAttentionBlock:
+    return CrossAttentionBlock(
+        BlockShape(
+            width=options.width,
+            context=options.width,
+            inner=options.width,
+            heads=options.heads,
+            ffn=options.ffn,
+            dropout=options.dropout,
+        )
+    )
