@@ -1,4 +1,4 @@
-"""COMM's parameter counts at real size, on the meta device (comm.md of the paper's §1.7)."""
+"""Parameter counts at real size, on the meta device: COMM (§1.7), MR-MLLM (§1.3, §6)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig
 
-from manyeyes.encoders import ENCODERS, GridShape, parse_encoder
+from manyeyes.bridge import Given
+from manyeyes.bridge.adapter_prompts import AdapterPromptsBridge, AdapterPromptsOptions
+from manyeyes.encoders import ENCODERS, GridShape, ObjectShape, Shape, parse_encoder
 from manyeyes.fusion import parse_fusion
+from manyeyes.recipes import load_recipe
+from manyeyes.records import GridFeatures, ObjectFeatures
+from manyeyes.study.inspect import inspect_recipe
 
 REAL = {
     "clip": GridShape(1024, (24, 24), tuple(range(1, 25))),
@@ -73,3 +79,87 @@ def test_comm_check_14_frozen_encoders() -> None:
             totals[family] = count(ENCODERS[family](spec, ENCODERS[family].read_config(spec)))
     assert totals == {"clip": 303_507_456, "dinov2": 304_368_640}
     assert sum(totals.values()) == 607_876_096
+
+
+def on_meta(name: str, shapes: dict[str, Shape], **options: Any) -> Any:
+    cls, parsed = parse_fusion({"name": name, **options})
+    build: Any = cls
+    with torch.device("meta"):
+        return build(parsed, cls.accept(shapes), 4096)
+
+
+SCENE = GridShape(768, (16, 16), (24,), num_prefix=1)
+QUERIES = 31 * 10 * 4096
+
+
+def test_mr_mllm_check_18_modules_of_the_default_configuration() -> None:
+    shared = on_meta("shared_queries", {"clip": SCENE, "detr": ObjectShape(256, 100)}, refine=True)
+    sizes = {name: count(child) for name, child in shared.named_children()}
+    assert sizes == {
+        "queries": 7_680,
+        "scene_proj": 592_128,
+        "visual_blocks": 56_702_976,
+        "mlp_v": 3_748_608,
+        "object_proj": 198_912,
+        "perception_blocks": 14_175_744,
+        "fusion_blocks": 14_175_744,
+        "mlp_p": 3_748_608,
+        "refiner": 527_361,
+    }
+    assert count(shared) + QUERIES == 95_147_521
+    bridge = AdapterPromptsBridge(
+        AdapterPromptsOptions(), LlamaConfig(num_hidden_layers=32), Given(0, 10)
+    )
+    assert count(bridge.queries) == QUERIES and bridge.gates.shape == (31, 32)
+    assert count(shared) + count(bridge) == 95_148_513
+
+
+@torch.no_grad()
+def test_mr_mllm_check_17_shapes_at_real_size() -> None:
+    shared = on_meta("shared_queries", {"clip": SCENE, "detr": ObjectShape(256, 100)})
+    meta = torch.device("meta")
+    boxes, logits = torch.empty(2, 100, 4, device=meta), torch.empty(2, 100, 92, device=meta)
+    bundle = {
+        "clip": GridFeatures(
+            (torch.empty(2, 256, 768, device=meta),),
+            (24,),
+            (16, 16),
+            (torch.empty(2, 1, 768, device=meta),),
+        ),
+        "detr": ObjectFeatures(torch.empty(2, 100, 256, device=meta), boxes, logits, ()),
+    }
+    seen: dict[str, tuple[int, ...]] = {}
+    for name, child in shared.named_children():
+        child.register_forward_hook(
+            lambda _, __, out, name=name: seen.__setitem__(name, tuple(out.shape))
+        )
+    assert shared(bundle).prompts.shape == (2, 1, 10, 4096)
+    assert seen == {
+        "scene_proj": (2, 257, 768),
+        "visual_blocks": (2, 10, 768),
+        "object_proj": (2, 100, 768),
+        "perception_blocks": (2, 10, 768),
+        "fusion_blocks": (2, 20, 768),
+        "mlp_v": (2, 10, 4096),
+        "mlp_p": (2, 10, 4096),
+    }
+
+
+def test_mr_mllm_check_18_llama_adapter_v2_by_its_recipe() -> None:
+    found = inspect_recipe(load_recipe("llama-adapter-v2/paper"))
+    assert found.trainable_by_stage == {"pretrain": 61_731_584, "finetune": 1_363_968}
+    parts = found.parts
+    assert parts["bridge"].modules == {"gates": 1_024, "queries": QUERIES}
+    assert parts["fusion"].modules == {
+        "queries": 7_680,
+        "scene_proj": 592_128,
+        "visual_blocks": 56_702_976,
+        "mlp_v": 3_158_016,
+    }
+    biases, norms = 1_097_728, 266_240
+    assert parts["language"].trainable_by_stage["finetune"] == biases + norms
+    assert parts["language"].total - biases == 6_738_415_616
+    assert parts["encoders"].total == 303_179_776 + 1024 * 768
+    assert found.visual_tokens == 0
+    fewer = load_recipe("llama-adapter-v2/paper", ["model.bridge.gates=adapted"])
+    assert inspect_recipe(fewer).trainable_by_stage["pretrain"] == 61_731_552

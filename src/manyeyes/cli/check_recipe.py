@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from manyeyes.cli.check_data import report_files
 from manyeyes.cli.output import Output
 from manyeyes.data.files import check_file
 from manyeyes.recipes import Recipe, load_recipe
+from manyeyes.recipes.sources import locate_source
 from manyeyes.study.cost import ASSUMPTIONS
 from manyeyes.study.inspect import Inspection, inspect_recipe
 
@@ -28,14 +30,16 @@ def check_recipe(
 
 
 def _check_sources(output: Output, recipe: Recipe, data: Path) -> dict[str, Any]:
-    sources = dict.fromkeys(
-        (source.path, source.image_root, source.format)
-        for stage in recipe.stages
-        for source in stage.data
-    )
+    found = (locate_source(source, data) for stage in recipe.stages for source in stage.data)
+    sources = {(located.path, located.format, located.options): located for located in found}
     files = [
-        check_file(data / path, None if root is None else data / root, format=name)
-        for path, root, name in sources
+        check_file(
+            located.path,
+            format=located.format,
+            options=replace(located.options, check_images=True),
+            exclusion=located.exclusion,
+        )
+        for located in sources.values()
     ]
     return report_files(output, files)
 
@@ -60,6 +64,9 @@ def _parts_table(inspection: Inspection) -> Table:
         table.add_row(f"[bold]{name}[/bold]", f"{part.total:,}", *learning)
         for module, size in part.modules.items():
             table.add_row(f"  {module}", f"{size:,}")
+    sums = [f"{count:,}" for count in inspection.trainable_by_stage.values()]
+    total = sum(part.total for part in inspection.parts.values())
+    table.add_row("[bold]all[/bold]", f"{total:,}", *sums)
     return table
 
 

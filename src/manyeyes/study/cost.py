@@ -176,7 +176,9 @@ class _Shape:
             forward = 2.0 * self._count(prefix) * tokens + _attention(tokens, width, blocks)
             total += 3.0 * forward if learns else (0.0 if self.cached else forward)
         learns = self._count("fusion.", learning=True)
-        total += (6.0 if learns else 2.0) * self._count("fusion.") * self.config.visual_tokens
+        # a fusion that gives prompts works on the tokens it reads
+        read = self.config.visual_tokens or sum(tokens for _, _, tokens, _, _ in self._encoders())
+        total += (6.0 if learns else 2.0) * self._count("fusion.") * read
         matrices = self._count("language_model.") - self.vocabulary * self.width
         share = self._count("language_model.", learning=True) / self._count("language_model.")
         forward = 2.0 * matrices * self.tokens + _attention(self.tokens, self.width, self.blocks)

@@ -29,7 +29,10 @@ PARTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters of one part: all, those that learn in some stage, per stage, per module."""
+    """Parameters of one part: all, those that learn in some stage, per stage, per module.
+
+    ``modules`` also names what the part holds directly, such as gates.
+    """
 
     total: int
     trainable: int
@@ -50,6 +53,14 @@ class Inspection:
     stages: tuple[StageCost, ...]
     operations_per_second: float
 
+    @property
+    def trainable_by_stage(self) -> dict[str, int]:
+        """Parameters that learn in each stage, over all parts."""
+        return {
+            stage.name: sum(part.trainable_by_stage[stage.name] for part in self.parts.values())
+            for stage in self.stages
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the inspection as JSON data; sizes in bytes."""
         stages = []
@@ -61,6 +72,7 @@ class Inspection:
             "description": self.description,
             "dtype": self.dtype,
             "parts": {name: vars(part) for name, part in self.parts.items()},
+            "trainable_by_stage": self.trainable_by_stage,
             "visual_tokens": self.visual_tokens,
             "image_sizes": {name: list(size) for name, size in self.image_sizes.items()},
             "stages": stages,
@@ -121,7 +133,10 @@ def _part(model: nn.Module, attribute: str, assignments: Mapping[str, Assignment
             stage: sum(sizes[name] for name in names) for stage, names in learning.items()
         },
         modules={
-            name: sum(p.numel() for p in child.parameters())
-            for name, child in module.named_children()
+            **{name: p.numel() for name, p in module.named_parameters(recurse=False)},
+            **{
+                name: sum(p.numel() for p in child.parameters())
+                for name, child in module.named_children()
+            },
         },
     )
