@@ -133,7 +133,7 @@ def cluster_bootstraps(
     seed: int = 0,
 ) -> list[tuple[float, float]]:
     """`cluster_bootstrap` of several metrics on the same draws; one interval for each."""
-    values = np.array([statistics(weights) for weights in _resampled(clusters, draws, seed)])
+    values = np.array([statistics(weights) for weights in resampled(clusters, draws, seed)])
     return [_percentiles(column) for column in values.T]
 
 
@@ -169,13 +169,15 @@ def paired_bootstraps(
         return np.subtract(statistics_a(weights), statistics_b(weights), dtype=np.float64)
 
     observed = differences(np.ones(len(clusters)))
-    drawn = np.array([differences(weights) for weights in _resampled(clusters, draws, seed)])
+    drawn = np.array([differences(weights) for weights in resampled(clusters, draws, seed)])
     return [
-        _difference(float(value), column) for value, column in zip(observed, drawn.T, strict=True)
+        bootstrap_difference(float(value), column)
+        for value, column in zip(observed, drawn.T, strict=True)
     ]
 
 
-def _difference(observed: float, drawn: FloatArray) -> BootstrapDifference:
+def bootstrap_difference(observed: float, drawn: FloatArray) -> BootstrapDifference:
+    """What the drawn differences say about the observed one; see `paired_bootstrap`."""
     p = 2.0 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
     se = float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
     return BootstrapDifference(observed, _percentiles(drawn), min(1.0, p), len(drawn), se)
@@ -281,7 +283,8 @@ def _cluster_index(clusters: Sequence[str] | None, n: int) -> tuple[NDArray[np.i
     return index, len(names)
 
 
-def _resampled(clusters: Sequence[str], draws: int, seed: int) -> Iterator[FloatArray]:
+def resampled(clusters: Sequence[str], draws: int, seed: int) -> Iterator[FloatArray]:
+    """Item weights ``[n]`` of every draw: how often the item's cluster came."""
     if not clusters or draws < 1:
         raise UsageError("the bootstrap needs at least one item and one draw")
     index, count = _cluster_index(clusters, len(clusters))
