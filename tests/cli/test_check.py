@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli_runs import Trained, invoke, the_object
 
@@ -118,3 +119,27 @@ def test_a_run_folder_is_no_training_data(trained: Trained) -> None:
     result = invoke("check", trained.model)
     assert result.exit_code == 1
     assert "holds no data file" in result.stderr
+
+
+def test_images_of_evaluation_sets_are_reported_and_left_out(
+    trained: Trained, tmp_path: Path
+) -> None:
+    held_out = "train/000003.png"
+    (tmp_path / "test.txt").write_text(f"{held_out}\n")
+    source = {"path": "llava/train.json", "image_root": "images"}
+    content = yaml.safe_load(trained.recipe.read_text())
+    stage = {**content["stages"][0], "data": [{**source, "exclude": [str(tmp_path / "test.txt")]}]}
+    recipe = tmp_path / "clean.yaml"
+    recipe.write_text(yaml.safe_dump({**content, "stages": [stage]}))
+    result = invoke("check", recipe, "--data", trained.data)
+    assert result.exit_code == 0, result.stderr
+    assert "samples show images to exclude and are left out" in result.stdout
+    assert f"images/{held_out} is image 'train/000003' of {tmp_path}/test.txt" in result.stdout
+    (file,) = the_object(invoke("check", recipe, "--data", trained.data, "--json"))["files"]
+    assert file["excluded"] == len(file["leaks"]) >= 1
+    run = invoke("train", recipe, "--data", trained.data, "--out", tmp_path / "run", "--json")
+    assert run.exit_code == 0, run.stderr
+    (stage,) = json.loads((tmp_path / "run" / "results.json").read_text())["stages"]
+    (used,) = stage["data"]
+    assert used["excluded_rows"] == file["leaks"]
+    assert used["samples"] == file["samples"]

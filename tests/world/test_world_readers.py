@@ -11,6 +11,7 @@ from manyeyes.world.make import make_world
 
 READ = {
     "annotations/captions_test.json": "coco_captions",
+    "annotations/gqa_test_questions.json": "gqa",
     "annotations/instances_test.json": "coco_instances",
     "annotations/pope_adversarial_test.jsonl": "pope",
     "annotations/pope_popular_test.jsonl": "pope",

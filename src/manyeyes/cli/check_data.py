@@ -12,7 +12,9 @@ from manyeyes.data.files import FileReport, check_file
 from manyeyes.errors import DataError
 from manyeyes.world.make import MANIFEST, check_world
 
-DATA_SUFFIXES = (".json", ".jsonl", ".ndjson")
+DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".tar")
+MAX_LEAKS = 10
+"""Samples with images to exclude that are shown per file; the JSON report holds more."""
 
 
 def check_data(output: Output, path: Path, image_root: Path | None) -> dict[str, Any]:
@@ -36,6 +38,12 @@ def report_files(
             output.line(f"  {error}")
         if file.broken > len(file.errors):
             output.line(f"  ... and {file.broken - len(file.errors)} more")
+        if file.excluded:
+            output.line(f"  {file.excluded} samples show images to exclude and are left out:")
+        for leak in file.leaks[:MAX_LEAKS]:
+            output.line(f"    {leak}")
+        if file.excluded > MAX_LEAKS:
+            output.line(f"    ... and {file.excluded - MAX_LEAKS} more")
     if others:
         output.line(f"{len(others)} other JSON files are no training data and were not checked")
     return {
@@ -56,6 +64,8 @@ def _file_json(file: FileReport) -> dict[str, Any]:
         "samples": file.samples,
         "broken": file.broken,
         "errors": errors,
+        "excluded": file.excluded,
+        "leaks": list(file.leaks),
     }
 
 

@@ -30,17 +30,15 @@ def check_recipe(
 
 
 def _check_sources(output: Output, recipe: Recipe, data: Path) -> dict[str, Any]:
-    found = (locate_source(source, data) for stage in recipe.stages for source in stage.data)
-    sources = {(located.path, located.format, located.options): located for located in found}
-    files = [
-        check_file(
-            located.path,
-            format=located.format,
-            options=replace(located.options, check_images=True),
-            exclusion=located.exclusion,
+    same = {"weight": 1.0, "limit": None}  # what does not change how a file is read
+    sources = [source.model_copy(update=same) for stage in recipe.stages for source in stage.data]
+    files = []
+    for located in (locate_source(source, data) for source in dict.fromkeys(sources)):
+        options = replace(located.options, check_images=True)
+        report = check_file(
+            located.path, format=located.format, options=options, exclusion=located.exclusion
         )
-        for located in sources.values()
-    ]
+        files.append(report)
     return report_files(output, files)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from manyeyes.data.documents import Document, holds_lists, holds_objects, open_document
+from manyeyes.data.exclusion import Exclusion
 from manyeyes.data.readers import READERS, Outcome
 from manyeyes.data.rows import Row, SourceOptions
 from manyeyes.errors import DataError, UsageError, nearest
@@ -23,20 +24,28 @@ _PROBED_RECORDS = 20
 
 @dataclass(frozen=True)
 class FileReport:
-    """What was found in a file: good samples, broken rows, and the first errors in file order."""
+    """What was found in a file: good samples, broken rows, and the first errors in file order.
+
+    ``excluded`` samples show images of evaluation sets and are not among the good ones; ``leaks``
+    names the first of them.
+    """
 
     path: str
     format: str
     samples: int
     broken: int
     errors: tuple[DataError, ...]
+    excluded: int = 0
+    leaks: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """One line: how many rows were good, how many broken, and where the first one is."""
-        if not self.broken:
-            return f"{self.path}: {self.samples} samples ({self.format}), no broken rows"
-        first = f"first: {self.errors[0]}"
-        return f"{self.path}: {self.samples} samples ({self.format}), {self.broken} broken; {first}"
+        """One line: how many rows were good, broken and excluded, and where the first ones are."""
+        text = f"{self.path}: {self.samples} samples ({self.format}), "
+        text += f"{self.broken} broken" if self.broken else "no broken rows"
+        text += f"; first: {self.errors[0]}" if self.errors else ""
+        if self.excluded:
+            text += f"; {self.excluded} left out, as {self.leaks[0]}"
+        return text
 
 
 def detect_format(path: str | Path) -> str:
@@ -78,10 +87,12 @@ def read_samples(
     options: SourceOptions | None = None,
     skip_bad_rows: bool = False,
     limit: int | None = None,
+    exclusion: Exclusion | None = None,
 ) -> tuple[list[Sample], FileReport]:
     """Read a whole file. With ``skip_bad_rows`` broken rows are left out, counted and named.
 
-    ``options`` replaces ``image_root`` where more is said; ``limit`` keeps the first samples.
+    ``options`` replaces ``image_root`` where more is said; ``limit`` keeps the first samples;
+    samples with an image of ``exclusion`` are left out, counted and named.
 
     Raises:
         DataError: the first broken row, unless ``skip_bad_rows``; a file without any sample.
@@ -89,22 +100,18 @@ def read_samples(
     """
     name, outcomes = _outcomes(path, format, options or _options(path, image_root))
     samples: list[Sample] = []
-    errors: list[DataError] = []
-    broken = 0
+    tally = _Tally(str(path), name, exclusion=exclusion)
     for outcome in outcomes:
-        if isinstance(outcome, Sample):
-            if limit is not None and len(samples) >= limit:
-                break
-            samples.append(outcome)
-        elif skip_bad_rows:
-            broken += 1
-            errors.extend([outcome] if broken <= MAX_LISTED else [])
-        else:
-            raise outcome
+        if isinstance(outcome, DataError):
+            if not skip_bad_rows:
+                raise outcome
+        elif limit is not None and len(samples) >= limit:
+            break
+        if (sample := tally.take(outcome)) is not None:
+            samples.append(sample)
     if not samples:
-        first = f"; the first of {broken} broken rows: {errors[0]}" if errors else ""
-        raise DataError(f"holds no usable sample{first}", file=str(path))
-    return samples, FileReport(str(path), name, len(samples), broken, tuple(errors))
+        raise DataError(f"holds no usable sample{tally.reason()}", file=str(path))
+    return samples, tally.report()
 
 
 def check_file(
@@ -114,30 +121,70 @@ def check_file(
     format: str = "auto",
     options: SourceOptions | None = None,
     max_listed: int = MAX_LISTED,
+    exclusion: Exclusion | None = None,
 ) -> FileReport:
     """Go through a whole file and report its broken rows; also missing image files.
 
     A fault of the file as a whole (not JSON, unknown format) is reported as one error as well.
-    Each broken row counts once, with the first thing that is wrong with it.
+    Each broken row counts once, with the first thing that is wrong with it. Samples with an image
+    of ``exclusion`` are counted and named.
 
     Raises:
         UsageError: an unknown ``format``.
     """
     chosen = options or replace(_options(path, image_root), check_images=True)
-    name, samples, broken = format, 0, 0
-    errors: list[DataError] = []
+    tally = _Tally(str(path), format, max_listed, exclusion)
     try:
-        name, outcomes = _outcomes(path, format, chosen)
+        tally.format, outcomes = _outcomes(path, format, chosen)
         for outcome in outcomes:
-            if isinstance(outcome, Sample):
-                samples += 1
-            else:
-                broken += 1
-                errors.extend([outcome] if broken <= max_listed else [])
+            tally.take(outcome)
     except DataError as error:
-        broken += 1
-        errors.append(error)
-    return FileReport(str(path), name, samples, broken, tuple(errors))
+        tally.take(error)
+    return tally.report()
+
+
+@dataclass
+class _Tally:
+    """Counts outcomes as they come and keeps the first errors and leaks."""
+
+    path: str
+    format: str
+    max_listed: int = MAX_LISTED
+    exclusion: Exclusion | None = None
+    samples: int = 0
+    broken: int = 0
+    excluded: int = 0
+    errors: list[DataError] = field(default_factory=list)
+    leaks: list[str] = field(default_factory=list)
+
+    def take(self, outcome: Outcome) -> Sample | None:
+        """Count one outcome; return it if it is a sample to be used."""
+        if isinstance(outcome, DataError):
+            self.broken += 1
+            self.errors.extend([outcome] if len(self.errors) < self.max_listed else [])
+            return None
+        leak = self.exclusion.leak(outcome) if self.exclusion else None
+        if leak is not None:
+            self.excluded += 1
+            self.leaks.extend([leak] if len(self.leaks) < self.max_listed else [])
+            return None
+        self.samples += 1
+        return outcome
+
+    def report(self) -> FileReport:
+        """What was counted."""
+        errors, leaks = tuple(self.errors), tuple(self.leaks)
+        return FileReport(
+            self.path, self.format, self.samples, self.broken, errors, self.excluded, leaks
+        )
+
+    def reason(self) -> str:
+        """Why there is no sample at all, for a message; "" for an empty file."""
+        if self.errors:
+            return f"; the first of {self.broken} broken rows: {self.errors[0]}"
+        if self.leaks:
+            return f"; the first of {self.excluded} excluded ones: {self.leaks[0]}"
+        return ""
 
 
 def _options(path: str | Path, image_root: str | Path | None) -> SourceOptions:

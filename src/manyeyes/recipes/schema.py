@@ -45,8 +45,11 @@ class PartTraining(Block):
 class DataSource(Block):
     """One data file of a stage's mixture.
 
-    ``path`` and ``image_root`` are relative to the data folder. ``weight`` is the share of samples
-    drawn from this file (relative to the other weights); ``limit`` keeps its first rows only.
+    Paths are relative to the data folder. ``weight`` is the share of samples drawn from this file
+    (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
+    ``image_name``, ``split`` and ``full_answer`` are for formats that need them (see
+    ``SourceOptions``). ``exclude`` names files of evaluation sets; rows with one of their images
+    are left out.
     """
 
     path: str
@@ -54,6 +57,11 @@ class DataSource(Block):
     image_root: str | None = None
     weight: float = Field(default=1.0, gt=0)
     limit: int | None = Field(default=None, ge=1)
+    annotations: str | None = None
+    image_name: str | None = None
+    split: str | None = None
+    full_answer: bool = False
+    exclude: tuple[str, ...] = ()
 
 
 class WeightSource(Block):

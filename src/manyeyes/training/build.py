@@ -11,10 +11,10 @@ from manyeyes.data.dataset import ConversationDataset
 from manyeyes.data.files import FileReport, read_samples
 from manyeyes.data.mixture import Mixture
 from manyeyes.data.sampler import ResumableSampler
-from manyeyes.errors import UsageError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource, model_config, stage_model
+from manyeyes.recipes.sources import locate_source
 from manyeyes.training.weights import take_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -89,7 +89,7 @@ def read_mixture(
     global_batch: int,
     skip_bad_rows: bool = False,
 ) -> StageMixture:
-    """Read a stage's files and mix them.
+    """Read a stage's files and mix them, without the rows whose images a source excludes.
 
     Raises:
         DataError: a missing file or, unless ``skip_bad_rows``, the first broken row.
@@ -97,13 +97,14 @@ def read_mixture(
     """
     sources, reports = [], []
     for source in stage.data:
-        root = None if source.image_root is None else _place(data_dir, source.image_root)
+        located = locate_source(source, data_dir)
         samples, report = read_samples(
-            _place(data_dir, source.path),
-            format=source.format,
-            image_root=root,
+            located.path,
+            format=located.format,
+            options=located.options,
             skip_bad_rows=skip_bad_rows,
-            limit=source.limit,
+            limit=located.limit,
+            exclusion=located.exclusion,
         )
         sources.append(samples)
         reports.append(report)
@@ -123,11 +124,3 @@ def plain_dataset(
 ) -> ConversationDataset:
     """Return the mixture with images decoded as they are drawn."""
     return ConversationDataset(mixture, processor, seed=seed, skip_bad_images=skip_bad_images)
-
-
-def _place(data_dir: Path | None, path: str) -> Path:
-    if Path(path).is_absolute():
-        return Path(path)
-    if data_dir is None:
-        raise UsageError(f"the recipe's data {path!r} is relative: give its folder with --data")
-    return data_dir / path

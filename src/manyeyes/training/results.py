@@ -33,6 +33,8 @@ def stage_results(
                 "samples": report.samples,
                 "skipped": report.broken,
                 "skipped_rows": [str(error) for error in report.errors],
+                "excluded": report.excluded,
+                "excluded_rows": list(report.leaks),
                 "sha256": data_hash(report.path),
             }
             for report in reports

@@ -148,7 +148,7 @@ class Stage:
             skip_bad_rows=self.options.skip_bad_rows,
         )
         for report in mixture.reports:
-            if report.broken:
+            if report.broken or report.excluded:
                 logger.warning("%s", report.summary())
         return mixture
 

@@ -1,7 +1,8 @@
 """GQA's files: ``annotations/gqa_{split}_{questions,scenegraphs,choices}.json``.
 
 The questions are those of ``vqa_{split}``, here with their programs under ``semantic`` (operation,
-argument, dependencies). ``imageId`` is the picture's path without its ending: "test/000012".
+argument, dependencies). ``imageId`` is the picture's path without its ending: "test/000012"; the
+whole path stands under ``image``, which the official files do not have.
 All questions are balanced when they are made, so ``isBalanced`` is true throughout; which questions
 follow from which others is not worked out, so each one entails only itself.
 """
@@ -67,6 +68,7 @@ def _question(scene: Scene, number: str, question: Question) -> dict[str, Any]:
     return {
         "question": question.text,
         "imageId": _name(scene),
+        "image": file_name(scene),
         "answer": question.answer,
         "fullAnswer": question.answer,
         "isBalanced": True,

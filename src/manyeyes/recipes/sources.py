@@ -1,0 +1,64 @@
+"""From a recipe's data source to what the readers take: files in the data folder, and options."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from manyeyes.data.exclusion import Exclusion, read_exclusion
+from manyeyes.data.rows import SourceOptions
+from manyeyes.errors import UsageError
+from manyeyes.recipes.schema import DataSource
+
+_KEPT_EXCLUSIONS = 8
+
+
+@dataclass(frozen=True)
+class LocatedSource:
+    """One data file with how to read it and which images to keep out."""
+
+    path: Path
+    format: str
+    options: SourceOptions
+    exclusion: Exclusion | None
+    limit: int | None
+
+
+def locate_source(source: DataSource, data_dir: Path | None) -> LocatedSource:
+    """Find a source's files.
+
+    Raises:
+        UsageError: relative paths without a data folder.
+        DataError: a file of images to exclude is broken.
+    """
+    path = _place(data_dir, source.path)
+    root = path.parent if source.image_root is None else _place(data_dir, source.image_root)
+    annotations = None
+    if source.annotations is not None:
+        annotations = os.fspath(_place(data_dir, source.annotations))
+    options = SourceOptions(
+        os.fspath(root),
+        annotations=annotations,
+        image_name=source.image_name,
+        split=source.split,
+        full_answer=source.full_answer,
+    )
+    files = tuple(os.fspath(_place(data_dir, name)) for name in source.exclude)
+    exclusion = _exclusion(files) if files else None
+    return LocatedSource(path, source.format, options, exclusion, source.limit)
+
+
+@lru_cache(maxsize=_KEPT_EXCLUSIONS)
+def _exclusion(files: tuple[str, ...]) -> Exclusion:
+    """Stages and sources often name the same evaluation sets."""
+    return read_exclusion(files)
+
+
+def _place(data_dir: Path | None, path: str) -> Path:
+    if Path(path).is_absolute():
+        return Path(path)
+    if data_dir is None:
+        raise UsageError(f"the recipe's data {path!r} is relative: give its folder with --data")
+    return data_dir / path
