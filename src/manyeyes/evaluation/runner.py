@@ -150,13 +150,14 @@ def _run_benchmark(
     constant = benchmark.baseline(items, plan.data_dir, plan.split, box_style=predictor.box_style)
     name = benchmark.name
     source = Source(Path(plan.data_dir), plan.split)
+    model = job.arm(with_images=True)
     return {
-        "metric": benchmark.metric,
+        "metric": next(iter(model["metrics"])),
         "variant": benchmark.checked_variant(plan.variants.get(name)),
         "prompt": benchmark.checked_prompt(plan.prompts.get(name)),
         "n": len(items),
         "files": hash_files(benchmark.locate(source), plan.data_dir),
-        "model": job.arm(with_images=True),
+        "model": model,
         "text_only": job.arm(with_images=False) if plan.text_only else None,
         "majority": {**job.score(constant.answers).to_json(), "source": constant.source},
     }

@@ -9,9 +9,9 @@ from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.benchmarks.vqa_pairs import (
-    FILES,
+    GENERIC,
     PROMPT,
-    locate,
+    RESULT_FORMAT,
     majority_answers,
     read_pairs,
 )
@@ -40,9 +40,9 @@ BENCHMARK = Benchmark(
     variants=tuple(EXACT_VARIANTS),
     prompt=PROMPT,
     answer="short",
-    files=FILES,
-    result_format='[{"question_id": ..., "answer": "..."}]',
-    locate=locate,
+    files=GENERIC.names,
+    result_format=RESULT_FORMAT,
+    locate=GENERIC.locate,
     read=read,
     grade=grade,
     constant=majority_answers,

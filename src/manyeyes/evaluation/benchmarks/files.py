@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyeyes.data.documents import Document
 from manyeyes.data.files import iter_samples
-from manyeyes.data.rows import SourceOptions
+from manyeyes.data.readers.coco import entries
+from manyeyes.data.rows import Row, SourceOptions, image_path
 from manyeyes.errors import DataError, UsageError
 from manyeyes.records import Sample
 
@@ -15,6 +17,7 @@ _COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017")
 _IMAGE_FOLDERS = (
     *("", "images/{split}", "images", "{split}"),
     *(f"{parent}{folder}" for folder in _COCO_FOLDERS for parent in ("", "images/")),
+    *("train_images", "test_images"),
 )
 
 
@@ -47,13 +50,21 @@ def find_image(source: Source, written: str) -> str:
     """The path of an image that a file names, or the name itself where nothing is found.
 
     It is looked for as written (from the data folder), then under ``images/SPLIT``, ``images``,
-    ``SPLIT`` and COCO's folders (RefCOCO's splits all lie in ``train2014``).
+    ``SPLIT``, COCO's folders (RefCOCO's splits all lie in ``train2014``) and TextVQA's. A name
+    without an ending (GQA's ids) is looked for with .jpg and .png too.
     """
+    endings = ("",) if Path(written).suffix else ("", ".jpg", ".png")
     for folder in _IMAGE_FOLDERS:
-        candidate = source.data_dir / folder.format(split=source.split) / written
-        if candidate.is_file():
-            return str(candidate)
+        for ending in endings:
+            candidate = source.data_dir / folder.format(split=source.split) / f"{written}{ending}"
+            if candidate.is_file():
+                return str(candidate)
     return written
+
+
+def written_image(row: Row, key: str, name: str) -> str:
+    """The image's path as a row writes it; DataError for URLs and paths that lead out."""
+    return image_path(row, key, name, SourceOptions("."))
 
 
 def expect_files(paths: Sequence[Path], *what: str) -> list[Path]:
@@ -67,6 +78,32 @@ def expect_files(paths: Sequence[Path], *what: str) -> list[Path]:
         wanted = f"{len(what)} annotation {files} ({', '.join(what)})"
         raise UsageError(f"expected {wanted}, got {len(paths)}: {', '.join(map(str, paths))}")
     return list(paths)
+
+
+def record_rows(document: Document) -> Iterator[Row]:
+    """The objects of a JSON list or of JSON lines, in order; DataError for the first broken one."""
+    for row in document.records():
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def list_rows(document: Document, key: str) -> list[Row]:
+    """The objects of the list under ``key`` of one JSON object, at least one.
+
+    Raises:
+        DataError: there is no such list, it is empty, or the first broken object.
+    """
+    if document.layout != "object":
+        raise DataError(f"expected an object with the list {key!r}", file=document.path)
+    rows = []
+    for row in entries(document, key):
+        if isinstance(row, DataError):
+            raise row
+        rows.append(row)
+    if not rows:
+        raise DataError("holds no rows", file=document.path, key=key)
+    return rows
 
 
 def load_samples(path: Path, format: str, *, annotations: Path | None = None) -> list[Sample]:

@@ -18,6 +18,7 @@ from typing import Any
 from manyeyes.data.documents import Document, holds_lists, open_document
 from manyeyes.data.rows import Row, show
 from manyeyes.errors import DataError
+from manyeyes.evaluation.benchmarks.files import record_rows
 from manyeyes.evaluation.contract import Prediction
 
 Loader = Callable[[Path], dict[str, Prediction]]
@@ -56,7 +57,7 @@ def row_loader(
             whole = Row(document.path, 1, _without_repeats(path))
             return {key: keyed(whole, key) for key in whole.value}
         found: dict[str, Prediction] = {}
-        for row in rows_of(document):
+        for row in record_rows(document):
             own = is_own(row)
             key = unique_id(row, "id" if own else id_key, found)
             found[key] = _text(row, "prediction") if own else parse(row)
@@ -71,15 +72,7 @@ def result_rows(path: Path) -> Iterator[Row]:
     Raises:
         DataError: the file is missing, empty, not UTF-8 or not JSON, or the first broken row.
     """
-    return rows_of(open_document(path))
-
-
-def rows_of(document: Document) -> Iterator[Row]:
-    """`result_rows` of an open document."""
-    for row in document.records():
-        if isinstance(row, DataError):
-            raise row
-        yield row
+    return record_rows(open_document(path))
 
 
 def is_own(row: Row) -> bool:

@@ -1,0 +1,185 @@
+"""A-OKVQA (Schwenk et al. 2022): knowledge and reasoning, as multiple choice and as direct answer.
+
+    multiple_choice   equal to the right one of four choices; all questions
+    direct_answer     min(1, matches / 3) over ten answers, without leaving one out and without
+                      normalising; questions marked ``difficult_direct_answer`` do not count
+
+Both are allenai/aokvqa's (``eval_predictions.py``). The variant "official" gives both, as the
+leaderboard does; the others give one, on the same footing as the official script with and without
+``--multiple-choice``. A prediction that is a text is both answers; in the leaderboard's layout,
+``{question_id: {"multiple_choice": ..., "direct_answer": ...}}``, either may be left out of a whole
+file, and is then not scored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from manyeyes.data.documents import open_document
+from manyeyes.data.rows import Row, show
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
+from manyeyes.evaluation.benchmarks.files import (
+    Source,
+    expect_files,
+    find_file,
+    record_rows,
+    written_image,
+)
+from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.benchmarks.results import row_loader
+from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.records import Score
+
+FILES = ("aokvqa_v1p0_{split}.json", "annotations/aokvqa_v1p0_{split}.json")
+CHOICE, DIRECT = "multiple_choice", "direct_answer"
+TASKS = (CHOICE, DIRECT)
+_FULL = 3
+"""So many equal human answers make a direct answer fully right."""
+
+
+def locate(source: Source) -> list[Path]:
+    """The split's file; of the test split the one with answers."""
+    names = ("aokvqa_v1p0_{split}_w_ans.json", *FILES) if source.split == "test" else FILES
+    return [find_file(source, names, "A-OKVQA questions")]
+
+
+def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+    """One item per question: references are the direct answers, choices the four choices.
+
+    A prompt may hold ``{choices}``: the choices, separated by commas.
+    """
+    (path,) = expect_files(paths, "A-OKVQA questions")
+    return [_item(row, prompt) for row in record_rows(open_document(path))]
+
+
+def grade(answers: Answers) -> Grade:
+    """Accuracy of the variant's tasks in 0..100; item scores are those of the first of them."""
+    tasks = TASKS if answers.variant == "official" else (answers.variant,)
+    given = {task: [_part(p, task) for p in answers.predictions] for task in tasks}
+    scored = [task for task in tasks if set(given[task]) - {None}] or list(tasks)
+    values = {task: _MEASURES[task](answers.items, given[task]) for task in scored}
+    notes = [f"no {task} predictions: not scored" for task in tasks if task not in scored]
+    difficult = sum(item.meta["difficult"] for item in answers.items)
+    if DIRECT in scored and difficult:
+        notes.append(
+            f"{difficult} questions with difficult direct answers do not count in {DIRECT}"
+        )
+    return Grade(
+        tuple(_score(task, answers.items, values[task]) for task in scored),
+        values[scored[0]],
+        _outside_choices(answers.items, given.get(CHOICE, [])),
+        tuple(notes),
+    )
+
+
+def _item(row: Row, prompt: str) -> Item:
+    image = row.identity("image_id")
+    split = row.text("split")
+    choices = _texts(row, "choices")
+    right = row.get("correct_choice_idx", "the place of the right choice")
+    if isinstance(right, bool) or not isinstance(right, int) or not 0 <= right < len(choices):
+        raise row.error("correct_choice_idx", f"expected a place in 'choices', got {show(right)}")
+    return Item(
+        id=str(row.identity("question_id")),
+        image=written_image(row, "image_id", f"{split}2017/{int(image):012d}.jpg"),
+        prompt=prompt.format(question=row.text("question").strip(), choices=", ".join(choices)),
+        references=_texts(row, "direct_answers"),
+        cluster=str(image),
+        choices=choices,
+        meta={
+            "right": choices[right],
+            "difficult": row.value.get("difficult_direct_answer") is True,
+        },
+    )
+
+
+def _texts(row: Row, key: str) -> tuple[str, ...]:
+    texts = row.items(key, "a list of texts")
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise row.error(key, f"expected a list of texts, got {show(texts)}")
+    return tuple(texts)
+
+
+def _part(prediction: Prediction | None, task: str) -> str | None:
+    """The answer of one task: a text is the answer of both."""
+    if isinstance(prediction, Mapping):
+        part: str | None = prediction.get(task)
+        return part
+    return prediction if isinstance(prediction, str) else None
+
+
+def _choice_values(items: Sequence[Item], texts: Sequence[str | None]) -> list[float | None]:
+    return [float(text == item.meta["right"]) for item, text in zip(items, texts, strict=True)]
+
+
+def _direct_values(items: Sequence[Item], texts: Sequence[str | None]) -> list[float | None]:
+    return [
+        None if item.meta["difficult"] else min(1.0, item.references.count(text or "") / _FULL)
+        for item, text in zip(items, texts, strict=True)
+    ]
+
+
+_MEASURES = {CHOICE: _choice_values, DIRECT: _direct_values}
+
+
+def _score(task: str, items: Sequence[Item], values: Sequence[float | None]) -> Score:
+    counted = [(item, v) for item, v in zip(items, values, strict=True) if v is not None]
+    if not counted:
+        return Score("", task, 0.0, 0)
+    return mean_score(task, [v for _, v in counted], [item for item, _ in counted])
+
+
+def _outside_choices(items: Sequence[Item], texts: Sequence[str | None]) -> int:
+    """How many multiple-choice answers are none of the choices; they are wrong."""
+    given = zip(items, texts, strict=False)
+    return sum(text is not None and text not in item.choices for item, text in given)
+
+
+def _constant(
+    items: Sequence[Item], counted: Sequence[Item], box_style: str
+) -> list[dict[str, str]]:
+    """The choice at the place that is right most often, and the most frequent direct answer."""
+    places = Counter(item.choices.index(item.meta["right"]) for item in counted)
+    said = Counter(text for item in counted for text in item.references)
+    place = min(places, key=lambda place: (-places[place], place))
+    text = min(said, key=lambda text: (-said[text], text))
+    return [{CHOICE: item.choices[place % len(item.choices)], DIRECT: text} for item in items]
+
+
+def _prediction(row: Row) -> Prediction:
+    """One or both answers of a row that is an object."""
+    found = {task: row.value[task] for task in TASKS if task in row.value}
+    if not found:
+        raise row.error(CHOICE, f"is missing, and so is {DIRECT!r}; expected one of them")
+    for task, text in found.items():
+        if not isinstance(text, str):
+            raise row.error(task, f"expected a text, got {show(text)}")
+    return found
+
+
+def _keyed(whole: Row, key: str) -> Prediction:
+    value = whole.value[key]
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise whole.error(key, f"expected a text or an object, got {show(value)}")
+    return _prediction(Row(whole.file, whole.number, value, f"{key}."))
+
+
+BENCHMARK = Benchmark(
+    name="aokvqa",
+    description="knowledge questions, multiple choice and direct answer (A-OKVQA)",
+    metric=CHOICE,
+    variants=("official", *TASKS),
+    prompt="{question}",
+    answer="short",
+    files=FILES,
+    result_format='{question_id: {"multiple_choice": "...", "direct_answer": "..."}}',
+    locate=locate,
+    read=read,
+    grade=grade,
+    constant=_constant,
+    load=row_loader("question_id", _prediction, keyed=_keyed),
+)
