@@ -42,7 +42,16 @@ SIBLINGS = {
     "losses": {"contract"},
     "data/readers": {"contract", "coco", "conversation", "prompts", "rows"},
     "evaluation/scorers": {"coco_boxes", "ngrams", "ptb"},
-    "evaluation/benchmarks": {"contract", "files", "grounding", "measures", "results", "vqa_pairs"},
+    "evaluation/benchmarks": {
+        "contract",
+        "detection_grades",
+        "detections",
+        "files",
+        "grounding",
+        "measures",
+        "results",
+        "vqa_pairs",
+    },
 }
 """Folders whose files stand side by side, with the modules that all of them may share."""
 

@@ -76,7 +76,7 @@ def compare_predictions(
         benchmark, items, variant, box_style, allow_missing: as in ``Benchmark.score``.
         metrics: the family of metrics to compare, all of the benchmark's by default. A family that
             was chosen before looking pays a smaller price for multiple tests.
-        draws, seed: of the bootstrap.
+        draws, seed: of the bootstrap; metrics that take long bound the draws.
 
     Raises:
         UsageError: an unknown variant or metric, or no items.
@@ -90,6 +90,7 @@ def compare_predictions(
         )
         for given in (predictions_a, predictions_b)
     ]
+    draws = min(grade.corpus.draws(draws) if grade.corpus else draws for grade in grades)
     pair = PairedGrades(list(items), grades[0], grades[1], draws, seed)
     chosen = _chosen(pair, metrics, benchmark.name)
     bootstrapped = pair.bootstrap([name for name in chosen if not pair.has_pairs(name)])

@@ -12,8 +12,9 @@ from typing import Any, Literal, Protocol
 
 from manyeyes.records import Box, Score
 
-AnswerKind = Literal["short", "caption", "boxes"]
-"""What an answer is: a word or phrase (cut at the first newline), a sentence, or box text."""
+AnswerKind = Literal["short", "caption", "boxes", "detections"]
+"""What an answer is: a word or phrase (cut at the first newline), a sentence, box text, or the
+names and boxes of all objects."""
 
 
 Prediction = str | Mapping[str, Any] | Sequence[Any]

@@ -21,7 +21,12 @@ from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import IMAGE_PLACEHOLDER, Turn, VisualEvidence
 
-MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {"boxes": 64, "caption": 64, "short": 16}
+MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
+    "boxes": 64,
+    "caption": 64,
+    "detections": 1024,
+    "short": 16,
+}
 """Length limit of an answer by its kind."""
 
 

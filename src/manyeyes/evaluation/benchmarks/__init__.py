@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from manyeyes.errors import UsageError, nearest
-from manyeyes.evaluation.benchmarks import caption, exact, pope, rec, refcoco, vqa
+from manyeyes.evaluation.benchmarks import (
+    caption,
+    coco_detection,
+    coda,
+    exact,
+    pope,
+    rec,
+    refcoco,
+    vqa,
+)
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "caption": caption.BENCHMARK,
+    "coco-detection": coco_detection.BENCHMARK,
+    "coda": coda.BENCHMARK,
     "exact": exact.BENCHMARK,
     "pope": pope.BENCHMARK,
     "rec": rec.BENCHMARK,

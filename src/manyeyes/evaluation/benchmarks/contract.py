@@ -78,8 +78,6 @@ class Benchmark:
     in which ``read`` takes them; ``read`` makes items of annotation files and a prompt template, no
     image needed; ``grade`` scores answers; ``constant`` chooses answers for ``items`` from
     ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
-    ``absent`` is what a predictions file says of an item by leaving it out (an image without
-    detections); None: leaving it out is an error.
     """
 
     name: str
@@ -95,7 +93,6 @@ class Benchmark:
     grade: Callable[[Answers], Grade]
     constant: Callable[[Sequence[Item], Sequence[Item], str], Sequence[Prediction]]
     load: Callable[[Path], dict[str, Prediction]]
-    absent: Prediction | None = None
 
     def items(
         self,
@@ -191,7 +188,7 @@ class Benchmark:
             raise UsageError(f"benchmark {self.name!r} has no items to score")
         _check_ids(items, self.name)
         self._check_predictions(items, predictions, allow_missing)
-        found = [predictions.get(item.id, self.absent) for item in items]
+        found = [predictions.get(item.id) for item in items]
         return Answers(items, found, chosen, box_style)
 
     def baseline(
@@ -249,7 +246,7 @@ class Benchmark:
         if unknown:
             raise DataError(f"{self.name}: predictions for unknown ids: {_some(unknown)}")
         missing = [item.id for item in items if item.required and item.id not in predictions]
-        if missing and not allow_missing and self.absent is None:
+        if missing and not allow_missing:
             raise DataError(f"{self.name}: no prediction for {len(missing)} ids: {_some(missing)}")
 
 

@@ -28,8 +28,8 @@ from manyeyes.records import Box, Sample
 
 _COUNTED = 2000
 _CANDIDATES = 300
-_FARTHEST = 1e9
-"""Pixels; numbers beyond it are no coordinates."""
+_FARTHEST = 1e12
+"""Numbers beyond it are neither coordinates nor areas."""
 
 
 def expression_items(samples: Iterable[Sample], prompt: str) -> list[Item]:
@@ -137,6 +137,13 @@ def constant_box(items: Sequence[Item], counted: Sequence[Item], box_style: str)
     return answers
 
 
+def is_number(value: Any) -> bool:
+    """A finite number that can be a coordinate, an area or a score; no NaN, no true or false."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < _FARTHEST
+
+
 def _score(item: Item, prediction: Prediction | None, variant: str, box_style: str) -> RecScore:
     assert item.target is not None, "every item of a box benchmark has a target"
     boxes = predicted_boxes(item, prediction, box_style)
@@ -154,7 +161,7 @@ def _as_shikra_writes(item: Item) -> Box:
 
 def _ordered(member: Any) -> Box | None:
     """Four numbers as a box; None if they are not four, or the corners are in the wrong order."""
-    if not isinstance(member, Sequence) or len(member) != 4 or not all(map(_is_number, member)):
+    if not isinstance(member, Sequence) or len(member) != 4 or not all(map(is_number, member)):
         return None
     x1, y1, x2, y2 = (float(number) for number in member)
     return (x1, y1, x2, y2) if x1 <= x2 and y1 <= y2 else None
@@ -174,13 +181,7 @@ def _holds_numbers(value: Any, depth: int) -> bool:
         return False
     if depth > 1 and any(isinstance(member, list) for member in value):
         return all(_holds_numbers(member, depth - 1) for member in value)
-    return all(_is_number(member) for member in value)
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < _FARTHEST  # false for NaN as well
+    return all(is_number(member) for member in value)
 
 
 def _shares(item: Item) -> Box:

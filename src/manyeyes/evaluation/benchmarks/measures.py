@@ -12,16 +12,25 @@ from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.statistics import FloatArray, cluster_bootstraps, estimate_mean
 from manyeyes.records import Score
 
+DRAWS = 1000
+"""Of the bootstrap behind the interval of a corpus metric."""
+
 
 @dataclass(frozen=True)
 class Corpus:
     """Metrics that are no means over items: their names, and their values for item weights ``[n]``.
 
     A weight says how often its item counts: 0 leaves it out, 2 counts it twice (bootstrap).
+    ``most_draws`` bounds the draws of a bootstrap where one value takes long.
     """
 
     names: tuple[str, ...]
     values: Callable[[FloatArray], Sequence[float]]
+    most_draws: int | None = None
+
+    def draws(self, wanted: int) -> int:
+        """As many bootstrap draws as wanted, or as are affordable."""
+        return min(wanted, self.most_draws or wanted)
 
 
 def mean_score(
@@ -49,7 +58,7 @@ def corpus_scores(corpus: Corpus, items: Sequence[Item]) -> list[Score]:
     clusters = [item.cluster for item in items]
     intervals: Sequence[tuple[float, float] | None] = [None] * len(corpus.names)
     if len(set(clusters)) > 1:
-        intervals = cluster_bootstraps(corpus.values, clusters)
+        intervals = cluster_bootstraps(corpus.values, clusters, draws=corpus.draws(DRAWS))
     whole = corpus.values(np.ones(len(items)))
     return [
         Score("", name, value, len(items), interval, by=by_group(items, partial(of_positions, i)))

@@ -39,50 +39,49 @@ class _Matched:
     objects: FloatArray
 
 
-@dataclass(frozen=True)
 class MatchedBoxes:
     """Detections that have met their objects, by category."""
 
-    categories: tuple[_Matched, ...]
-    images: int
+    def __init__(self, categories: Sequence[_Matched], images: int) -> None:
+        self.categories, self.images = tuple(categories), images
+        self._curves = _Curves(self.categories)
 
     def score(self, weights: FloatArray) -> list[float]:
         """`WEIGHTED` in 0..1, each image counted ``weights`` ``[I]`` times; 0 without objects.
 
-        With weights 1 these are COCO's figures.
+        Weights are whole numbers. With weights 1 these are COCO's figures.
         """
-        rows = [_average_precision(matched, weights) for matched in self.categories]
-        kept = [row for row in rows if row is not None]
-        if not kept:
+        precision, recall, objects = self._curves.summary(weights)
+        counted = objects > 0
+        if not counted.any():
             return [0.0] * len(WEIGHTED)
-        precision = np.array([precision for precision, _ in kept])  # [category, threshold]
-        recall = np.array([recall for _, recall in kept])
-        at_50, at_75 = precision[:, 0].mean(), precision[:, 5].mean()
-        return [float(v) for v in (precision.mean(), at_50, at_75, recall.mean())]
+        kept = precision[counted]  # [category, threshold]
+        means = kept.mean(), kept[:, 0].mean(), kept[:, 5].mean(), recall[counted].mean()
+        return [float(value) for value in means]
 
     def per_image(self) -> list[float]:
         """Each image's own AP50, over the categories of its objects; ours.
 
         An image without objects that count has 1 if nothing was found in it, else 0.
         """
-        precisions: list[list[float]] = [[] for _ in range(self.images)]
+        own: list[_Matched] = []
+        owners: list[int] = []
         busy = np.zeros(self.images, dtype=bool)
         for matched in self.categories:
             busy[matched.image[~matched.ignored[:, 0]]] = True
             for image in np.flatnonzero(matched.objects):
                 mine = matched.image == image
-                alone = _Matched(
-                    matched.image[mine] * 0,
-                    matched.hit[mine, :1],
-                    matched.ignored[mine, :1],
-                    matched.objects[image : image + 1],
-                )
-                row = _average_precision(alone, np.ones(1))
-                precisions[image].append(float(row[0][0]) if row else 0.0)
-        return [
-            float(np.mean(own)) if own else float(not busy[image])
-            for image, own in enumerate(precisions)
-        ]
+                hit, ignored = matched.hit[mine, :1], matched.ignored[mine, :1]
+                objects = matched.objects[image : image + 1]
+                own.append(_Matched(np.zeros(len(hit), dtype=np.intp), hit, ignored, objects))
+                owners.append(int(image))
+        if not own:
+            return [float(value) for value in ~busy]
+        precision, _, _ = _Curves(own).summary(np.ones(1))
+        categories = np.bincount(owners, minlength=self.images)
+        sums = np.bincount(owners, weights=precision[:, 0], minlength=self.images)
+        shares = np.where(categories > 0, sums / np.maximum(categories, 1), ~busy)
+        return [float(value) for value in shares]
 
 
 def match_boxes(truth: Sequence[TrueBox], found: Sequence[FoundBox], shape: Shape) -> MatchedBoxes:
@@ -132,25 +131,72 @@ def _match(true: Sequence[TrueBox], found: Sequence[FoundBox]) -> tuple[BoolArra
     return hit, ignored
 
 
-def _average_precision(
-    matched: _Matched, weights: FloatArray
-) -> tuple[FloatArray, FloatArray] | None:
-    """Mean precision at 101 recalls and final recall, each ``[T]``; None without objects."""
-    total = float(weights @ matched.objects)
-    if total == 0:
-        return None
-    steps = matched.hit.shape[1]
-    if matched.image.size == 0:
-        return np.zeros(steps), np.zeros(steps)
-    own = weights[matched.image][:, None]
-    hits = np.cumsum(matched.hit * own, axis=0)
-    misses = np.cumsum(~(matched.hit | matched.ignored) * own, axis=0)
-    recall = hits / total
-    precision = hits / (hits + misses + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    padded = np.vstack([envelope, np.zeros(steps)])  # recalls that are never reached
-    places = np.array([np.searchsorted(column, _RECALLS) for column in recall.T])
-    return padded[places, np.arange(steps)[:, None]].mean(axis=1), recall[-1]
+class _Curves:
+    """Precision-recall curves of G groups at T thresholds in one flat array, for many weightings.
+
+    Curve g * T + t lies at ``start[g * T + t] : end[g * T + t]`` of M points, best score first.
+    Counts are whole numbers, so that shifting curves apart and back loses nothing.
+    """
+
+    def __init__(self, groups: Sequence[_Matched]) -> None:
+        self.steps = groups[0].hit.shape[1] if groups else 0
+        sizes = np.repeat([len(group.image) for group in groups], self.steps)
+        self.end = np.cumsum(sizes)
+        self.start = self.end - sizes
+        self.curve = np.repeat(np.arange(len(sizes)), sizes)
+        self.image = _joined([np.tile(group.image, self.steps) for group in groups], np.intp)
+        self.hit = _joined([group.hit.T.ravel() for group in groups], np.bool_)
+        ignored = _joined([group.ignored.T.ravel() for group in groups], np.bool_)
+        self.miss = ~(self.hit | ignored)
+        self.objects = np.array([group.objects for group in groups])
+
+    def summary(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean precision at 101 recalls and last recall ``[G, T]``, objects ``[G]``, weighted."""
+        objects: FloatArray = self.objects @ weights if len(self.objects) else np.zeros(0)
+        shape = (len(objects), self.steps)
+        own = weights[self.image]
+        hits = self._running(own * self.hit)
+        misses = self._running(own * self.miss)
+        precision = self._envelope(hits / (hits + misses + np.spacing(1)))
+        total = np.repeat(objects, self.steps)
+        places = self._first_reaching(hits, _needed(total))
+        reached = places < self.end[:, None]
+        padded = np.append(precision, 0.0)
+        mean = np.where(reached, padded[np.where(reached, places, 0)], 0.0).mean(axis=1)
+        last = np.append(hits, 0.0)[self.end - 1] * (self.end > self.start)
+        recall = np.divide(last, total, out=np.zeros_like(last), where=total > 0)
+        return mean.reshape(shape), recall.reshape(shape), objects
+
+    def _running(self, values: FloatArray) -> FloatArray:
+        """Running sums that start anew with every curve."""
+        sums = np.concatenate([[0.0], np.cumsum(values)])
+        running: FloatArray = sums[1:] - sums[self.start][self.curve]
+        return running
+
+    def _envelope(self, precision: FloatArray) -> FloatArray:
+        """The best precision at this recall or a higher one, within every curve."""
+        apart = 2.0 * (len(self.end) - self.curve)
+        envelope: FloatArray = np.maximum.accumulate((precision + apart)[::-1])[::-1] - apart
+        return envelope
+
+    def _first_reaching(self, hits: FloatArray, needed: FloatArray) -> NDArray[np.intp]:
+        """``[curves, 101]``: the first point of each curve with so many hits, or one behind it."""
+        apart = needed.max(initial=0.0) + hits.max(initial=0.0) + 1.0
+        first = np.arange(len(self.end))[:, None] * apart
+        return np.searchsorted(hits + self.curve * apart, needed + first)
+
+
+def _needed(total: FloatArray) -> FloatArray:
+    """``[n]`` objects -> ``[n, 101]``: the fewest hits whose share of them reaches each recall."""
+    total = np.maximum(total, 1.0)[:, None]
+    guess = np.ceil(_RECALLS * total)
+    guess -= (guess - 1) / total >= _RECALLS
+    guess += guess / total < _RECALLS
+    return guess
+
+
+def _joined(parts: Sequence[NDArray[Any]], kind: type[Any]) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
 
 
 def _sorted_by_score(parts: Sequence[tuple[Any, ...]], objects: FloatArray) -> _Matched:
