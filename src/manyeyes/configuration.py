@@ -109,7 +109,9 @@ class ManyEyesConfig(PreTrainedConfig):
         if self.text_config is None:
             self.text_config = read_config(parse_language(self.language))
         self.is_encoder_decoder = bool(self.text_config.is_encoder_decoder)
-        cls, options = parse_fusion(self.fusion)
+        cls, _ = parse_fusion(self.fusion)
+        cls.resolve(self.fusion)
+        _, options = parse_fusion(self.fusion)
         cls.check(options, cls.accept(self.encoder_shapes()))
         bridge, bridge_options = parse_bridge(self.bridge)
         bridge.check(bridge_options, self.text_config, self.given)

@@ -6,7 +6,7 @@ width, S supervised predictions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,13 +21,35 @@ from manyeyes.bridge import ImageTokenIds, parse_bridge
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.encoders import ENCODERS, GridEncoder, GridShape
 from manyeyes.errors import PartError, PlaceholderError
-from manyeyes.fusion import parse_fusion
-from manyeyes.language import add_biases, auto_class, kind_of, parse_language
+from manyeyes.fusion import grid_features, parse_fusion
+from manyeyes.language import (
+    IdleLanguage,
+    add_biases,
+    build_language,
+    kind_of,
+    parse_language,
+)
 from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
 from manyeyes.losses.next_token import next_token_sum
-from manyeyes.records import FeatureBundle, Features, GridFeatures, ObjectFeatures, VisualEvidence
+from manyeyes.records import (
+    LOCAL_STATES,
+    FeatureBundle,
+    Features,
+    FusionText,
+    GridFeatures,
+    Masking,
+    ObjectFeatures,
+    VisualEvidence,
+)
 
-PIXELS, FEATURES = "pixel_values_", "features_"
+PIXELS, FEATURES, NOISE = VISUAL = ("pixel_values_", "features_", "noise_")
+LANGUAGE = ("logits", "targets")
+"""Intermediates that only the language model gives."""
+READ_BACK = ("predicted_patches", "target_patches", "hidden_patches")
+"""Intermediates that a masked autoencoder's decoder gives."""
+
+Texts = dict[str, FusionText]
+"""Texts that the fusion reads, by kind: question, caption."""
 
 
 @dataclass
@@ -76,9 +98,10 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.fusion = fusion_class(fusion_options, shapes, width)
         bridge_class, bridge_options = parse_bridge(config.bridge)
         self.bridge = bridge_class(bridge_options, config.text_config, config.given)
-        self.language_model: Any = auto_class(config.text_config).from_config(config.text_config)
+        language = parse_language(config.language)
+        self.language_model: Any = build_language(language, config.text_config)
         self.language_kind = kind_of(config.text_config)
-        added = add_biases(self.language_model, parse_language(config.language).added_biases)
+        added = add_biases(self.language_model, language.added_biases)
         self._added = {f"language_model.{name}" for name in added}
         self._touched: set[str] = set(self._added)
         self.post_init()
@@ -107,7 +130,8 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
             own = module.state_dict()
             added = {key: own[key] for key in own if f"{part}.{key}" in model._added}
             module.load_state_dict({**added, **state})
-        model.bridge.start_from(cast(Tensor, model.get_input_embeddings().weight))
+        if not isinstance(model.language_model, IdleLanguage):
+            model.bridge.start_from(cast(Tensor, model.get_input_embeddings().weight))
         model.generation_config = model.language_model.generation_config
         if dtype is not None:
             model.to(dtype=dtype)  # type: ignore[call-arg]
@@ -116,12 +140,13 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _pretrained_parts(self) -> list[tuple[str, Any, str]]:
         """Return (part, module, checkpoint) of every part that has a checkpoint."""
         parts = [
-            (f"encoders.{spec.name}.backbone", self.encoders[spec.name].backbone, spec.checkpoint)
+            (f"encoders.{spec.name}.{attribute}", module, spec.checkpoint)
             for spec in self.config.encoder_specs()
+            for attribute, module in self.encoders[spec.name].pretrained_parts().items()
         ]
-        parts.append(
-            ("language_model", self.language_model, self.config.language.get("checkpoint", ""))
-        )
+        if not isinstance(self.language_model, IdleLanguage):
+            name = self.config.language.get("checkpoint", "")
+            parts.append(("language_model", self.language_model, name))
         return [part for part in parts if part[2]]
 
     def save_pretrained(  # type: ignore[override]
@@ -273,7 +298,8 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def encode(self, **inputs: Tensor) -> FeatureBundle:
         """Step 1. ``pixel_values_<encoder>`` ``[I, 3, h, w]`` or stored ``features_<encoder>``
-        ``[I, levels, R + N, D]`` → feature bundle, in the fusion's dtype.
+        ``[I, levels, R + N, D]`` → feature bundle, in the fusion's dtype. ``noise_<encoder>``
+        ``[I, N]`` decides which patches a masked autoencoder does not see.
 
         Raises:
             PartError: an encoder's pixels are missing.
@@ -285,15 +311,20 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if f"{FEATURES}{name}" in inputs:
                 features: Features = _stored(inputs[f"{FEATURES}{name}"], shapes[name])
             elif f"{PIXELS}{name}" in inputs:
-                features = encoder(inputs[f"{PIXELS}{name}"])
+                noise = inputs.get(f"{NOISE}{name}")
+                features = encoder(inputs[f"{PIXELS}{name}"], training=self.training, noise=noise)
             else:
                 raise PartError(f"no pixels for encoder {name!r}: pass {PIXELS}{name}")
             bundle[name] = _cast(features, dtype)
         return bundle
 
-    def encode_images(self, **inputs: Tensor) -> VisualEvidence:
-        """Steps 1 and 2: pixels (or stored features) → evidence, reusable for many questions."""
-        return self.fusion(self.encode(**inputs))
+    def encode_images(self, question: FusionText | None = None, **inputs: Tensor) -> VisualEvidence:
+        """Steps 1 and 2: pixels (or stored features) → evidence.
+
+        It is reusable for many questions unless the fusion reads the ``question``.
+        """
+        evidence: VisualEvidence = self.fusion(self.encode(**inputs), question)
+        return evidence
 
     def embed(
         self,
@@ -333,20 +364,28 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         evidence: VisualEvidence | None = None,
         inputs_embeds: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        wanted: Collection[str] = LANGUAGE,
         **kwargs: Any,
     ) -> ManyEyesOutput:
-        """Run the straight line.
+        """Run the straight line as far as ``wanted`` needs.
 
         1. encode    pixels → feature bundle
-        2. fuse      feature bundle → evidence
+        2. fuse      feature bundle → evidence, and what objectives other than the language
+                     model's read; without any of ``LANGUAGE`` among ``wanted`` the line ends here
         3. bridge    evidence + text → embeddings, and what attention reads besides them
         4. language  embeddings → logits (with ``labels``, only where a token is supervised)
         5. loss      cross entropy summed over supervised tokens / ``num_items_in_batch``
                      (None = this batch's own count)
+
+        ``wanted``: names of intermediates that objectives read, to be found in the output's trace.
         """
         visual, rest = split_visual(kwargs)
+        texts = take_texts(rest)
+        trace: dict[str, Tensor] = {}
         if evidence is None and visual:
-            evidence = self.encode_images(**visual)
+            evidence, trace = self._fuse(visual, texts, wanted)
+        if not set(LANGUAGE) & set(wanted):
+            return ManyEyesOutput(trace=trace)
         if inputs_embeds is None:
             if input_ids is None:
                 raise PartError("pass input_ids or inputs_embeds")
@@ -366,10 +405,51 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         if output.targets is None:
             return ManyEyesOutput(logits=output.logits, past_key_values=output.past_key_values)
-        trace = {"logits": output.logits, "targets": output.targets}
+        trace |= {"logits": output.logits, "targets": output.targets}
         count = max(1, output.targets.numel()) if num_items_in_batch is None else num_items_in_batch
         loss = next_token_sum(output.logits, output.targets) / count
         return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
+
+    def _fuse(
+        self, visual: Mapping[str, Tensor], texts: Texts, wanted: Collection[str]
+    ) -> tuple[VisualEvidence | None, dict[str, Tensor]]:
+        """Step 2: evidence if it is needed, and those of ``wanted`` that images and texts give."""
+        bundle = self.encode(**visual)
+        trace = self.fusion.intermediates(bundle, texts.get("caption"), wanted)
+        evidence = None
+        if set(LANGUAGE) & set(wanted) or not trace:
+            evidence = self.fusion(bundle, texts.get("question"))
+            trace = {**evidence.trace, **trace}
+        if set(READ_BACK) & set(wanted):
+            trace |= self._read_back(trace, bundle, visual)
+        return evidence, trace
+
+    def _read_back(
+        self, trace: Mapping[str, Tensor], bundle: FeatureBundle, visual: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Pixels that a masked autoencoder's decoder reads out of the fusion's local states.
+
+        Raises:
+            PartError: the fusion gives none, or nothing was hidden.
+        """
+        name = self.fusion.reconstructs
+        if name is None or LOCAL_STATES not in trace:
+            raise PartError(
+                "reconstruction needs a fusion that hands local features back to their decoder "
+                "(fusion 'xformer' with reconstruct: true)"
+            )
+        masking = grid_features(bundle, name).masking
+        if masking is None:
+            raise PartError(
+                f"reconstruction: nothing is hidden from encoder {name!r}, so there is nothing to "
+                "reconstruct; give it a mask_ratio above 0"
+            )
+        states, encoder = trace[LOCAL_STATES], self.encoders[name]
+        copies = len(states) // len(masking.restore)
+        masking = Masking(masking.hidden.repeat(copies, 1), masking.restore.repeat(copies, 1))
+        target = encoder.target(visual[f"{PIXELS}{name}"]).repeat(copies, 1, 1)
+        found = (encoder.reconstruct(states, masking), target, masking.hidden)
+        return dict(zip(READ_BACK, found, strict=True))
 
     def _silent_image(self, like: Tensor) -> Tensor:
         """Return a zero that depends on every visual parameter, for batches without any image.
@@ -383,7 +463,8 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         zeros: dict[str, Tensor] = {}
         for name, rule in self.config.pixel_transforms().items():
             zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
-        evidence = self.encode_images(**zeros)
+        nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
+        evidence = self.encode_images(FusionText(nothing, nothing + 1), **zeros)
         total = like.new_zeros((), dtype=torch.float32)
         for part in (evidence.tokens, evidence.prompts):
             if part is not None:
@@ -413,8 +494,9 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         visual, rest = split_visual(kwargs)
         if input_ids is None:
             raise PartError("generate needs input_ids")
+        texts = take_texts(rest)
         if evidence is None and visual:
-            evidence = self.encode_images(**visual)
+            evidence = self.encode_images(texts.get("question"), **visual)
         embeddings = self.embed(input_ids, evidence, image_counts, image_index)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -442,10 +524,20 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
 
 def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Separate pixels and stored features from other keyword arguments; drop empty ones."""
-    visual = {k: v for k, v in inputs.items() if k.startswith((PIXELS, FEATURES)) and len(v)}
-    rest = {k: v for k, v in inputs.items() if not k.startswith((PIXELS, FEATURES))}
+    """Separate pixels, stored features and noise from other arguments; drop empty ones."""
+    visual = {k: v for k, v in inputs.items() if k.startswith(VISUAL) and len(v)}
+    rest = {k: v for k, v in inputs.items() if not k.startswith(VISUAL)}
     return visual, rest
+
+
+def take_texts(inputs: dict[str, Any]) -> Texts:
+    """Take the texts that a fusion reads out of keyword arguments: ``<kind>_ids``, ``_mask``."""
+    texts: Texts = {}
+    for kind in ("question", "caption"):
+        ids, mask = inputs.pop(f"{kind}_ids", None), inputs.pop(f"{kind}_mask", None)
+        if ids is not None:
+            texts[kind] = FusionText(ids, torch.ones_like(ids) if mask is None else mask)
+    return texts
 
 
 def _stored(features_ILND: Tensor, shape: object) -> GridFeatures:
@@ -467,9 +559,7 @@ def _cast(features: Features, dtype: torch.dtype) -> Features:
     def cast(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensor.to(dtype) for tensor in tensors)
 
-    return GridFeatures(
-        cast(features.levels), features.level_indices, features.grid, cast(features.prefix)
-    )
+    return replace(features, levels=cast(features.levels), prefix=cast(features.prefix))
 
 
 __all__ = ["GridEncoder", "ManyEyesForConditionalGeneration", "ManyEyesOutput", "split_visual"]

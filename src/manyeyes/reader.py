@@ -119,7 +119,7 @@ def fusion_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
             f"fusion.tokenizer: {checkpoint!r} holds no usable tokenizer ({error})"
         ) from error
     add_decode_token(tokenizer)
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def add_decode_token(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -145,6 +145,10 @@ class FusionText:
     mask: Tensor
 
 
+LOCAL_STATES = "local_states"
+"""Name in a trace of local features ``[I, 1 + visible, D]`` that a decoder can turn into pixels."""
+
+
 @dataclass(frozen=True)
 class VisualEvidence:
     """What a fusion hands to the bridge; every part is optional and the parts compose.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    Blip2VisionConfig,
     CLIPVisionConfig,
     Dinov2Config,
     Dinov2WithRegistersConfig,
@@ -36,6 +37,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "dinov2": Dinov2Config(image_size=16, **COMMON),
     "dinov2_registers": Dinov2WithRegistersConfig(image_size=16, num_register_tokens=2, **COMMON),
     "dinov3": DINOv3ViTConfig(image_size=16, num_register_tokens=2, **COMMON),
+    "eva_clip": Blip2VisionConfig(image_size=16, **COMMON),
     "mae": ViTMAEConfig(image_size=16, **COMMON),
     "siglip": SiglipVisionConfig(image_size=16, **COMMON),
     "siglip2": Siglip2VisionConfig(num_patches=16, **COMMON),

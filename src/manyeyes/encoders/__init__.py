@@ -16,6 +16,7 @@ from manyeyes.encoders.contract import (
 )
 from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
+from manyeyes.encoders.eva_clip import EvaClipEncoder
 from manyeyes.encoders.mae import MaeEncoder
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
 from manyeyes.options import check_choice, parse_options
@@ -26,6 +27,7 @@ ENCODERS: dict[str, type[GridEncoder]] = {
     "dinov2": Dinov2Encoder,
     "dinov2_registers": Dinov2RegistersEncoder,
     "dinov3": Dinov3Encoder,
+    "eva_clip": EvaClipEncoder,
     "mae": MaeEncoder,
     "siglip": SiglipEncoder,
     "siglip2": Siglip2Encoder,

@@ -40,6 +40,11 @@ class EncoderSpec:
     (rows, columns); None = the encoder's own grid. bgr: channels in the order blue, green, red,
     as models trained on OpenCV's images expect. backbone: configuration fields, so that no file is
     needed to build it.
+
+    Masked autoencoders only: mask_ratio, eval_mask_ratio: share of patches hidden in training and
+    otherwise. decoder: keep the checkpoint's pixel decoder, for reconstruction. target: what that
+    decoder predicts, ``raw`` or per-patch ``normalized`` pixels; ``own`` = as its configuration
+    says.
     """
 
     name: str
@@ -54,9 +59,17 @@ class EncoderSpec:
     resample_mode: str = "bilinear"
     bgr: bool = False
     backbone: Mapping[str, Any] = field(default_factory=dict)
+    mask_ratio: float = 0.0
+    eval_mask_ratio: float = 0.0
+    decoder: bool = False
+    target: str = "own"
 
     def __post_init__(self) -> None:
         where = f"encoders.{self.name}"
+        check_choice(where, "target", self.target, ("own", "raw", "normalized"))
+        for key in ("mask_ratio", "eval_mask_ratio"):
+            if not 0.0 <= getattr(self, key) < 1.0:
+                raise RecipeError(f"{where}.{key}: {getattr(self, key)!r} is not in 0 <= r < 1")
         check_choice(where, "normalization", self.normalization, ("own", *NORMALIZATIONS))
         check_choice(where, "resample_mode", self.resample_mode, ("bilinear", "bicubic", "area"))
 
@@ -187,15 +200,35 @@ class GridEncoder(nn.Module):
         """Apply the backbone's final LayerNorm (only families that have one)."""
         raise RecipeError(f"encoders.{self.spec.name}.final_norm: {self.spec.family} has none")
 
-    def forward(self, pixels: Tensor) -> GridFeatures:
-        """Return the chosen levels of ``pixels`` ``[I, 3, height, width]`` as grid features."""
-        config = self.backbone.config
-        patch = int(config.patch_size)
-        grid = (pixels.shape[-2] // patch, pixels.shape[-1] // patch)
-        trained = any(parameter.requires_grad for parameter in self.backbone.parameters())
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+    def pretrained_parts(self) -> dict[str, Any]:
+        """Return the modules that the checkpoint holds, by attribute name."""
+        return {"backbone": self.backbone}
+
+    @property
+    def changes(self) -> bool:
+        """Whether features of one image differ from step to step in training, even if frozen."""
+        return False
+
+    def forward(
+        self, pixels: Tensor, *, training: bool = False, noise: Tensor | None = None
+    ) -> GridFeatures:
+        """Return the chosen levels of ``pixels`` ``[I, 3, height, width]`` as grid features.
+
+        ``training`` and ``noise`` concern families that hide patches: see ``MaeEncoder``.
+        """
+        with self.gradients():
             states = self.hidden_states(pixels.to(self.backbone.dtype))
-        return self.select(states, grid)
+        return self.select(states, self.grid(pixels))
+
+    def grid(self, pixels: Tensor) -> tuple[int, int]:
+        """Return rows and columns of patches of ``pixels``."""
+        patch = int(self.backbone.config.patch_size)
+        return pixels.shape[-2] // patch, pixels.shape[-1] // patch
+
+    def gradients(self) -> torch.set_grad_enabled:
+        """Return the context in which a graph is built only if the backbone is trained."""
+        trained = any(parameter.requires_grad for parameter in self.backbone.parameters())
+        return torch.set_grad_enabled(torch.is_grad_enabled() and trained)
 
     def select(self, states: Sequence[Tensor], grid: tuple[int, int]) -> GridFeatures:
         """Cut the chosen levels out of all hidden states: prefix apart, patches resampled."""

@@ -84,6 +84,11 @@ class Fusion(nn.Module, ABC):
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """Turn the features of I images into evidence."""
 
+    @property
+    def reconstructs(self) -> str | None:
+        """Name of the encoder whose decoder can read this fusion's local states."""
+        return None
+
     def intermediates(
         self, bundle: FeatureBundle, captions: FusionText | None, wanted: Collection[str]
     ) -> dict[str, Tensor]:

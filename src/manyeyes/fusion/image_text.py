@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from manyeyes.errors import PartError
-from manyeyes.fusion.queries import LOCAL_STATES, QueryFusion, States
+from manyeyes.fusion.queries import QueryFusion, States
 from manyeyes.layers.bundles import choose_images, gather_images
 from manyeyes.layers.negatives import draw_negatives, query_similarity
 from manyeyes.layers.ranks import gather_padded, gather_rows, rank_and_world, shared_generator
-from manyeyes.records import FeatureBundle, FusionText
+from manyeyes.records import LOCAL_STATES, FeatureBundle, FusionText
 
 CONTRAST = ("image_to_text", "text_to_image", "pair_index")
 MATCH = ("match_logits", "match_labels")

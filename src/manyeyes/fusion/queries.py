@@ -38,9 +38,6 @@ from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 TEXTS = ("none", "question", "caption")
 
-LOCAL_STATES = "local_states"
-"""Name in the trace of M' ``[I, 1 + visible, width of its encoder]``."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class QueryOptions:
@@ -118,7 +115,12 @@ class QueryFusion(Fusion):
     """Queries, Q-Former, text side and projector; every pass of the image-text objectives."""
 
     options_class: ClassVar[type[QueryOptions]]
-    partial = ("text.*", "heads.*", "qformer.*[0-9].intermediate.*", "qformer.*[0-9].output.*")
+    partial: ClassVar[tuple[str, ...]] = (
+        "text.*",
+        "heads.*",
+        "qformer.*[0-9].intermediate.*",
+        "qformer.*[0-9].output.*",
+    )
 
     def __init__(self, options: QueryOptions, shapes: Shapes, out_width: int) -> None:
         super().__init__()
@@ -141,7 +143,7 @@ class QueryFusion(Fusion):
     # ---- what the rest of the library asks before building ----------------------------------
 
     @classmethod
-    def check(cls, options: QueryOptions, shapes: Shapes) -> None:
+    def check(cls, options: Any, shapes: Shapes) -> None:
         named = options.image_encoder
         if named is not None and named not in shapes:
             raise PartError(f"fusion.image_encoder {named!r} is no encoder of {', '.join(shapes)}")

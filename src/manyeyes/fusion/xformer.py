@@ -14,6 +14,7 @@ Shapes: I images, Q queries of width D, P local tokens (class token first) of wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from torch import Tensor
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Shapes, grid_features
 from manyeyes.fusion.image_text import ImageTextFusion
-from manyeyes.fusion.queries import LOCAL_STATES, QueryOptions, Refinement, States
+from manyeyes.fusion.queries import QueryOptions, Refinement, States
 from manyeyes.layers.cross_attention import (
     BlockShape,
     CrossAttentionBlock,
@@ -30,7 +31,7 @@ from manyeyes.layers.cross_attention import (
 from manyeyes.layers.dual_attention import DualAttention, DualShape
 from manyeyes.layers.normal_linear import NormalLinear
 from manyeyes.options import check_choice
-from manyeyes.records import FeatureBundle, FusionText
+from manyeyes.records import LOCAL_STATES, FeatureBundle, FusionText
 
 JOINS = ("dual", "concat")
 POSITIONS = ("top", "interleaved")
@@ -95,7 +96,7 @@ class XFormerFusion(ImageTextFusion):
     """A Q-Former over the image encoder and a dual attention with the local encoder."""
 
     options_class = XFormerOptions
-    partial = (*ImageTextFusion.partial, "dual.w_out.*", "writer.*")
+    partial: ClassVar[tuple[str, ...]] = (*ImageTextFusion.partial, "dual.w_out.*", "writer.*")
     options: XFormerOptions
 
     def __init__(self, options: XFormerOptions, shapes: Shapes, out_width: int) -> None:
@@ -123,6 +124,10 @@ class XFormerFusion(ImageTextFusion):
                 f"fusion.reconstruct: the decoder of {name!r} needs its class token; set "
                 "keep_prefix: true on that encoder"
             )
+
+    @property
+    def reconstructs(self) -> str | None:
+        return self.local_encoder if self.options.reconstruct else None
 
     @property
     def reconstructs_match(self) -> bool:

@@ -10,9 +10,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 
 from manyeyes import hub
 from manyeyes.language.added_biases import add_biases
-from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
+from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput, ReadPrompt
 from manyeyes.language.decoder_only import DecoderOnly
 from manyeyes.language.encoder_decoder import EncoderDecoder
+from manyeyes.language.idle import IdleLanguage
 from manyeyes.options import parse_options
 
 KINDS: dict[str, LanguageKind] = {
@@ -27,12 +28,14 @@ class LanguageSpec:
 
     checkpoint: hub id, folder or ``world:`` part. config: its configuration fields with
     ``model_type``, so that the architecture is known without any file. added_biases: linear layers,
-    by their last name, that get a zero bias where they have none (LLaMA-Adapter V2).
+    by their last name, that get a zero bias where they have none (LLaMA-Adapter V2). idle: build
+    everything but the language model, for stages that do not run it.
     """
 
     checkpoint: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     added_biases: tuple[str, ...] = ()
+    idle: bool = False
 
 
 def parse_language(values: Mapping[str, Any]) -> LanguageSpec:
@@ -55,14 +58,22 @@ def auto_class(config: PreTrainedConfig) -> Any:
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
+def build_language(spec: LanguageSpec, config: PreTrainedConfig) -> Any:
+    """Return the language model of ``config``, random, or what stands in for an idle one."""
+    return IdleLanguage(config) if spec.idle else auto_class(config).from_config(config)
+
+
 __all__ = [
     "IGNORE",
     "KINDS",
+    "IdleLanguage",
     "LanguageKind",
     "LanguageOutput",
     "LanguageSpec",
+    "ReadPrompt",
     "add_biases",
     "auto_class",
+    "build_language",
     "kind_of",
     "parse_language",
     "read_config",

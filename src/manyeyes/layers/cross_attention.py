@@ -86,8 +86,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, *context: Tensor | None) -> Tensor:
         if self.pre_norm:
-            return x + self.drop(self.change(self.norm(x), *context))  # type: ignore[no-any-return]
-        return self.norm(x + self.drop(self.change(x, *context)))  # type: ignore[no-any-return]
+            return x + self.drop(self.change(self.norm(x), *context))
+        return self.norm(x + self.drop(self.change(x, *context)))
 
 
 class CrossAttentionBlock(nn.Module):

@@ -29,7 +29,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     """
     if rank_and_world()[1] == 1:
         return rows
-    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(rows)
     return gathered
 
 
@@ -47,6 +47,17 @@ def largest(number: int, device: torch.device) -> int:
     found = torch.tensor(number, device=device)
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return int(found)
+
+
+def rows_of_ranks(count: int, device: torch.device) -> tuple[int, int]:
+    """Return where this process's ``count`` rows begin among those of all, and how many all are."""
+    rank, world = rank_and_world()
+    if world == 1:
+        return 0, count
+    counts = torch.zeros(world, dtype=torch.long, device=device)
+    counts[rank] = count
+    distributed.all_reduce(counts)
+    return int(counts[:rank].sum()), int(counts.sum())
 
 
 def total(count: Tensor) -> Tensor:

@@ -1,0 +1,35 @@
+"""EVA-CLIP ViT-g/14 as BLIP-2, InstructBLIP, X-Former and LION use it: 39 blocks, no final norm.
+
+``Blip2VisionModel`` ends in ``post_layernorm``, which is LAVIS's ``ln_vision``: trained with the
+Q-Former, not part of the frozen encoder. The fusion owns it, so levels are taken before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import Blip2VisionConfig, Blip2VisionModel
+
+from manyeyes.encoders.contract import GridEncoder
+
+
+class EvaVisionModel(Blip2VisionModel):
+    """``Blip2VisionModel``, also out of a whole BLIP-2 or InstructBLIP checkpoint."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load as ``transformers`` does, from the tower alone or from the whole model."""
+        kwargs.setdefault("key_mapping", {r"^vision_model\.": ""})
+        return super().from_pretrained(*args, **kwargs)
+
+
+class EvaClipEncoder(GridEncoder):
+    """One class token, then patches."""
+
+    model_class = EvaVisionModel
+    config_class = Blip2VisionConfig
+    normalization = "clip"
+
+    def last_norm(self, states: Tensor) -> Tensor:
+        return self.backbone.post_layernorm(states)
