@@ -6,28 +6,48 @@ from collections.abc import Mapping
 
 from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.benchmarks import (
+    aokvqa,
     caption,
+    coco_caption,
     coco_detection,
     coda,
     exact,
+    flickr30k_caption,
+    gqa,
+    nocaps,
+    okvqa,
     pope,
     rec,
     refcoco,
+    textcaps,
+    textvqa,
     vqa,
+    vqav2,
+    vsr,
 )
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 
 BENCHMARKS: Mapping[str, Benchmark] = {
+    "aokvqa": aokvqa.BENCHMARK,
     "caption": caption.BENCHMARK,
+    "coco-caption": coco_caption.BENCHMARK,
     "coco-detection": coco_detection.BENCHMARK,
     "coda": coda.BENCHMARK,
     "exact": exact.BENCHMARK,
+    "flickr30k-caption": flickr30k_caption.BENCHMARK,
+    "gqa": gqa.BENCHMARK,
+    "nocaps": nocaps.BENCHMARK,
+    "okvqa": okvqa.BENCHMARK,
     "pope": pope.BENCHMARK,
     "rec": rec.BENCHMARK,
     "refcoco": refcoco.REFCOCO,
     "refcoco+": refcoco.REFCOCO_PLUS,
     "refcocog": refcoco.REFCOCOG,
+    "textcaps": textcaps.BENCHMARK,
+    "textvqa": textvqa.BENCHMARK,
     "vqa": vqa.BENCHMARK,
+    "vqav2": vqav2.BENCHMARK,
+    "vsr": vsr.BENCHMARK,
 }
 
 
