@@ -1,0 +1,1 @@
+"""Checkpoints of other projects, as manyeyes models: one file per project."""
