@@ -10,6 +10,8 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    BloomConfig,
+    GPT2Config,
     MistralConfig,
     OPTConfig,
     PreTrainedConfig,
@@ -39,6 +41,12 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "qwen2": Qwen2Config(vocab_size=VOCABULARY, **GATED),
     "qwen3": Qwen3Config(vocab_size=VOCABULARY, head_dim=16, **GATED),
 }
+CONTINUED: dict[str, PreTrainedConfig] = {
+    "bloom": BloomConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, n_layer=2, n_head=2),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=2, n_head=2),
+    "mistral, short window": MistralConfig(vocab_size=VOCABULARY, sliding_window=4, **GATED),
+}
+"""Positions by ALiBi, positions learned without looking at the mask, a cache that forgets."""
 
 
 def build(family: str) -> Any:
@@ -75,6 +83,31 @@ def test_a_left_padded_batch_answers_like_each_sample_alone(family: str) -> None
     alone = kind.generate(model, embeddings[:1, 2:], mask[:1, 2:], ids[:1, 2:], **keep)
     assert together.shape == (2, 11)
     assert torch.equal(together[0, 6:], alone[0, 4:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", [*sorted(CONFIGS), *sorted(CONTINUED)])
+def test_continuing_a_read_prompt_equals_reading_it_all(family: str) -> None:
+    """Left-padded prompts, continuations of 1 to 4 tokens padded on the right, in any order."""
+    torch.manual_seed(0)
+    config = {**CONFIGS, **CONTINUED}[family]
+    model, kind = AutoModelForCausalLM.from_config(config).eval(), kind_of(config)
+    embed = model.get_input_embeddings()
+    prompts = [torch.tensor([9, 8, 7, 6, 5, 9]), torch.tensor([6, 7, 4])]
+    embeddings = torch.stack(
+        [embed(torch.cat([torch.zeros(6 - len(p), dtype=torch.long), p])) for p in prompts]
+    )
+    mask = torch.tensor([[1] * 6, [0, 0, 0, 1, 1, 1]])
+    owners = torch.tensor([1, 0, 1])
+    tokens = torch.tensor([[11, 12, 13, 14], [15, IGNORE, IGNORE, IGNORE], [11, 16, 2, IGNORE]])
+    prompt = kind.read(model, embeddings, mask)
+    for _ in range(2):
+        logits = kind.continue_prompts(model, prompt, owners, tokens)
+        for row, (owner, ids) in enumerate(zip(owners.tolist(), tokens, strict=True)):
+            real = ids[ids != IGNORE]
+            whole = torch.cat([prompts[owner], real])[None]
+            alone = model(inputs_embeds=embed(whole)).logits[0, len(prompts[owner]) - 1 : -1]
+            torch.testing.assert_close(logits[row, : len(real)], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_supervised_columns_are_the_positions_before_supervised_tokens() -> None:

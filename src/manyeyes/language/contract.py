@@ -25,6 +25,18 @@ class LanguageOutput(NamedTuple):
     past_key_values: Any = None
 
 
+class ReadPrompt(NamedTuple):
+    """Prompts that were read once, for many continuations of each.
+
+    ``state`` is the kind's own (key-value cache, encoder output); ``attention_mask`` ``[B, T]``;
+    ``next_logits`` ``[B, V]`` predict the first token, where reading gives them.
+    """
+
+    state: Any
+    attention_mask: Tensor
+    next_logits: Tensor | None = None
+
+
 class LanguageKind(Protocol):
     """How one kind of language model reads a spliced sequence."""
 
@@ -55,3 +67,15 @@ class LanguageKind(Protocol):
         **kwargs: Any,
     ) -> Any:
         """Run the model's own ``generate``; prompt ids come first where the kind returns them."""
+
+    def read(self, model: Any, inputs_embeds: Tensor, attention_mask: Tensor) -> ReadPrompt:
+        """Read prompts ``[B, T, H]``, padded on the left if at all."""
+
+    def continue_prompts(
+        self, model: Any, prompt: ReadPrompt, owners: Tensor, tokens: Tensor
+    ) -> Tensor:
+        """Return the logits ``[C, A, V]`` that predict each of ``tokens`` after their prompt.
+
+        ``tokens`` ``[C, A]``, ``IGNORE`` where padded on the right; ``owners`` ``[C]``: row of the
+        prompt that each continues. ``prompt`` stays as it was and can be continued again.
+        """

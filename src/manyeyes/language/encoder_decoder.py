@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
 
-from manyeyes.language.contract import IGNORE, LanguageOutput
+from manyeyes.language.contract import IGNORE, LanguageOutput, ReadPrompt
 
 
 class EncoderDecoder:
@@ -39,3 +40,20 @@ class EncoderDecoder:
         **kwargs: Any,
     ) -> Any:
         return model.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
+
+    def read(self, model: Any, inputs_embeds: Tensor, attention_mask: Tensor) -> ReadPrompt:
+        encoder = model.get_encoder()
+        states = encoder(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+        return ReadPrompt(states.last_hidden_state, attention_mask)
+
+    def continue_prompts(
+        self, model: Any, prompt: ReadPrompt, owners: Tensor, tokens: Tensor
+    ) -> Tensor:
+        output = model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=prompt.state[owners]),
+            attention_mask=prompt.attention_mask[owners],
+            labels=tokens,
+            use_cache=False,
+        )
+        logits: Tensor = output.logits
+        return logits
