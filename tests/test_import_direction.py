@@ -12,7 +12,7 @@ LINE = (
     ("errors",),
     ("options",),
     ("records",),
-    ("boxes", "prompts", "images", "hub", "checkpoint"),
+    ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names"),
     ("reader",),
     ("layers",),
     ("encoders",),

@@ -59,3 +59,9 @@ def flatten_parts(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]
             content = "".join(parts)
         flat.append({"role": message["role"], "content": content})
     return flat
+
+
+def last_question(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of the last user message, without its images."""
+    asked = [m["content"] for m in flatten_parts(messages) if m["role"] == "user"]
+    return asked[-1].replace(IMAGE_PLACEHOLDER, " ").strip() if asked else ""

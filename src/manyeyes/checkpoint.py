@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,12 @@ from manyeyes.errors import CheckpointError
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of ``folder``, from one file or from the shards of its index.
+def read_weights(
+    folder: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, Tensor]:
+    """Read the tensors of ``folder``, from one file or from the shards of its index.
+
+    ``wanted`` says by name which; the others are not read.
 
     Raises:
         CheckpointError: no weights, or a damaged file.
@@ -40,7 +44,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if not file.is_file():
             raise CheckpointError(f"{file}: no such file; the checkpoint is incomplete")
         with naming_damage(file), safe_open(file, framework="pt") as handle:
-            tensors.update({name: handle.get_tensor(name) for name in handle.keys()})
+            names = filter(wanted, handle.keys())
+            tensors.update({name: handle.get_tensor(name) for name in names})
     return tensors
 
 

@@ -16,6 +16,7 @@ from manyeyes.images import GEOMETRIES
 from manyeyes.language import parse_language, read_config
 from manyeyes.options import check_choice
 from manyeyes.prompts import PROMPT_STYLES
+from manyeyes.reader import ReaderSpec
 
 _UNSAVED_FIELDS = ("transformers_version", "_name_or_path", "architectures", "dtype")
 
@@ -137,6 +138,12 @@ class ManyEyesConfig(PreTrainedConfig):
     def visual_tokens(self) -> int:
         """K, the visual tokens of one image, markers not counted (needs ``resolve``)."""
         return self.given.tokens
+
+    @property
+    def reader(self) -> ReaderSpec | None:
+        """Which text the fusion reads beside the images; None = it reads none."""
+        cls, options = parse_fusion(self.fusion)
+        return cls.reads_text(options)
 
     @property
     def given(self) -> Given:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils.hub import cached_file
 
 from manyeyes.errors import CheckpointError
 
@@ -91,6 +92,25 @@ def load_pretrained(
             f"{model_class.__name__}, e.g. {sorted(report['missing_keys'])[0]!r}"
         )
     return model
+
+
+def weights_folder(checkpoint: str) -> Path:
+    """Return the local folder with the weight files of a folder, world part or hub id.
+
+    Raises:
+        CheckpointError: it is neither here nor reachable.
+    """
+    place = resolve(checkpoint)
+    if Path(place).is_dir():
+        return Path(place)
+    for name in ("model.safetensors.index.json", "model.safetensors"):
+        try:
+            found = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
+        except OSError as error:
+            raise missing_checkpoint(checkpoint) from error
+        if found is not None:
+            return Path(found).parent
+    raise CheckpointError(f"{checkpoint!r} holds no safetensors weights")
 
 
 def missing_checkpoint(checkpoint: str) -> CheckpointError:

@@ -6,24 +6,34 @@ Shapes: B samples, T positions, I images of the batch, K visual tokens per image
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from manyeyes import hub
 from manyeyes.bridge import ImageTokenIds, parse_bridge
-from manyeyes.chat_parts import conversation_images, flatten_images, flatten_parts
+from manyeyes.chat_parts import (
+    conversation_images,
+    flatten_images,
+    flatten_parts,
+    last_question,
+)
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.conversation import Rendered, render, turns_to_messages, write_boxes
 from manyeyes.encoders import PixelTransform
 from manyeyes.errors import CheckpointError, DataError, PlaceholderError
 from manyeyes.language import IGNORE
 from manyeyes.pixels import to_pixels
+from manyeyes.reader import TextReader, without_placeholders
 from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn
+
+READER_FOLDER = "reader"
+"""Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
 IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
 _PLACEHOLDER_LINE = re.compile(f"{IMAGE_PLACEHOLDER}\\n?")
@@ -42,6 +52,8 @@ class ManyEyesProcessor(ProcessorMixin):
         start_end: images stand between two marker tokens.
         geometry, pad_color, box_style, prompt_style, max_length: see ``ManyEyesConfig``.
         answers_in_sequence: False for encoder-decoder language models.
+        reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
+            tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
     """
 
     tokenizer_class = "AutoTokenizer"
@@ -58,6 +70,7 @@ class ManyEyesProcessor(ProcessorMixin):
         prompt_style: str = "chat",
         max_length: int | None = None,
         answers_in_sequence: bool = True,
+        reader: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
         tokenizer.add_special_tokens(
@@ -71,6 +84,8 @@ class ManyEyesProcessor(ProcessorMixin):
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.max_length, self.answers_in_sequence = max_length, answers_in_sequence
+        self.reader = None if reader is None else dict(reader)
+        self.text_reader: TextReader | None = None
         super().__init__(tokenizer, chat_template=chat_template)
         self.image_token_ids_by_role = image_token_ids(tokenizer)
 
@@ -100,6 +115,29 @@ class ManyEyesProcessor(ProcessorMixin):
             answers_in_sequence=not config.is_encoder_decoder,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
+        spec = config.reader
+        if spec is not None:
+            processor.reader = {"kind": spec.kind, "length": spec.length}
+            processor.text_reader = TextReader.from_spec(spec)
+        return processor
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Write as ``transformers`` does, the fusion's tokenizer in a folder of its own."""
+        if self.text_reader is not None:
+            self.text_reader.save(Path(save_directory) / READER_FOLDER)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
+    ) -> ManyEyesProcessor:
+        """Load as ``transformers`` does."""
+        processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if processor.reader is not None:
+            tokenizer = AutoTokenizer.from_pretrained(
+                pretrained_model_name_or_path, subfolder=READER_FOLDER
+            )
+            processor.text_reader = TextReader(tokenizer, **processor.reader)
         return processor
 
     # ---- training -------------------------------------------------------------------------
@@ -136,7 +174,19 @@ class ManyEyesProcessor(ProcessorMixin):
             row = self._encode_apart(messages, sample.id)
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])
-        return row
+        return {**row, **self._fusion_text(turns, len(image_sizes), sample.id)}
+
+    def _fusion_text(self, turns: Sequence[Turn], images: int, name: str) -> dict[str, Tensor]:
+        reader = self.text_reader
+        if reader is None:
+            return {}
+        text = reader.text(turns)
+        if reader.kind == "caption" and (images != 1 or not text):
+            raise DataError(
+                f"sample {name!r}: image-text objectives need one image and its text, got "
+                f"{images} image(s) and {'a' if text else 'no'} text"
+            )
+        return {f"{reader.kind}_ids": reader.ids(text)}
 
     def collate(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Pad rows on the right into a batch ``[B, T]``; all pixels are stacked ``[I, ...]``.
@@ -155,7 +205,29 @@ class ManyEyesProcessor(ProcessorMixin):
         for key in rows[0]:
             if key.startswith(("pixel_values_", "features_")):
                 batch[key] = torch.cat([row[key] for row in rows])
+        if self.text_reader is not None:
+            texts = [row[f"{self.text_reader.kind}_ids"] for row in rows]
+            batch.update(self._per_image(texts, batch["image_counts"].tolist()))
         return batch
+
+    def _per_image(self, texts: Sequence[Tensor], images: Sequence[int]) -> dict[str, Tensor]:
+        """Return ``<kind>_ids`` and ``<kind>_mask`` ``[I, T]``, a text once per image of its row."""
+        reader = self.text_reader
+        each = [text for text, count in zip(texts, images, strict=True) for _ in range(count)]
+        if reader is None or not each:
+            return {}
+        batch = reader.batch(each)
+        return {f"{reader.kind}_ids": batch.ids, f"{reader.kind}_mask": batch.mask}
+
+    def question_inputs(self, questions: Sequence[str]) -> dict[str, Tensor]:
+        """Return ``question_ids`` and ``question_mask`` ``[I, T]``, one question per image.
+
+        Empty where the fusion reads no question.
+        """
+        if self.text_reader is None or self.text_reader.kind != "question":
+            return {}
+        texts = [self.text_reader.ids(without_placeholders(text)) for text in questions]
+        return self._per_image(texts, [1] * len(texts))
 
     def _encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
         encoded = self.tokenizer(
@@ -206,15 +278,19 @@ class ManyEyesProcessor(ProcessorMixin):
         return_tensors: str = "pt",
         add_special_tokens: bool = True,
         images_encoded: bool = False,
+        questions: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
+
+        Where the fusion reads the question, also ``question_ids`` and ``question_mask`` ``[I, T]``.
 
         Args:
             images: one image, a flat list in reading order, or one list per text; PIL or paths.
             text: prompts with one ``<image>`` per image.
             padding, padding_side, add_special_tokens: as for tokenizers.
             images_encoded: the caller hands the images' evidence to the model; no pixels here.
+            questions: what the fusion reads beside the images of each text; None = the texts.
 
         Raises:
             PlaceholderError: placeholders and images disagree.
@@ -222,6 +298,11 @@ class ManyEyesProcessor(ProcessorMixin):
         texts = [text] if isinstance(text, str) else list(text or [])
         pictures = flatten_images(images)
         counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
+        asked = [
+            question
+            for question, count in zip(questions or texts, counts, strict=True)
+            for _ in range(count)
+        ]
         if self._images_leave_no_token:
             texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
         rows = [
@@ -241,7 +322,7 @@ class ManyEyesProcessor(ProcessorMixin):
                 "input_ids": padded["input_ids"],
                 "attention_mask": padded["attention_mask"],
                 "image_counts": torch.tensor(counts),
-                **(self.pixels(pictures) if pictures else {}),
+                **(self.pixels(pictures) | self.question_inputs(asked) if pictures else {}),
             }
         )
 
@@ -256,16 +337,19 @@ class ManyEyesProcessor(ProcessorMixin):
         images: Sequence[Image.Image] = (),
         *,
         images_encoded: bool = False,
+        questions: Sequence[str] | None = None,
     ) -> BatchFeature:
         """Return left-padded inputs for strings made by ``prompt``.
 
         ``images_encoded``: the images are given to the model as evidence, without pixels here.
+        ``questions``: see ``__call__``.
         """
         return self(
             images=list(images),
             text=list(prompts),
             add_special_tokens=self.prompt_style != "chat",
             images_encoded=images_encoded,
+            questions=questions,
         )
 
     def apply_chat_template(  # type: ignore[override]
@@ -305,19 +389,26 @@ class ManyEyesProcessor(ProcessorMixin):
             images=[image for group in images for image in group],
             text=texts,
             add_special_tokens=rendered[0].add_special_tokens,
+            questions=[last_question(messages) for messages in conversations],
             **dict(processor_kwargs or {}),
         )
         return inputs if return_dict else inputs["input_ids"]
 
     # ---- shared ---------------------------------------------------------------------------
 
-    def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Return ``pixel_values_<encoder>`` ``[images, 3, height, width]`` of decoded images."""
+    def pixels(
+        self, images: Sequence[Image.Image], only: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Return ``pixel_values_<encoder>`` ``[images, 3, height, width]`` of decoded images.
+
+        ``only``: of these encoders.
+        """
         return {
             f"pixel_values_{encoder['name']}": to_pixels(
                 images, PixelTransform(**_rule(encoder)), self.geometry, self.pad_color
             )
             for encoder in self.encoders
+            if only is None or encoder["name"] in only
         }
 
     def write_boxes(
@@ -381,8 +472,6 @@ def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: none there.
     """
-    from transformers import AutoTokenizer
-
     try:
         return AutoTokenizer.from_pretrained(hub.resolve(checkpoint))
     except OSError as error:

@@ -4,7 +4,9 @@
 
 A recipe may ``extends:`` one parent (a packaged name, or a path relative to its own file). Blocks
 are merged key by key, stages by name; a block whose ``name`` or ``checkpoint`` changes replaces the
-parent's; other lists are replaced. A ``training:`` block at the top holds defaults for every stage.
+parent's; other lists are replaced, unless the change is a block of keys by the items' names
+(``encoders: {mae: {mask_ratio: 0.5}}``). A ``training:`` block at the top holds defaults for every
+stage.
 """
 
 from __future__ import annotations
@@ -100,6 +102,8 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = _merge_stages(old, value)
         elif isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value):
             merged[key] = merge(old, value)
+        elif isinstance(old, list) and isinstance(value, dict):
+            merged[key] = _merge_items(old, value, key)
         else:
             merged[key] = copy.deepcopy(value)
     return merged
@@ -112,6 +116,23 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(old.get(key) == new[key] for key in ("name", "checkpoint") if key in new)
+
+
+def _merge_items(old: list[Any], changes: Mapping[str, Any], where: str) -> list[Any]:
+    """Return a list of named blocks with ``changes`` laid over those that they name.
+
+    Raises:
+        RecipeError: a name that no item has.
+    """
+    names = [item.get("name") for item in old if isinstance(item, dict)]
+    for name in changes:
+        if name not in names:
+            known = [str(item) for item in names]
+            raise RecipeError(
+                f"{where}: no item called {name!r}{nearest(str(name), known)}; "
+                f"items: {', '.join(known)}"
+            )
+    return [merge(item, changes.get(item.get("name"), {})) for item in old]
 
 
 def _merge_stages(old: list[Any], new: list[Any]) -> list[Any]:

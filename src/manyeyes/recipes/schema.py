@@ -69,10 +69,13 @@ class WeightSource(Block):
 
     ``rename`` maps prefixes of stored parameter names to prefixes in this stage's model (LION moves
     ``adapters.0`` of stage 1 to ``adapters.1``); ``only`` keeps the stored names under one pattern.
+    ``format``: whose files a checkpoint holds: ours, Hugging Face's BLIP-2 or InstructBLIP, or
+    BERT's, as the start of a Q-Former; both keys then see our names.
     """
 
     stage: str | None = None
     checkpoint: str | None = None
+    format: Literal["manyeyes", "blip2", "instructblip", "bert"] = "manyeyes"
     rename: dict[str, str] = {}
     only: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Which attention a language model trains fastest with.
+"""Which attention a language model or Q-Former trains fastest with.
 
 PyTorch's fused attention for CPUs has a slow backward pass in bfloat16: one layer took 49 ms
 forward and backward fused and 26 ms plain at 4 x 9 heads x 286 positions x 64, and 90 ms against
@@ -8,7 +8,7 @@ matrix in memory, so long sequences stay fused. The value is the same up to roun
 
 from __future__ import annotations
 
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 
@@ -17,7 +17,9 @@ LONGEST_PLAIN = 1024
 
 
 def choose_attention(model: ManyEyesForConditionalGeneration, args: TrainingArguments) -> None:
-    """Switch the language model to plain attention where that trains faster; else leave it."""
+    """Switch language model and Q-Former to plain attention where that trains faster."""
     short = model.config.visual_tokens <= LONGEST_PLAIN
     if args.device.type == "cpu" and args.bf16 and short:
-        model.language_model.set_attn_implementation("eager")
+        for module in (model.language_model, *model.fusion.modules()):
+            if isinstance(module, PreTrainedModel):
+                module.set_attn_implementation("eager")

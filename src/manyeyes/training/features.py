@@ -7,7 +7,7 @@ in place of pixels, and images are not decoded any more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ KEPT_ROWS = 50_000
 
 
 class FeatureDataset(Dataset[Mapping[str, Tensor]]):
-    """A mixture whose images are looked up in stores; indices as for ``ConversationDataset``."""
+    """A mixture whose images are looked up in stores; indices as for ``ConversationDataset``.
+
+    ``seen``: encoders without a store, which get pixels.
+    """
 
     def __init__(
         self,
@@ -45,8 +48,9 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
         processor: ManyEyesProcessor,
         stores: Mapping[str, FeatureStore],
         ids: Mapping[str, str],
+        seen: Collection[str] = (),
     ) -> None:
-        self.mixture, self.processor = mixture, processor
+        self.mixture, self.processor, self.seen = mixture, processor, tuple(seen)
         self.stores, self.ids = dict(stores), dict(ids)
         self._rows: dict[tuple[int, int], dict[str, Tensor]] = {}
 
@@ -65,7 +69,10 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
 
     def _features(self, sample: Sample) -> dict[str, Tensor]:
         ids = [self.ids[path] for path in sample.images]
-        return {f"{FEATURES}{name}": store.read(ids) for name, store in self.stores.items()}
+        features = {f"{FEATURES}{name}": store.read(ids) for name, store in self.stores.items()}
+        if not self.seen:
+            return features
+        return features | self.processor.pixels(list(map(load_image, sample.images)), self.seen)
 
 
 def cached_dataset(
@@ -92,8 +99,11 @@ def cached_dataset(
                 f"cache_features: encoder {name!r} is trained, so nothing can be kept"
             )
     paths = unique_images(mixture)
+    changing = [name for name, encoder in model.encoders.items() if encoder.changes]
     stores = {
-        name: _open_store(model, processor, name, folder, max_gb, dtype) for name in model.encoders
+        name: _open_store(model, processor, name, folder, max_gb, dtype)
+        for name in model.encoders
+        if name not in changing
     }
     needed = sum(store.estimate_bytes(len(paths)) for store in stores.values()) / 1e9
     if needed > max_gb:
@@ -107,7 +117,7 @@ def cached_dataset(
     ids = {path: content_id(path) for path in paths}
     model.to(device)  # type: ignore[arg-type]
     _fill(model, processor, stores, ids)
-    return FeatureDataset(mixture, processor, stores, ids)
+    return FeatureDataset(mixture, processor, stores, ids, changing)
 
 
 def unique_images(mixture: Mixture) -> list[str]:
@@ -153,7 +163,8 @@ def _fill(
         logger.info("storing features of %d images", len(missing))
     model.eval()
     for chunk in chunks[rank() :: world_size()]:
-        for name, features in _encode(model, processor, [paths[i] for i in chunk]).items():
+        found = _encode(model, processor, [paths[i] for i in chunk], stores)
+        for name, features in found.items():
             stores[name].write(chunk, features.to(stores[name].dtype))
     if world_size() > 1:
         torch.distributed.barrier()
@@ -163,13 +174,17 @@ def _fill(
 
 @torch.no_grad()
 def _encode(
-    model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor, paths: Sequence[str]
+    model: ManyEyesForConditionalGeneration,
+    processor: ManyEyesProcessor,
+    paths: Sequence[str],
+    names: Collection[str],
 ) -> dict[str, Tensor]:
     pixels: dict[str, Any] = processor.pixels([load_image(path) for path in paths])
     device = next(model.parameters()).device
     bundle = model.encode(**{key: value.to(device) for key, value in pixels.items()})
     found = {}
-    for name, features in bundle.items():
+    for name in names:
+        features = bundle[name]
         if not isinstance(features, GridFeatures):
             raise RecipeError(f"cache_features: encoder {name!r} gives no grid features")
         levels = torch.stack(features.levels, dim=1)

@@ -15,6 +15,7 @@ from torch import distributed
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
+from manyeyes import hub
 from manyeyes.errors import UsageError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
@@ -125,7 +126,10 @@ class Stage:
                 return build.continued_model(self._checkpoint_of(before.name))
             sources = [WeightSource(stage=before.name)]
         weights = [
-            (Path(s.checkpoint) if s.checkpoint else self._checkpoint_of(str(s.stage)), s)
+            (
+                hub.weights_folder(s.checkpoint) if s.checkpoint else self._checkpoint_of(s.stage),
+                s,
+            )
             for s in sources
         ]
         return build.new_model(self.recipe, self.spec, weights)
@@ -153,14 +157,16 @@ class Stage:
         return mixture
 
     def _arguments(self, mixture: build.StageMixture, assignment: Assignment) -> TrainingArguments:
-        # blocks of a trained encoder beyond the levels in use have no gradient
-        encoders = any(a and name.startswith("encoders.") for name, a in assignment.items())
+        # without gradient: blocks of a trained encoder beyond the levels in use, and a text side
+        # whose last states nobody reads
+        partly = ("encoders.", "fusion.text.")
+        unused = any(a and name.startswith(partly) for name, a in assignment.items())
         return training_arguments(
             self.spec,
             self.folder,
             seed=self.seed,
             epoch_length=len(mixture.mixture),
-            find_unused=encoders,
+            find_unused=unused,
             trackers=self.options.trackers,
         )
 

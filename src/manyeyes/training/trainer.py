@@ -146,13 +146,19 @@ class StageTrainer(Trainer):
         multiplied by the number of ranks, because gradients are averaged over ranks; batch
         objectives are averaged over micro-batches.
         """
-        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch, wanted=self._wanted)
         terms = {name: self._term(name, outputs) for name in self.objectives}
         for name, term in terms.items():
             total = self._objective_sums.get(name)
             self._objective_sums[name] = term.detach() if total is None else total + term.detach()
         loss = torch.stack([self.objectives[name] * term for name, term in terms.items()]).sum()
         return (loss, outputs) if return_outputs else loss
+
+    @property
+    def _wanted(self) -> list[str]:
+        """Names of all intermediates that the stage's objectives read."""
+        needs = (need for name in self.objectives for need in OBJECTIVES[name].needs)
+        return list(dict.fromkeys(needs))
 
     def _term(self, name: str, outputs: Any) -> Tensor:
         objective = OBJECTIVES[name]

@@ -14,6 +14,7 @@ from manyeyes.checkpoint import read_weights
 from manyeyes.errors import CheckpointError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import WeightSource
+from manyeyes.weight_names import our_name, our_tensors
 
 
 def whole_state(model: ManyEyesForConditionalGeneration) -> dict[str, Tensor]:
@@ -35,10 +36,12 @@ def take_weights(
 ) -> list[str]:
     """Copy stored tensors of ``folder`` into ``model`` as ``source`` says; return their new names.
 
+    What only some options of the model's fusion have (``Fusion.partial``) may be missing there.
+
     Raises:
         CheckpointError: a tensor that the model lacks or that has another shape, or none at all.
     """
-    stored = read_weights(folder)
+    stored = _read(folder, source.format)
     chosen = {
         renamed(name, source.rename): tensor
         for name, tensor in stored.items()
@@ -47,10 +50,13 @@ def take_weights(
     if not chosen:
         raise CheckpointError(f"{folder}: no stored tensor matches {', '.join(source.only)}")
     own = model.state_dict()
-    for name, tensor in chosen.items():
-        if name not in own:
+    partial = [f"fusion.{pattern}" for pattern in model.fusion.partial]
+    for name, tensor in list(chosen.items()):
+        if name not in own and any(fnmatchcase(name, pattern) for pattern in partial):
+            del chosen[name]
+        elif name not in own:
             raise CheckpointError(f"{folder}: the model has no parameter {name!r}")
-        if own[name].shape != tensor.shape:
+        elif own[name].shape != tensor.shape:
             raise CheckpointError(
                 f"{folder}: {name!r} is {tuple(tensor.shape)} there, but {tuple(own[name].shape)} "
                 "in this model"
@@ -60,6 +66,20 @@ def take_weights(
             own[name].copy_(tensor)
     model.mark_trained(chosen)
     return sorted(chosen)
+
+
+def _read(folder: Path, format: str) -> dict[str, Tensor]:
+    """Return stored tensors by our names.
+
+    Raises:
+        CheckpointError: nothing in the folder is known in this format.
+    """
+    if format == "manyeyes":
+        return read_weights(folder)
+    tensors = read_weights(folder, lambda name: our_name(name, format) is not None)
+    if not tensors:
+        raise CheckpointError(f"{folder}: holds no tensor that format {format!r} knows")
+    return our_tensors(tensors, format)
 
 
 def renamed(name: str, rename: Mapping[str, str]) -> str:
