@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from manyeyes.records import Box, Score
+from manyeyes.records import Box, Point, Score
 
 AnswerKind = Literal["short", "caption", "boxes", "detections"]
 """What an answer is: a word or phrase (cut at the first newline), a sentence, box text, or the
@@ -28,10 +28,10 @@ class Item:
     ``image`` is the path as its file writes it, until it is looked for in a data folder;
     ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
     item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
-    pixels where boxes are read or written; ``boxes`` fill the ``<boxes>`` of ``prompt``;
-    ``choices`` are the options in order where there are some; ``split`` is the item's split where
-    one file holds several; ``meta`` is what else the grader of the benchmark needs. Of an item that
-    is not ``required`` a missing prediction is no error.
+    pixels where boxes are read or written; ``boxes`` and ``points`` fill the ``<boxes>`` and
+    ``<points>`` of ``prompt``; ``choices`` are the options in order where there are some; ``split``
+    is the item's split where one file holds several; ``meta`` is what else the grader of the
+    benchmark needs. Of an item that is not ``required`` a missing prediction is no error.
     """
 
     id: str
@@ -42,6 +42,7 @@ class Item:
     answer: AnswerKind = "short"
     target: Box | None = None
     boxes: tuple[tuple[Box, ...], ...] = ()
+    points: tuple[tuple[Point, ...], ...] = ()
     size: tuple[int, int] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()

@@ -138,8 +138,9 @@ class ModelPredictor:
 
     def _prompt(self, item: Item, with_images: bool) -> str:
         text = f"{IMAGE_PLACEHOLDER}\n{item.prompt}" if with_images else item.prompt
-        sizes = [item.size or image_size(item.image)] if item.boxes else []
-        return self.processor.prompt([Turn("user", text, item.boxes)], image_sizes=sizes)
+        sizes = [item.size or image_size(item.image)] if item.boxes or item.points else []
+        turn = Turn("user", text, item.boxes, points=item.points)
+        return self.processor.prompt([turn], image_sizes=sizes)
 
     def _batches(self, items: Sequence[Item], prompts: Sequence[str]) -> Iterator[list[int]]:
         by_kind: dict[AnswerKind, list[int]] = {}

@@ -1,7 +1,7 @@
 """Answers on disk: appended while they are made, reused after a kill, rewritten whole at the end.
 
 An answer is kept under a key of everything it depends on: the predictor's fingerprint, whether the
-image was shown, the image file, the prompt and its boxes. Equal questions are asked once.
+image was shown, the image file, the prompt, its boxes and points. Equal questions are asked once.
 
     answers.partial.jsonl               {key, raw}: while the run lasts
     predictions-BENCHMARK[.text-only].jsonl   one row per item, with key and raw, when complete
@@ -19,14 +19,19 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from manyeyes.errors import DataError
-from manyeyes.evaluation.contract import BenchmarkResult, Item
+from manyeyes.evaluation.contract import BenchmarkResult, Item, Prediction
 
 _PARTIAL = "answers.partial.jsonl"
 
 
-def item_key(item: Item, *, fingerprint: str, with_images: bool) -> str:
-    """Hash of everything an answer depends on, 32 hexadecimal digits."""
+def item_key(item: Item, *, fingerprint: str, with_images: bool, ranked: bool = False) -> str:
+    """Hash of everything an answer depends on, 32 hexadecimal digits.
+
+    ``ranked``: the answer is the likelihoods of the item's candidates.
+    """
     parts: list[Any] = [fingerprint, item.answer, item.prompt, item.boxes, item.size]
+    parts += [item.points] if item.points else []
+    parts += [item.candidates] if ranked else []
     if with_images:
         state = os.stat(item.image)
         parts += [os.path.abspath(item.image), state.st_size, state.st_mtime_ns]
@@ -97,7 +102,7 @@ def prediction_rows(
     items: Sequence[Item],
     keys: Sequence[str],
     raw: Sequence[str],
-    predictions: Mapping[str, str],
+    predictions: Mapping[str, Prediction],
     result: BenchmarkResult,
     data_dir: str | Path,
 ) -> Iterator[dict[str, Any]]:
@@ -118,6 +123,8 @@ def prediction_rows(
             row["target"] = list(item.target)
         if item.boxes:
             row["boxes"] = item.boxes
+        if item.points:
+            row["points"] = item.points
         yield row
 
 

@@ -112,9 +112,18 @@ def box_loader(id_key: str) -> Loader:
     """
 
     def parse(row: Row) -> Prediction:
-        return _box_answer(row, "answer")
+        return box_answer(row, "answer")
 
-    return row_loader(id_key, parse, keyed=_box_answer)
+    return row_loader(id_key, parse, keyed=box_answer)
+
+
+def box_answer(row: Row, key: str) -> Prediction:
+    """Box text or a list of numbers under a key; DataError for anything else."""
+    value = row.get(key, "box text, or [x1, y1, x2, y2] in pixels")
+    if isinstance(value, str) or _holds_numbers(value, depth=2):
+        return value
+    message = f"expected box text, or [x1, y1, x2, y2] in pixels, finite numbers; got {show(value)}"
+    raise row.error(key, message)
 
 
 def constant_box(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
@@ -165,14 +174,6 @@ def _ordered(member: Any) -> Box | None:
         return None
     x1, y1, x2, y2 = (float(number) for number in member)
     return (x1, y1, x2, y2) if x1 <= x2 and y1 <= y2 else None
-
-
-def _box_answer(row: Row, key: str) -> Prediction:
-    value = row.get(key, "box text, or [x1, y1, x2, y2] in pixels")
-    if isinstance(value, str) or _holds_numbers(value, depth=2):
-        return value
-    message = f"expected box text, or [x1, y1, x2, y2] in pixels, finite numbers; got {show(value)}"
-    raise row.error(key, message)
 
 
 def _holds_numbers(value: Any, depth: int) -> bool:
