@@ -43,6 +43,9 @@ class PackedImage(str):
     how to get at the bytes (see ``data/tars`` and ``data/parquet``).
     """
 
+    container: str
+    """Path of the container file."""
+
     def read(self) -> bytes:
         """Return the encoded image file; raises OSError or DataError if it cannot be had."""
         raise NotImplementedError

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from cli_runs import invoke
 from manyeyes.data.files import detect_format, read_samples
 from manyeyes.data.readers import READERS
 
@@ -59,3 +61,15 @@ def test_the_error_shown_is_the_one_that_is_printed(tmp_path: Path) -> None:
     shown = re.search(r"^  (train\.json:2: .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert shown is not None
     assert str(report.errors[0]) == f"{tmp_path}/{shown.group(1)}"
+
+
+def test_the_conversion_shown_prints_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (_, content) = _sections()["llava"][0]
+    (tmp_path / "train.json").write_text(json.dumps(json.loads(content)[:1]))
+    monkeypatch.chdir(tmp_path)
+    text = PAGE.read_text(encoding="utf-8")
+    shown = re.search(r"^\$ manyeyes (convert data .*)\n((?:.+\n)+?)```", text, re.MULTILINE)
+    assert shown is not None
+    assert invoke(*shlex.split(shown.group(1))).stdout == shown.group(2)

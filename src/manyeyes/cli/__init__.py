@@ -13,6 +13,8 @@ from rich.markup import escape
 from manyeyes.cli import (
     chat,
     check,
+    convert_adapter,
+    convert_data,
     demo,
     evaluate,
     export,
@@ -38,6 +40,10 @@ WORLD_COMMANDS: Mapping[str, Command] = {
     "make": (world_make.make, world_make.EXAMPLES),
     "pretrain": (world_pretrain.pretrain, world_pretrain.EXAMPLES),
 }
+CONVERT_COMMANDS: Mapping[str, Command] = {
+    "data": (convert_data.data, convert_data.EXAMPLES),
+    "llama-adapter-v2": (convert_adapter.llama_adapter_v2, convert_adapter.EXAMPLES),
+}
 
 
 def build_app() -> typer.Typer:
@@ -51,10 +57,9 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_options)
-    world = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     _add(app, COMMANDS)
-    _add(world, WORLD_COMMANDS)
-    app.add_typer(world, name="world", help="The built-in world: its data and its parts.")
+    _add_group(app, "convert", "Data and checkpoints from other forms.", CONVERT_COMMANDS)
+    _add_group(app, "world", "The built-in world: its data and its parts.", WORLD_COMMANDS)
     return app
 
 
@@ -69,6 +74,12 @@ def _add(app: typer.Typer, commands: Mapping[str, Command]) -> None:
         lines = [f"[bold]{title}[/bold]", *(escape(example) for example in examples)]
         text = inspect.getdoc(function) or ""
         app.command(name, help=_unwrapped(text), epilog="\n\n".join(lines))(function)
+
+
+def _add_group(app: typer.Typer, name: str, text: str, commands: Mapping[str, Command]) -> None:
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    _add(group, commands)
+    app.add_typer(group, name=name, help=text)
 
 
 def _unwrapped(text: str) -> str:

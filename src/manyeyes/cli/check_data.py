@@ -33,27 +33,33 @@ def report_files(
 ) -> dict[str, Any]:
     """Print what was found in every file, broken rows first of all; return it as JSON data."""
     for file in files:
-        output.line(f"{file.path}: {file.samples} samples ({file.format}), {file.broken} broken")
-        for error in file.errors:
-            output.line(f"  {error}")
-        if file.broken > len(file.errors):
-            output.line(f"  ... and {file.broken - len(file.errors)} more")
-        if file.excluded:
-            output.line(f"  {file.excluded} samples show images to exclude and are left out:")
-        for leak in file.leaks[:MAX_LEAKS]:
-            output.line(f"    {leak}")
-        if file.excluded > MAX_LEAKS:
-            output.line(f"    ... and {file.excluded - MAX_LEAKS} more")
+        show_file(output, file)
     if others:
         output.line(f"{len(others)} other JSON files are no training data and were not checked")
     return {
         "ok": not any(file.broken for file in files),
-        "files": [_file_json(file) for file in files],
+        "files": [file_json(file) for file in files],
         "not_checked": list(others),
     }
 
 
-def _file_json(file: FileReport) -> dict[str, Any]:
+def show_file(output: Output, file: FileReport) -> None:
+    """Print how many rows were good, and the broken and excluded ones by name."""
+    output.line(f"{file.path}: {file.samples} samples ({file.format}), {file.broken} broken")
+    for error in file.errors:
+        output.line(f"  {error}")
+    if file.broken > len(file.errors):
+        output.line(f"  ... and {file.broken - len(file.errors)} more")
+    if file.excluded:
+        output.line(f"  {file.excluded} samples show images to exclude and are left out:")
+    for leak in file.leaks[:MAX_LEAKS]:
+        output.line(f"    {leak}")
+    if file.excluded > MAX_LEAKS:
+        output.line(f"    ... and {file.excluded - MAX_LEAKS} more")
+
+
+def file_json(file: FileReport) -> dict[str, Any]:
+    """A file's report as JSON data."""
     errors = [
         {"message": str(error), "file": error.file, "line": error.line, "key": error.key}
         for error in file.errors

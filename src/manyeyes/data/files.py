@@ -72,7 +72,7 @@ def iter_samples(
         DataError: the first broken row, with file, line (or place in its list) and key.
         UsageError: an unknown ``format``.
     """
-    _, outcomes = _outcomes(path, format, options or _options(path, image_root))
+    _, outcomes = outcomes_of(path, format, options or _options(path, image_root))
     for outcome in outcomes:
         if isinstance(outcome, DataError):
             raise outcome
@@ -98,9 +98,9 @@ def read_samples(
         DataError: the first broken row, unless ``skip_bad_rows``; a file without any sample.
         UsageError: an unknown ``format``.
     """
-    name, outcomes = _outcomes(path, format, options or _options(path, image_root))
+    name, outcomes = outcomes_of(path, format, options or _options(path, image_root))
     samples: list[Sample] = []
-    tally = _Tally(str(path), name, exclusion=exclusion)
+    tally = Tally(str(path), name, exclusion=exclusion)
     for outcome in outcomes:
         if isinstance(outcome, DataError):
             if not skip_bad_rows:
@@ -133,9 +133,9 @@ def check_file(
         UsageError: an unknown ``format``.
     """
     chosen = options or replace(_options(path, image_root), check_images=True)
-    tally = _Tally(str(path), format, max_listed, exclusion)
+    tally = Tally(str(path), format, max_listed, exclusion)
     try:
-        tally.format, outcomes = _outcomes(path, format, chosen)
+        tally.format, outcomes = outcomes_of(path, format, chosen)
         for outcome in outcomes:
             tally.take(outcome)
     except DataError as error:
@@ -144,7 +144,7 @@ def check_file(
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Counts outcomes as they come and keeps the first errors and leaks."""
 
     path: str
@@ -191,10 +191,15 @@ def _options(path: str | Path, image_root: str | Path | None) -> SourceOptions:
     return SourceOptions(os.fspath(image_root or Path(path).parent))
 
 
-def _outcomes(
+def outcomes_of(
     path: str | Path, format: str, options: SourceOptions
 ) -> tuple[str, Iterator[Outcome]]:
-    """The format's name and its outcomes; the first of them may still raise."""
+    """The format's name and the file's samples and errors as they are read.
+
+    Raises:
+        DataError: the file as a whole is broken; also while it is being read.
+        UsageError: an unknown ``format``.
+    """
     if format != "auto" and format not in READERS:
         known = ", ".join(sorted(READERS))
         raise UsageError(

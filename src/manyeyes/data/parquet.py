@@ -26,7 +26,6 @@ _BINARY_NAMES = ("image", "images")
 class ParquetImage(PackedImage):
     """The image in one cell; its text is ``FILE/ROW/NAME``. ``place`` is that in a list, or -1."""
 
-    file: str
     row: int
     column: str
     place: int
@@ -34,11 +33,12 @@ class ParquetImage(PackedImage):
 
     def __new__(cls, file: str, row: int, column: str, place: int, name: str) -> ParquetImage:
         self = super().__new__(cls, f"{file}/{row}/{name}")
-        self.file, self.row, self.column, self.place, self.name = file, row, column, place, name
+        self.container, self.name = file, name
+        self.row, self.column, self.place = row, column, place
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return self.file, self.row, self.column, self.place, self.name
+        return self.container, self.row, self.column, self.place, self.name
 
     def read(self) -> bytes:
         """Return the cell's bytes.
@@ -47,14 +47,14 @@ class ParquetImage(PackedImage):
             DataError: the file has gone or changed.
         """
         try:
-            cell = open_table(self.file).column(self.column)[self.row].as_py()
+            cell = open_table(self.container).column(self.column)[self.row].as_py()
             value = cell if self.place < 0 else cell[self.place]
             data = value if isinstance(value, bytes) else value["bytes"]
-        except (LookupError, TypeError) as error:
-            raise DataError("has changed since its rows were listed", file=self.file) from error
-        if not isinstance(data, bytes):
-            raise DataError("has changed since its rows were listed", file=self.file)
-        return data
+            if isinstance(data, bytes):
+                return data
+        except (LookupError, TypeError):
+            pass
+        raise DataError("has changed since its rows were listed", file=self.container)
 
 
 def parquet_rows(path: str) -> Iterator[Row]:

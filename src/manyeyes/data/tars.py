@@ -32,26 +32,26 @@ _BLOCK = 512
 class TarImage(PackedImage):
     """A member of a tar: ``size`` bytes from ``offset`` on; its text is ``TAR/MEMBER``."""
 
-    tar: str
     member: str
     offset: int
     size: int
 
     def __new__(cls, tar: str, member: str, offset: int, size: int) -> TarImage:
         self = super().__new__(cls, f"{tar}/{member}")
-        self.tar, self.member, self.offset, self.size = tar, member, offset, size
+        self.container, self.member, self.offset, self.size = tar, member, offset, size
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return self.tar, self.member, self.offset, self.size
+        return self.container, self.member, self.offset, self.size
 
     def read(self) -> bytes:
         """Return the member's bytes; raises OSError, or DataError if the tar has become shorter."""
-        with open(self.tar, "rb") as stream:
+        with open(self.container, "rb") as stream:
             stream.seek(self.offset)
             data = stream.read(self.size)
         if len(data) != self.size:
-            raise DataError("ends early; it was cut after its rows were listed", file=self.tar)
+            message = "ends early; it was cut after its rows were listed"
+            raise DataError(message, file=self.container)
         return data
 
 

@@ -1,0 +1,94 @@
+"""Data files from one format to another, row by row: any reader's format in, any writer's out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from manyeyes.data.files import FileReport, Tally, outcomes_of
+from manyeyes.data.rows import SourceOptions
+from manyeyes.data.writers import WRITERS, ImagePlaces, Writer
+from manyeyes.errors import DataError, UsageError, nearest
+from manyeyes.records import Sample
+
+Progress = Callable[[int], None]
+"""Called with the number of samples written so far."""
+
+_STEP = 100
+
+
+def convert_file(
+    source: str | Path,
+    out: str | Path,
+    to: str,
+    *,
+    format: str = "auto",
+    image_root: str | Path | None = None,
+    embed: bool = True,
+    skip_bad_rows: bool = False,
+    progress: Progress | None = None,
+) -> FileReport:
+    """Convert a data file; return what was found in it.
+
+    Args:
+        source: a file, or shards by a range, of any known format.
+        out: the file to write; it appears whole or not at all.
+        to: a key of ``WRITERS``.
+        format: a key of ``READERS``, or ``auto``.
+        image_root: folder that image paths start from, in the input and in the output; by default
+            that of the input and that of the output.
+        embed: put the images into the output where its format can hold them.
+        skip_bad_rows: leave broken rows out, counted and named.
+
+    Raises:
+        DataError: a broken row, unless ``skip_bad_rows``; no sample at all; an unreadable image.
+        UsageError: an unknown format, a wrong ending of ``out``, or a file that is there already.
+    """
+    path = Path(out)
+    writer = _writer(to, path)
+    options = SourceOptions(str(image_root or Path(source).parent))
+    name, outcomes = outcomes_of(source, format, options)
+    tally = Tally(str(source), name)
+    first = _next_sample(outcomes, tally, skip_bad_rows)
+    if first is None:
+        raise DataError(f"holds no usable sample{tally.reason()}", file=str(source))
+    places = ImagePlaces(
+        Path(image_root or path.parent), f"{path.stem}_images", embed and writer.embeds
+    )
+
+    def samples() -> Iterator[Sample]:
+        sample: Sample | None = first
+        while sample is not None:
+            yield sample
+            if progress is not None and tally.samples % _STEP == 0:
+                progress(tally.samples)
+            sample = _next_sample(outcomes, tally, skip_bad_rows)
+
+    writer.write(samples(), path, places)
+    return tally.report()
+
+
+def _writer(to: str, path: Path) -> Writer:
+    if to not in WRITERS:
+        known = ", ".join(WRITERS)
+        raise UsageError(f"unknown format to write {to!r}{nearest(to, WRITERS)}; known: {known}")
+    writer = WRITERS[to]
+    if path.suffix not in writer.suffixes:
+        wanted = " or ".join(writer.suffixes)
+        raise UsageError(f"{path}: expected a name that ends in {wanted} for {to!r}")
+    if path.exists():
+        raise UsageError(f"{path} exists: choose a new file")
+    return writer
+
+
+def _next_sample(
+    outcomes: Iterator[Sample | DataError], tally: Tally, skip_bad_rows: bool
+) -> Sample | None:
+    """The next good sample, None at the end; a broken row is counted or raised."""
+    for outcome in outcomes:
+        if isinstance(outcome, DataError) and not skip_bad_rows:
+            raise outcome
+        sample = tally.take(outcome)
+        if sample is not None:
+            return sample
+    return None
