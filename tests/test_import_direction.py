@@ -42,6 +42,7 @@ SIBLINGS = {
     "convert": {"pth"},
     "language": {"contract"},
     "losses": {"contract"},
+    "data/writers": {"contract"},
     "data/readers": {"contract", "coco", "conversation", "prompts", "rows"},
     "evaluation/scorers": {"coco_boxes", "ngrams", "ptb"},
     "evaluation/benchmarks": {
