@@ -9,7 +9,7 @@ from manyeyes.boxes import format_boxes
 from manyeyes.evaluation.benchmarks.grounding import sized
 from manyeyes.evaluation.contract import Item
 
-WORLD_BENCHMARKS = ("caption", "exact", "pope", "rec", "vqa")
+WORLD_BENCHMARKS = ("caption", "exact", "gqa", "pope", "rec", "vqa", "vsr")
 """Benchmarks whose files a generated world holds."""
 
 

@@ -46,7 +46,8 @@ def test_oracle_under_the_other_variants(name: str, variant: str, world: Path) -
     """LAVIS normalises the prediction but not ten equal answers, so "none" is not "none" there."""
     items = BENCHMARKS[name].items(world, "val")
     result = BENCHMARKS[name].score(items, oracle(items), variant=variant)
-    hidden = sum(item.references[:1] == ("none",) for item in items) if variant == "lavis" else 0
+    none = sum(item.references[:1] == ("none",) for item in items)
+    hidden = none if (name, variant) == ("vqa", "lavis") else 0
     assert result.headline.value == pytest.approx(100 * (len(items) - hidden) / len(items))
     assert result.variant == result.headline.variant == variant
 
@@ -59,7 +60,7 @@ def test_empty_answers_score_the_minimum(name: str, world: Path) -> None:
     result = benchmark.score(items, {item.id: "" for item in items}, variant=variant)
     assert result.headline.value == 0.0
     assert set(result.per_item.values()) == {0.0}
-    assert result.parse_failures == (len(items) if name in ("rec", "pope") else 0)
+    assert result.parse_failures == (len(items) if name in ("rec", "pope", "vsr") else 0)
 
 
 def test_empty_answers_mean_yes_under_the_official_pope_rule(world: Path) -> None:
@@ -91,6 +92,8 @@ def test_intervals_hold_the_value_and_breakdowns_cover_the_items(name: str, worl
     answers = oracle(items)
     answers.update(dict.fromkeys(list(answers)[::2], "nothing"))
     for score in benchmark.score(items, answers).scores:
+        if score.metric == "distribution":  # χ² is no mean, and its bootstrap is biased
+            continue
         assert score.ci95 is not None
         assert score.ci95[0] - 1e-9 <= score.value <= score.ci95[1] + 1e-9
     groups = {breakdown for item in items for breakdown in item.groups}
@@ -260,10 +263,9 @@ def test_missing_files_are_named_with_what_was_expected(name: str, tmp_path: Pat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_wrong_file_is_named(name: str, tmp_path: Path) -> None:
-    folder = tmp_path / "annotations"
-    folder.mkdir()
     for pattern in BENCHMARKS[name].files:
         path = tmp_path / pattern.format(split="val")
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"something": "else"}))
     with pytest.raises(DataError, match=rf"{tmp_path}.*json"):
         BENCHMARKS[name].items(tmp_path, "val")

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks import BENCHMARKS
+from manyeyes.evaluation.choice_modes import cut_answer
 from manyeyes.evaluation.predictions import AnswerStore, item_key, write_text
-from manyeyes.evaluation.runner import cut_answer, evaluate
+from manyeyes.evaluation.runner import evaluate
 from manyeyes.evaluation.table import format_table
 from oracles import WORLD_BENCHMARKS, Oracle
 
@@ -133,7 +134,7 @@ def test_progress_counts_up_to_the_number_of_questions(world: Path, tmp_path: Pa
     ("names", "options", "message"),
     [
         ([], {}, "no benchmark"),
-        (["vqa2"], {}, "did you mean 'vqa'"),
+        (["pop"], {}, "did you mean 'pope'"),
         (["vqa"], {"variants": {"vqa": "m4"}}, "did you mean 'm4c'"),
         (["vqa"], {"variants": {"rec": "shikra"}}, "'rec', which is not evaluated"),
     ],

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, show
+from manyeyes.data.rows import Row, named_image, show
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import (
     Source,
@@ -35,6 +35,7 @@ from manyeyes.records import Score
 FILES = ("aokvqa_v1p0_{split}.json", "annotations/aokvqa_v1p0_{split}.json")
 CHOICE, DIRECT = "multiple_choice", "direct_answer"
 TASKS = (CHOICE, DIRECT)
+_IMAGE = "{split}2017/{image_id:012d}.jpg"
 _FULL = 3
 """So many equal human answers make a direct answer fully right."""
 
@@ -76,14 +77,14 @@ def grade(answers: Answers) -> Grade:
 
 def _item(row: Row, prompt: str) -> Item:
     image = row.identity("image_id")
-    split = row.text("split")
+    name = named_image(row, "image_id", _IMAGE, split=row.text("split"), image_id=image)
     choices = _texts(row, "choices")
     right = row.get("correct_choice_idx", "the place of the right choice")
     if isinstance(right, bool) or not isinstance(right, int) or not 0 <= right < len(choices):
         raise row.error("correct_choice_idx", f"expected a place in 'choices', got {show(right)}")
     return Item(
         id=str(row.identity("question_id")),
-        image=written_image(row, "image_id", f"{split}2017/{int(image):012d}.jpg"),
+        image=written_image(row, "image_id", name),
         prompt=prompt.format(question=row.text("question").strip(), choices=", ".join(choices)),
         references=_texts(row, "direct_answers"),
         cluster=str(image),

@@ -27,7 +27,7 @@ from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.gqa_files import CHOICES, QUESTIONS, locate, read
 from manyeyes.evaluation.benchmarks.measures import mean_score
-from manyeyes.evaluation.benchmarks.results import row_loader
+from manyeyes.evaluation.benchmarks.results import row_loader, row_text
 from manyeyes.evaluation.benchmarks.vqa_pairs import majority_answers
 from manyeyes.evaluation.contract import Item, Prediction
 from manyeyes.evaluation.scorers.gqa import belongs, consistency, distribution, grounding
@@ -162,9 +162,7 @@ def _text(prediction: Prediction) -> str:
 
 
 def _prediction(row: Row) -> Prediction:
-    text = row.get("prediction", "a text")
-    if not isinstance(text, str):
-        raise row.error("prediction", f"expected a text, got {show(text)}")
+    text = row_text(row, "prediction")
     if "attention" not in row.value:
         return text
     return {"prediction": text, "attention": _attention(row)}
@@ -184,13 +182,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _keyed(whole: Row, key: str) -> Prediction:
-    value = whole.value[key]
-    if not isinstance(value, str):
-        raise whole.error(key, f"expected a text, got {show(value)}")
-    return value
-
-
 BENCHMARK = Benchmark(
     name="gqa",
     description="compositional questions from scene graphs (GQA)",
@@ -204,5 +195,5 @@ BENCHMARK = Benchmark(
     read=read,
     grade=grade,
     constant=partial(majority_answers, breakdown="structural"),
-    load=row_loader("questionId", _prediction, keyed=_keyed),
+    load=row_loader("questionId", _prediction, keyed=row_text),
 )

@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from manyeyes.data.documents import open_document
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import (
     Answers,
     Benchmark,
     Grade,
 )
-from manyeyes.evaluation.benchmarks.files import Source, find_file, load_samples
+from manyeyes.evaluation.benchmarks.files import Source, find_file, load_samples, record_rows
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
-from manyeyes.evaluation.benchmarks.results import text_loader
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.benchmarks.results import is_own, row_text, text_loader
+from manyeyes.evaluation.contract import Item, Prediction
 from manyeyes.evaluation.scorers.pope import (
     POPE_VARIANTS,
     parse_yes_no,
@@ -96,6 +97,23 @@ def grade(answers: Answers) -> Grade:
     return Grade(scores, right, parsed.count(None) - missing, notes, corpus)
 
 
+def load(path: Path) -> dict[str, Prediction]:
+    """Rows with ``question_id`` and ``answer``, or the official rows, which hold no id.
+
+    Those are matched by line, as the official script does: its question ids are 1, 2, 3, ...
+    """
+    document = open_document(path)
+    if document.layout != "object":
+        rows = list(record_rows(document))
+        if rows and not any(_ID in row.value or is_own(row) for row in rows):
+            return {str(number): row_text(row, _ANSWER) for number, row in enumerate(rows, start=1)}
+    return _load_by_id(path)
+
+
+_ID, _ANSWER = "question_id", "answer"
+_load_by_id = text_loader(_ID, _ANSWER)
+
+
 def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
     """The more frequent label everywhere; "yes" where both are equally frequent."""
     labels = Counter(item.references[0] for item in counted)
@@ -115,5 +133,5 @@ BENCHMARK = Benchmark(
     read=read,
     grade=grade,
     constant=_majority,
-    load=text_loader("question_id", "answer"),
+    load=load,
 )

@@ -31,9 +31,9 @@ def text_loader(id_key: str, answer_key: str) -> Loader:
     """A loader of texts under ``answer_key``; also takes ``{id: text}`` and evaluate's rows."""
 
     def parse(row: Row) -> Prediction:
-        return _text(row, answer_key)
+        return row_text(row, answer_key)
 
-    return row_loader(id_key, parse, keyed=_keyed_text)
+    return row_loader(id_key, parse, keyed=row_text)
 
 
 def row_loader(
@@ -60,7 +60,7 @@ def row_loader(
         for row in record_rows(document):
             own = is_own(row)
             key = unique_id(row, "id" if own else id_key, found)
-            found[key] = _text(row, "prediction") if own else parse(row)
+            found[key] = row_text(row, "prediction") if own else parse(row)
         return found
 
     return load
@@ -105,15 +105,12 @@ def keyed_rows(path: Path) -> Iterator[tuple[str, Row]]:
         yield key, Row(document.path, number, value, f"{key}.")
 
 
-def _text(row: Row, key: str) -> str:
+def row_text(row: Row, key: str) -> str:
+    """The text under a key, which may be empty; DataError if it is missing or no text."""
     value = row.get(key, "a text")
     if not isinstance(value, str):
         raise row.error(key, f"expected a text, got {show(value)}")
     return value
-
-
-def _keyed_text(whole: Row, key: str) -> str:
-    return _text(whole, key)
 
 
 def _is_keyed(document: Document, id_key: str) -> bool:
