@@ -13,14 +13,16 @@ from random import Random
 from manyeyes.data.readers.prompts import CAPTION_PROMPT, REC_PROMPT
 from manyeyes.records import BOXES_PLACEHOLDER, Box
 from manyeyes.world.language.captions import caption
-from manyeyes.world.language.phrases import filters_of, noun_phrase
+from manyeyes.world.language.phrases import describe, filters_of, noun_phrase
 from manyeyes.world.language.presence import ask_presence
 from manyeyes.world.language.questions import QUESTION_KINDS, ask
 from manyeyes.world.language.references import refer
-from manyeyes.world.language.words import with_article
+from manyeyes.world.language.words import ATTRIBUTES, with_article
 from manyeyes.world.scene import Scene
 
 REGION_REQUEST = f"What is at {BOXES_PLACEHOLDER}?"
+
+DESCRIBE_REQUEST = "Describe the {expression}."
 
 _CAPTION_REQUESTS = (CAPTION_PROMPT,) * 4 + ("What is in the image?", "Write a caption.")
 _REC_REQUESTS = (REC_PROMPT,) * 4 + ("Give the box of {expression}.", "Find {expression}.")
@@ -30,6 +32,7 @@ KIND_WEIGHTS: dict[str, float] = {
     "presence": 2.0,
     "rec": 2.5,
     "region": 0.5,
+    "describe": 2.0,
 }
 """How often each kind of exchange is drawn; captions are asked for separately."""
 
@@ -85,6 +88,8 @@ def exchange_of(kind: str, scene: Scene, rng: Random) -> Exchange | None:
         return _rec(scene, rng)
     if kind == "region":
         return _region(scene, rng)
+    if kind == "describe":
+        return _describe(scene, rng)
     question = ask(kind, scene, rng)
     return None if question is None else Exchange(kind, question.text, question.answer)
 
@@ -96,6 +101,17 @@ def _rec(scene: Scene, rng: Random) -> Exchange | None:
         return None
     request = rng.choice(_REC_REQUESTS).format(expression=reference.text)
     return Exchange("rec", request, BOXES_PLACEHOLDER, (scene.objects[target].box,))
+
+
+def _describe(scene: Scene, rng: Random) -> Exchange | None:
+    """Ask for all attributes of one object, also those that captions leave out."""
+    target = rng.randrange(len(scene.objects))
+    filters = describe(scene, target, rng)
+    if filters is None:
+        return None
+    request = DESCRIBE_REQUEST.format(expression=noun_phrase(filters))
+    reply = with_article(noun_phrase(filters_of(scene.objects[target], ATTRIBUTES)))
+    return Exchange("describe", request, reply)
 
 
 def _region(scene: Scene, rng: Random) -> Exchange:

@@ -51,11 +51,14 @@ REPEAT_SHARE = 0.3
 REPEAT_REQUEST = "Repeat the description."
 """Copying a text is the first step towards reading it; only texts without boxes are copied."""
 
-TEXT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "relation": 0.5}
+TEXT_WEIGHTS: dict[str, float] = {
+    **KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "relation": 0.5, "describe": 4.0
+}  # fmt: skip
 """How often each kind is asked of a description: comparing written coordinates is hard to learn."""
 
-LAYOUT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.5}
-"""How often each kind is asked of a layout. A box is a long reply, too."""
+LAYOUT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "describe": 5.0}
+"""How often each kind is asked of a layout. Describing an object teaches most: every word of the
+reply asks for the same object."""
 
 FEW_OBJECTS = ((8_000, 2), (20_000, 3))
 """Documents below each index tell of at most so many objects: small scenes are learnt first."""
