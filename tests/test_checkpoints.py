@@ -45,6 +45,15 @@ def test_comm_check_22_light_checkpoint_round_trip(
     assert AutoConfig.from_pretrained(tmp_path / "m").visual_tokens == 16
 
 
+def test_a_model_with_a_token_limit_is_saved(build: Build, tmp_path: Path) -> None:
+    """transformers refuses configurations that set ``max_length``, a generation parameter."""
+    model, processor = build(max_tokens=96)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert ManyEyesConfig.from_pretrained(tmp_path).max_tokens == 96
+    assert ManyEyesProcessor.from_pretrained(tmp_path).max_length == 96
+
+
 def test_a_self_contained_export_needs_nothing_else(
     build: Build, pictures: Pictures, tmp_path: Path, parts: Path
 ) -> None:

@@ -139,12 +139,12 @@ def test_encoder_decoder_rows_keep_the_answer_apart(parts: Path, pictures: Pictu
 def test_truncation_never_removes_image_tokens(parts: Path, pictures: Pictures) -> None:
     turns = sample(ASK, Turn("assistant", "x" * 50))
     whole = len(processor(parts).encode(turns, pictures[:1])["input_ids"])
-    cut = processor(parts, max_length=whole - 20).encode(turns, pictures[:1])
+    cut = processor(parts, max_tokens=whole - 20).encode(turns, pictures[:1])
     assert len(cut["input_ids"]) == whole - 20
     with pytest.raises(PlaceholderError, match="would remove image tokens"):
-        processor(parts, max_length=tiny.NUM_PATCHES).encode(turns, pictures[:1])
+        processor(parts, max_tokens=tiny.NUM_PATCHES).encode(turns, pictures[:1])
     with pytest.raises(DataError, match="no assistant text"):
-        processor(parts, max_length=whole - 55).encode(turns, pictures[:1])
+        processor(parts, max_tokens=whole - 55).encode(turns, pictures[:1])
 
 
 @pytest.mark.parametrize("images", [0, 2])
@@ -207,7 +207,7 @@ def test_image_parts_of_a_chat(parts: Path, pictures: Pictures, tmp_path: Path) 
 def test_processor_round_trip(
     parts: Path, pictures: Pictures, tmp_path: Path, build: Callable[..., Any]
 ) -> None:
-    made = processor(parts, box_style="int1000", geometry="squash", max_length=999)
+    made = processor(parts, box_style="int1000", geometry="squash", max_tokens=999)
     made.save_pretrained(tmp_path)
     again = ManyEyesProcessor.from_pretrained(tmp_path)
     row = sample(ASK, Turn("assistant", "a"))

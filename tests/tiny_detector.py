@@ -42,7 +42,10 @@ class TinyDetector(nn.Module):
         side, half = tiny.IMAGE_SIZE, (0.5, 0.5, 0.5)
         return PixelTransform((side, side), half, half, "bilinear")
 
-    def forward(self, pixels: Tensor) -> ObjectFeatures:
+    def pretrained_parts(self) -> dict[str, Any]:
+        return {"backbone": self.backbone}
+
+    def forward(self, pixels: Tensor, **unused: Any) -> ObjectFeatures:
         queries = self.backbone(pixels.to(self.backbone.weight.dtype)).flatten(2).transpose(1, 2)
         logits, boxes = self.heads(queries)
         return ObjectFeatures(queries, boxes, logits, LABELS)

@@ -34,7 +34,7 @@ class ManyEyesConfig(PreTrainedConfig):
         pad_color: RGB of the padding, 0..255.
         box_style: how boxes are written in text, see ``BOX_STYLES``.
         prompt_style: see ``PROMPT_STYLES``.
-        max_length: longest training sequence in tokens, visual tokens included; None = no limit.
+        max_tokens: longest training sequence, visual tokens included; None = no limit.
         image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>``; set by
             ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
@@ -58,7 +58,7 @@ class ManyEyesConfig(PreTrainedConfig):
         pad_color: Sequence[int] = (255, 255, 255),
         box_style: str = "shikra",
         prompt_style: str = "chat",
-        max_length: int | None = None,
+        max_tokens: int | None = None,
         image_tokens: Sequence[int] | None = None,
         references: Mapping[str, Mapping[str, str]] | None = None,
         **kwargs: Any,
@@ -73,7 +73,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.text_config: Any = text_config
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
-        self.max_length = max_length
+        self.max_tokens = max_tokens
         self.image_tokens = None if image_tokens is None else list(image_tokens)
         self.references = {part: dict(entry) for part, entry in (references or {}).items()}
         self._check()

@@ -50,7 +50,8 @@ class ManyEyesProcessor(ProcessorMixin):
         encoders: per encoder ``{name, size, mean, std, resample}``.
         visual_tokens: K; with 0 and no ``start_end`` a placeholder leaves nothing in the text.
         start_end: images stand between two marker tokens.
-        geometry, pad_color, box_style, prompt_style, max_length: see ``ManyEyesConfig``.
+        geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
+        max_length: its ``max_tokens``.
         answers_in_sequence: False for encoder-decoder language models.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
@@ -111,7 +112,7 @@ class ManyEyesProcessor(ProcessorMixin):
             pad_color=config.pad_color,
             box_style=config.box_style,
             prompt_style=config.prompt_style,
-            max_length=config.max_length,
+            max_length=config.max_tokens,
             answers_in_sequence=not config.is_encoder_decoder,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
@@ -211,7 +212,7 @@ class ManyEyesProcessor(ProcessorMixin):
         return batch
 
     def _per_image(self, texts: Sequence[Tensor], images: Sequence[int]) -> dict[str, Tensor]:
-        """Return ``<kind>_ids`` and ``<kind>_mask`` ``[I, T]``, a text once per image of its row."""
+        """Return ``<kind>_ids`` and ``<kind>_mask`` ``[I, T]``, a text once for each image."""
         reader = self.text_reader
         each = [text for text, count in zip(texts, images, strict=True) for _ in range(count)]
         if reader is None or not each:

@@ -205,7 +205,7 @@ def test_a_pickle_that_runs_code_is_refused(bases: Path, tmp_path: Path) -> None
         def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "ran",)
 
-    (tmp_path / "trap.pth").write_bytes(pickle.dumps({"model": Trap()}))
+    (tmp_path / "trap.pth").write_bytes(pickle.dumps({"model": Trap()}, protocol=2))
     for name in ("trap.pth", "missing.pth"):
         with pytest.raises(CheckpointError, match=name):
             converted(tmp_path / name, bases)

@@ -109,7 +109,7 @@ def model_block(
     own = dict(block["language"])
     if language is not None:
         own = {"checkpoint": language, "added_biases": own["added_biases"]}
-    if not any(name.endswith("proj.bias") for name in released.tensors):
+    if not any(re.match(r"language_model\..*\.bias", name) for name in released.tensors):
         own["added_biases"] = []
     fusion = {"queries": queries, "width": width, "depth": len(depths)}
     bridge = {"layers": layers, "gate_scale": bool(released.scales)}
