@@ -16,6 +16,7 @@ EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
     "manyeyes evaluate runs/comm/model --benchmark pope --data data --limit 100 --json",
     "manyeyes evaluate runs/comm/model -b vqa -b pope --variant pope=strict --data data",
+    "manyeyes evaluate runs/comm/model -b pope --choice loglik --data data",
 )
 
 
@@ -44,6 +45,12 @@ def evaluate(
     text_only: Annotated[
         bool, typer.Option(help="Also answer without the image, as a baseline.")
     ] = True,
+    choice: Annotated[
+        str,
+        typer.Option(
+            metavar="MODE", help="Multiple choice by generate, letter, loglik or loglik_norm."
+        ),
+    ] = "generate",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -56,6 +63,7 @@ def evaluate(
     same model without the image. Repeating an interrupted command continues it.
     """
     with session(as_json=as_json, debug=debug, resume="the same command") as output:
+        from manyeyes.evaluation.choice_modes import checked_mode
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.evaluation.runner import evaluate as run
         from manyeyes.evaluation.table import format_table
@@ -63,6 +71,7 @@ def evaluate(
 
         quiet_libraries(debug=debug)
         names = known_benchmarks(benchmark or [])
+        checked_mode(choice)
         variants = parse_variants(variant or [])
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
@@ -79,6 +88,7 @@ def evaluate(
                 limit=limit,
                 variants=variants,
                 text_only=text_only,
+                choice=choice,
                 progress=report,
             )
         output.show(format_table(results, details=details))

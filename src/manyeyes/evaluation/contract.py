@@ -29,7 +29,8 @@ class Item:
     ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
     item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
     pixels where boxes are read or written; ``boxes`` and ``points`` fill the ``<boxes>`` and
-    ``<points>`` of ``prompt``; ``choices`` are the options in order where there are some; ``split``
+    ``<points>`` of ``prompt``; ``choices`` are the options in order where there are some;
+    ``candidates`` are texts of which one may be chosen instead of answering freely; ``split``
     is the item's split where one file holds several; ``meta`` is what else the grader of the
     benchmark needs. Of an item that is not ``required`` a missing prediction is no error.
     """
@@ -46,6 +47,7 @@ class Item:
     size: tuple[int, int] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     split: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     required: bool = True

@@ -16,6 +16,12 @@ from torch import Tensor
 
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import AnswerKind, Item
+from manyeyes.evaluation.ranking import (
+    Likelihood,
+    ShownImages,
+    rank_candidates,
+    ranked_question,
+)
 from manyeyes.images import image_size, load_image
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
@@ -103,6 +109,34 @@ class ModelPredictor:
                 answers[positions[place]] = text
         return answers
 
+    def rank(self, items: Sequence[Item], *, with_images: bool) -> list[list[Likelihood]]:
+        """The likelihood of every candidate of every item, in order; see `ranking`.
+
+        Each image is encoded once, and each prompt is read once for all of its candidates.
+        """
+        found: list[list[Likelihood]] = [[] for _ in items]
+        for positions in self._groups(items):
+            group = [items[position] for position in positions]
+            ranked = self._rank_group(group, with_images)
+            for position, likelihoods in zip(positions, ranked, strict=True):
+                found[position] = likelihoods
+        return found
+
+    @torch.inference_mode()
+    def _rank_group(self, items: Sequence[Item], with_images: bool) -> list[list[Likelihood]]:
+        rows = {path: row for row, path in enumerate(dict.fromkeys(i.image for i in items))}
+        questions = []
+        for item in items:
+            turn, sizes = self._question(item, with_images)
+            ranked = ranked_question(self.processor, turn, item.candidates, image_sizes=sizes)
+            questions.append(ranked)
+        with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
+            shown = None
+            if with_images:
+                index = torch.tensor([rows[item.image] for item in items])
+                shown = ShownImages(self._encode(list(rows)), index)
+            return rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
+
     def _groups(self, items: Sequence[Item]) -> Iterator[list[int]]:
         by_image: dict[str, list[int]] = {}
         for position, item in enumerate(items):
@@ -137,10 +171,14 @@ class ModelPredictor:
         return evidence
 
     def _prompt(self, item: Item, with_images: bool) -> str:
+        turn, sizes = self._question(item, with_images)
+        return self.processor.prompt([turn], image_sizes=sizes)
+
+    def _question(self, item: Item, with_images: bool) -> tuple[Turn, list[tuple[int, int]]]:
+        """The question as a turn, with the sizes of its images where boxes are written."""
         text = f"{IMAGE_PLACEHOLDER}\n{item.prompt}" if with_images else item.prompt
         sizes = [item.size or image_size(item.image)] if item.boxes or item.points else []
-        turn = Turn("user", text, item.boxes, points=item.points)
-        return self.processor.prompt([turn], image_sizes=sizes)
+        return Turn("user", text, item.boxes, points=item.points), sizes
 
     def _batches(self, items: Sequence[Item], prompts: Sequence[str]) -> Iterator[list[int]]:
         by_kind: dict[AnswerKind, list[int]] = {}

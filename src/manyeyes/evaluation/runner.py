@@ -17,7 +17,15 @@ from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import Source
-from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Prediction, Predictor
+from manyeyes.evaluation.choice_modes import (
+    RANKED,
+    ChoiceMode,
+    ask,
+    asked_items,
+    checked_mode,
+    prediction,
+)
+from manyeyes.evaluation.contract import BenchmarkResult, Item, Prediction, Predictor
 from manyeyes.evaluation.environment import describe_environment, hash_files
 from manyeyes.evaluation.predictions import (
     AnswerStore,
@@ -39,8 +47,9 @@ Progress = Callable[[str, int, int], None]
 class Evaluation:
     """What is evaluated and how; ``variants`` and ``prompts`` by benchmark name override defaults.
 
-    ``limit`` keeps that many items of each benchmark, evenly spaced. ``chunk`` is how many answers
-    are made between two writes.
+    ``limit`` keeps that many items of each benchmark, evenly spaced. ``choice`` is how items with
+    candidates are asked, see `choice_modes`. ``chunk`` is how many answers are made between two
+    writes.
     """
 
     benchmarks: Sequence[str]
@@ -51,7 +60,13 @@ class Evaluation:
     variants: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
     text_only: bool = True
+    choice: ChoiceMode = "generate"
     chunk: int = _CHUNK
+
+    def prompt_of(self, benchmark: Benchmark) -> str:
+        """The template of a benchmark's questions in this run."""
+        default = benchmark.ranking_prompt if self.choice in RANKED else None
+        return benchmark.checked_prompt(self.prompts.get(benchmark.name, default))
 
 
 def evaluate(
@@ -65,6 +80,7 @@ def evaluate(
     variants: Mapping[str, str] | None = None,
     prompts: Mapping[str, str] | None = None,
     text_only: bool = True,
+    choice: str = "generate",
     progress: Progress | None = None,
     chunk: int = _CHUNK,
 ) -> dict[str, Any]:
@@ -74,13 +90,14 @@ def evaluate(
         predictor: answers the items, with and without their images.
         benchmarks: names in ``BENCHMARKS``.
         data_dir, split: where the official files lie, and which of them.
-        limit, variants, prompts, text_only, chunk: see `Evaluation`.
+        limit, variants, prompts, text_only, choice, chunk: see `Evaluation`.
 
     Returns:
         What ``results.json`` holds; `table.format_table` prints it.
 
     Raises:
-        UsageError: an unknown benchmark or variant. DataError: missing or broken data files.
+        UsageError: an unknown benchmark, variant or choice mode, or a choice mode that does not
+            suit a benchmark. DataError: missing or broken data files.
     """
     plan = Evaluation(
         benchmarks=list(dict.fromkeys(benchmarks)),
@@ -91,26 +108,16 @@ def evaluate(
         variants=variants or {},
         prompts=prompts or {},
         text_only=text_only,
+        choice=checked_mode(choice),
         chunk=chunk,
     )
     return _run(plan, predictor, progress)
 
 
-def cut_answer(raw: str, kind: AnswerKind) -> str:
-    """The part of a raw answer that is scored: stripped; all but captions end at a newline."""
-    text = raw.strip()
-    return text if kind == "caption" else text.partition("\n")[0].strip()
-
-
 def _run(plan: Evaluation, predictor: Predictor, progress: Progress | None) -> dict[str, Any]:
     # everything that can be wrong with names and files is found before the first answer
     chosen = _checked(plan)
-    questions = {
-        b.name: b.items(
-            plan.data_dir, plan.split, limit=plan.limit, prompt=plan.prompts.get(b.name)
-        )
-        for b in chosen
-    }
+    questions = {b.name: _questions(b, plan, predictor) for b in chosen}
     started = time.perf_counter()
     with AnswerStore(plan.out_dir) as store:
         entries = {
@@ -121,6 +128,12 @@ def _run(plan: Evaluation, predictor: Predictor, progress: Progress | None) -> d
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(Path(plan.out_dir) / RESULTS_FILE, text + "\n")
     return results
+
+
+def _questions(benchmark: Benchmark, plan: Evaluation, predictor: Predictor) -> list[Item]:
+    prompt = plan.prompt_of(benchmark)
+    items = benchmark.items(plan.data_dir, plan.split, limit=plan.limit, prompt=prompt)
+    return asked_items(benchmark.name, items, plan.choice, predictor)
 
 
 def _checked(plan: Evaluation) -> list[Benchmark]:
@@ -154,7 +167,8 @@ def _run_benchmark(
     return {
         "metric": next(iter(model["metrics"])),
         "variant": benchmark.checked_variant(plan.variants.get(name)),
-        "prompt": benchmark.checked_prompt(plan.prompts.get(name)),
+        "prompt": plan.prompt_of(benchmark),
+        "choice": plan.choice,
         "n": len(items),
         "files": hash_files(benchmark.locate(source), plan.data_dir),
         "model": model,
@@ -178,11 +192,11 @@ class _Job:
         """Answer all items with or without their images, write them, and score them."""
         name = self.benchmark.name
         report = _labelled(self.progress, name if with_images else f"{name} (text only)")
-        chunk = self.plan.chunk
-        keys = _answer(self.items, self.predictor, self.store, with_images, chunk, report)
+        keys = self._answer(with_images, report)
         raw = [self.store[key] for key in keys]
+        mode = self.plan.choice
         predictions = {
-            item.id: cut_answer(text, item.answer)
+            item.id: prediction(self.benchmark, item, text, mode)
             for item, text in zip(self.items, raw, strict=True)
         }
         result = self.score(predictions)
@@ -197,6 +211,26 @@ class _Job:
         box_style = self.predictor.box_style
         return self.benchmark.score(self.items, predictions, variant=variant, box_style=box_style)
 
+    def _answer(self, with_images: bool, report: Callable[[int, int], None]) -> list[str]:
+        """Make sure that every item's answer is in the store; return the items' keys."""
+        fingerprint, mode = self.predictor.fingerprint, self.plan.choice
+        keys = [
+            item_key(i, fingerprint=fingerprint, with_images=with_images, ranked=mode in RANKED)
+            for i in self.items
+        ]
+        pairs = zip(keys, self.items, strict=True)
+        open_items = {key: item for key, item in pairs if key not in self.store}
+        total = len(set(keys))
+        done = total - len(open_items)
+        report(done, total)
+        for group in _chunks(open_items, self.plan.chunk):
+            items = [item for _, item in group]
+            answers = ask(self.predictor, items, mode, with_images=with_images)
+            self.store.add({key: raw for (key, _), raw in zip(group, answers, strict=True)})
+            done += len(group)
+            report(done, total)
+        return keys
+
 
 def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None]:
     def report(done: int, total: int) -> None:
@@ -204,29 +238,6 @@ def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], Non
             progress(label, done, total)
 
     return report
-
-
-def _answer(
-    items: Sequence[Item],
-    predictor: Predictor,
-    store: AnswerStore,
-    with_images: bool,
-    chunk: int,
-    report: Callable[[int, int], None],
-) -> list[str]:
-    """Make sure that every item's answer is in the store; return the items' keys."""
-    fingerprint = predictor.fingerprint
-    keys = [item_key(item, fingerprint=fingerprint, with_images=with_images) for item in items]
-    open_items = {key: item for key, item in zip(keys, items, strict=True) if key not in store}
-    total = len(set(keys))
-    done = total - len(open_items)
-    report(done, total)
-    for group in _chunks(open_items, chunk):
-        answers = predictor.answer([item for _, item in group], with_images=with_images)
-        store.add({key: raw for (key, _), raw in zip(group, answers, strict=True)})
-        done += len(group)
-        report(done, total)
-    return keys
 
 
 def _chunks(open_items: Mapping[str, Item], chunk: int) -> Iterator[list[tuple[str, Item]]]:

@@ -18,7 +18,9 @@ def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
     Columns: benchmark, metric (with the variant, unless official), n, score with 95 % interval,
     majority answer, text only, unparsable answers.
     """
-    table = Table(title=f"split {results['split']}", title_justify="left")
+    choices = {entry["choice"] for entry in results["benchmarks"].values()} - {"generate"}
+    asked = "".join(f", choice {mode}" for mode in sorted(choices))
+    table = Table(title=f"split {results['split']}{asked}", title_justify="left")
     for name in ("benchmark", "metric"):
         table.add_column(name)
     for name in ("n", "score [95 %]", "majority", "text only", "unparsed"):

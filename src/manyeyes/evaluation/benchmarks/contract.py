@@ -78,6 +78,8 @@ class Benchmark:
     in which ``read`` takes them; ``read`` makes items of annotation files and a prompt template, no
     image needed; ``grade`` scores answers; ``constant`` chooses answers for ``items`` from
     ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
+    Where candidates are scored, not written, ``ranking_prompt`` is the template (None: ``prompt``),
+    and ``from_losses`` makes a prediction of the candidates' losses (None: the best one's text).
     """
 
     name: str
@@ -93,6 +95,8 @@ class Benchmark:
     grade: Callable[[Answers], Grade]
     constant: Callable[[Sequence[Item], Sequence[Item], str], Sequence[Prediction]]
     load: Callable[[Path], dict[str, Prediction]]
+    ranking_prompt: str | None = None
+    from_losses: Callable[[Item, Sequence[float]], Prediction] | None = None
 
     def items(
         self,
@@ -220,8 +224,10 @@ class Benchmark:
 
     def checked_prompt(self, prompt: str | None) -> str:
         """The prompt template, or the default for None; UsageError if it lacks a field."""
-        if prompt is not None and not set(_fields(self.prompt)) <= set(_fields(prompt)):
-            needed = ", ".join(f"{{{field}}}" for field in _fields(self.prompt))
+        # a template for ranking does not list the candidates, so no template has to
+        wanted = set(_fields(self.prompt)) & set(_fields(self.ranking_prompt or self.prompt))
+        if prompt is not None and not wanted <= set(_fields(prompt)):
+            needed = ", ".join(f"{{{field}}}" for field in sorted(wanted))
             raise UsageError(f"the prompt of {self.name!r} must hold {needed}, got {prompt!r}")
         return prompt or self.prompt
 

@@ -128,6 +128,7 @@ def _item(identity: str, row: Row, prompt: str) -> Item:
         image=written_image(row, "image", image),
         prompt=prompt.format(caption=row.text("caption").strip()),
         references=("true" if label else "false",),
+        candidates=("true", "false"),
         cluster=image,
         groups=groups,
     )
