@@ -9,13 +9,15 @@ import pytest
 
 from manyeyes.errors import UsageError
 from manyeyes.world.language.dialogue import KIND_WEIGHTS, exchange_of, exchanges
+from manyeyes.world.language.phrases import filters_of, noun_phrase
 from manyeyes.world.language.programs import ProgramError, Step, answer_text, execute
 from manyeyes.world.language.questions import QUESTION_KINDS, ask, questions
 from manyeyes.world.language.references import references
 from manyeyes.world.language.statements import statement
-from manyeyes.world.language.words import margin, offset
+from manyeyes.world.language.words import ATTRIBUTES, margin, offset, with_article
 from manyeyes.world.sample import sample_scene
 
+FORM_WORDS = ("more", "fewer", "as", "any", "object", "objects", "mark")
 SCENES = [sample_scene("train", index, 5) for index in range(400)]
 ASKED = [(s, q) for s in SCENES for q in questions(s, Random(s.index), 6)]
 GUESS_LIMIT = {
@@ -112,6 +114,41 @@ def test_exchanges_cover_every_kind() -> None:
     rec = [e.request for e in found if e.kind == "rec"]
     wording = sum(r.startswith("Where is the ") and r.endswith("? Give its box.") for r in rec)
     assert wording > 0.5 * len(rec)
+
+
+def test_describing_names_every_attribute_of_the_one_object_meant() -> None:
+    found = [
+        (scene, exchange)
+        for scene in SCENES[:200]
+        if (exchange := exchange_of("describe", scene, Random(scene.index)))
+    ]
+    assert len(found) > 100
+    for scene, exchange in found:
+        said = exchange.request.removeprefix("Describe the ").removesuffix(".")
+        fitting = [
+            item
+            for item in scene.objects
+            if exchange.reply == with_article(noun_phrase(filters_of(item, ATTRIBUTES)))
+        ]
+        assert fitting, exchange
+        words = set(exchange.reply.split()) | {"object"}
+        assert set(said.split()) <= words, exchange
+
+
+@pytest.mark.parametrize("kind", ["compare", "exist"])
+def test_wording_gives_no_truth_away(kind: str) -> None:
+    """For questions of equal form, yes and no are about equally frequent."""
+    forms: dict[str, Counter[str]] = {}
+    for index in range(3000):
+        question = ask(kind, sample_scene("train", index, 5), Random(index))
+        if question is not None:
+            words = question.text.split()
+            form = f"{len(words)} {' '.join(w for w in words if w in FORM_WORDS)}"
+            forms.setdefault(form, Counter())[question.answer] += 1
+    frequent = {form: n for form, n in forms.items() if n.total() >= 150}
+    assert len(frequent) >= 3
+    for form, answers in frequent.items():
+        assert 0.38 < answers["yes"] / answers.total() < 0.62, form
 
 
 def test_unknown_kind_names_the_nearest() -> None:
