@@ -15,7 +15,9 @@ from manyeyes.data.files import detect_format, read_samples
 from manyeyes.data.readers import READERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "data-formats.md"
-EXAMPLE = re.compile(r"^`([^`\n]+)`[^`\n]*:\n\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXAMPLE = re.compile(
+    r"^`([^`\n]+)`[^`\n]*:\n\n```(?:json|text|xml)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def _sections() -> dict[str, list[tuple[str, str]]]:
@@ -39,11 +41,13 @@ def test_the_examples_are_what_they_are_said_to_be(tmp_path: Path, name: str) ->
     if name == "refcoco_pickle":
         sections[name] += sections["coco_instances"]
     for file, content in sections[name]:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
         if file.endswith(".p"):
             (tmp_path / file).write_bytes(pickle.dumps(json.loads(content), protocol=2))
         else:
             (tmp_path / file).write_text(content, encoding="utf-8")
-    main = [file for file, _ in sections[name] if not re.search("annotations|instances", file)]
+    others = re.compile("annotations|instances|Sentences/|Annotations/")
+    main = [file for file, _ in sections[name] if not others.search(file)]
     for file in main or [sections[name][0][0]]:
         assert detect_format(tmp_path / file) == name
         samples, report = read_samples(tmp_path / file)

@@ -2,7 +2,8 @@
 
 lines    one JSON object per line (whatever the suffix; official POPE files end in .json)
 array    one JSON list of objects
-object   one JSON object that holds lists (COCO, VQA) or objects by id (GQA)
+object   one JSON object that holds lists (COCO, VQA) or objects by id (GQA); RefCOCO's pickles and
+         Flickr30k Entities' lists of image ids are opened as one
 packed   rows with their images inside: parquet files, WebDataset tars
 """
 
@@ -23,7 +24,7 @@ from manyeyes.data.shards import expand_shards
 from manyeyes.errors import DataError
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
-_LIST_KEYS = ("annotations", "questions", "refs")
+_LIST_KEYS = ("annotations", "image_ids", "questions", "refs")
 _MESSAGE_KEYS = {"conversations", "messages"}
 _PROBED = 20
 
@@ -71,6 +72,8 @@ def open_document(path: str | Path) -> Document:
         if not isinstance(refs, list):
             raise DataError(f"expected a list of references, got {show(refs)}", file=name)
         return Document(name, "object", {"refs": refs})
+    if name.lower().endswith(".txt") and (Path(name).parent / "Sentences").is_dir():
+        return Document(name, "object", {"image_ids": _words(name)})
     if _is_lines(name):
         return Document(name, "lines")
     content = _parse_whole(name)
@@ -116,6 +119,20 @@ def _is_lines(name: str) -> bool:
         raise DataError("is empty; expected JSON", file=name)
     by_suffix = name.lower().endswith(_LINE_SUFFIXES)
     return by_suffix or (len(first) == 2 and all(head.startswith(b"{") for head in first))
+
+
+def _words(name: str) -> list[str]:
+    """The lines of a list of image ids."""
+    try:
+        words = Path(name).read_bytes().decode("utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise DataError(_not_utf8(error), file=name) from error
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise DataError(reason, file=name) from error
+    if not words:
+        raise DataError("is empty; expected image ids", file=name)
+    return words
 
 
 def _parse_whole(name: str) -> Any:

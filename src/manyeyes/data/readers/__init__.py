@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from manyeyes.data.readers import (
     coco_captions,
     coco_instances,
+    flickr30k_entities,
     gqa,
     image_text,
     karpathy,
@@ -27,6 +28,9 @@ READERS: Mapping[str, Reader] = {
     "coco_captions": Reader("COCO captions", "object", coco_captions.matches, coco_captions.read),
     "coco_instances": Reader(
         "COCO instances", "object", coco_instances.matches, coco_instances.read
+    ),
+    "flickr30k_entities": Reader(
+        "Flickr30k Entities", "object", flickr30k_entities.matches, flickr30k_entities.read
     ),
     "gqa": Reader("GQA questions", "object", gqa.matches, gqa.read),
     "image_text": Reader("images with a caption", "records", image_text.matches, image_text.read),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Point, Turn
 
 CAPTION_PROMPT = "Describe the image."
+GROUNDED_CAPTION_PROMPT = f"{CAPTION_PROMPT} Give the boxes of all objects."
 DETECTION_PROMPT = "Which objects are in the image? Give their boxes."
 NO_OBJECTS = "none"
 REC_PROMPT = "Where is {expression}? Give its box."

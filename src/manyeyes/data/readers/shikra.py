@@ -21,7 +21,7 @@ from typing import Any
 from manyeyes.data.documents import Document
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.conversation import ROLES, Message, assemble, check_order
-from manyeyes.data.readers.prompts import CAPTION_PROMPT, ask, say
+from manyeyes.data.readers.prompts import GROUNDED_CAPTION_PROMPT, ask, say
 from manyeyes.data.rows import (
     Row,
     SourceOptions,
@@ -43,7 +43,6 @@ from manyeyes.records import (
 
 _IMAGE_KEYS = ("image", "img_path", "file_path")
 _PHRASE_START, _PHRASE_END = "<ph_st>", "<ph_ed>"
-_GROUNDED_PROMPT = f"{CAPTION_PROMPT} Give the boxes of all objects."
 
 
 def matches(record: Mapping[str, Any]) -> bool:
@@ -116,7 +115,7 @@ def _sentence(row: Row, options: SourceOptions) -> Sample:
     groups = _groups(row, "boxes_seq", text, BOXES_PLACEHOLDER, _boxes(row))
     name = f"{row.identity('image_id')}.jpg"
     path = image_path(row, "image_id", name, options)
-    turns = (ask(_GROUNDED_PROMPT), say(text, tuple(groups)))
+    turns = (ask(GROUNDED_CAPTION_PROMPT), say(text, tuple(groups)))
     return Sample(row.default_id(), (path,), turns, "grounded_caption")
 
 
