@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from manyeyes.errors import PartError
-from manyeyes.fusion.queries import QueryFusion, States
+from manyeyes.fusion.contract import grid_features
+from manyeyes.fusion.queries import QueryFusion, States, check_pairs
 from manyeyes.layers.bundles import choose_images, gather_images
 from manyeyes.layers.negatives import draw_negatives, query_similarity
 from manyeyes.layers.ranks import gather_padded, gather_rows, rank_and_world, shared_generator
@@ -49,6 +50,7 @@ class ImageTextFusion(QueryFusion):
                 "image-text objectives need `fusion.text: caption` and captions in the batch "
                 "(caption_ids, caption_mask, which the processor then makes)"
             )
+        check_pairs(len(captions.ids), len(grid_features(bundle, self.image_encoder).levels[0]))
         pairs = _Pairs(self, bundle, captions)
         found = dict(pairs.image.trace)
         if set(CONTRAST) & set(wanted):

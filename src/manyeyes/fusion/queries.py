@@ -209,11 +209,7 @@ class QueryFusion(Fusion):
         embeddings = self.query_tokens.to(image.dtype).expand(len(image), -1, -1)
         seen = None
         if text is not None:
-            if len(text.ids) != len(image):
-                raise DataError(
-                    f"{len(text.ids)} texts for {len(image)} images: a fusion with queries reads "
-                    "one text per image"
-                )
+            check_pairs(len(text.ids), len(image))
             embeddings = torch.cat([embeddings, self.text(text.ids).to(image.dtype)], dim=1)
             seen = attention_mask(mask, count, text.mask)
         between = refinement.between if refinement.interleaved else None
@@ -247,6 +243,14 @@ class QueryFusion(Fusion):
             )
         states = self.read(bundle, question if reads else None)
         return VisualEvidence(tokens=self.projector(states.queries), trace=states.trace)
+
+
+def check_pairs(texts: int, images: int) -> None:
+    """Raise ``DataError`` unless there is one text per image."""
+    if texts != images:
+        raise DataError(
+            f"{texts} texts for {images} images: a fusion with queries reads one text per image"
+        )
 
 
 def qformer_config(options: QueryOptions, image_width: int) -> Blip2QFormerConfig:
