@@ -128,5 +128,6 @@ def _value(arm: Mapping[str, Any] | None, metric: str) -> str:
 
 
 def _digits(metric: str) -> int:
-    """Caption metrics are small numbers on their own scale; everything else is a percentage."""
-    return 3 if metric == "CIDEr" or metric.startswith(("BLEU", "ROUGE")) else 1
+    """Caption metrics and GQA's distribution are small numbers; everything else is a percentage."""
+    small = metric in ("CIDEr", "distribution") or metric.startswith(("BLEU", "ROUGE"))
+    return 3 if small else 1
