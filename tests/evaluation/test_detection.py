@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from manyeyes.errors import DataError, UsageError
-from manyeyes.evaluation.benchmarks import BENCHMARKS
+from manyeyes.evaluation.benchmarks import BENCHMARKS, detection_grades
 from manyeyes.evaluation.comparison import compare_predictions
 from manyeyes.evaluation.contract import Item, Prediction
 from manyeyes.evaluation.scorers import coco_metrics
@@ -59,6 +59,11 @@ EXPECTED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection_grades, "DRAWS", 30)
+
+
 def _write(path: Path, content: Any) -> Path:
     path.write_text(json.dumps(content))
     return path
@@ -94,7 +99,7 @@ def test_intervals_hold_the_values_and_order_plays_no_part(tmp_path: Path) -> No
     for metric in ("AP", "AP50", "AP75", "AR100"):
         low, high = result["ci95"][metric]
         assert low <= EXPECTED[metric] <= high and low < high
-    assert "500 bootstrap draws" in result["notes"][1]
+    assert "30 bootstrap draws" in result["notes"][1]
     again = COCO.score(items[::-1], dict(reversed(list(found.items())))).to_json()
     assert again["metrics"] == pytest.approx(result["metrics"])
 
@@ -221,7 +226,7 @@ def test_without_objects_ap_is_not_defined(tmp_path: Path) -> None:
 def test_two_runs_are_compared_by_bootstrap(tmp_path: Path) -> None:
     items, found = _items(tmp_path), _found(tmp_path)
     comparison = compare_predictions(COCO, items, found, _found(tmp_path, DETECTIONS[:2]))
-    assert comparison.draws == 500
+    assert comparison.draws == 30
     assert comparison.headline.metric == "AP"
     assert comparison.headline.a == pytest.approx(EXPECTED["AP"])
     assert comparison.headline.difference > 0

@@ -18,6 +18,7 @@ _IMAGE_FOLDERS = (
     *("", "images/{split}", "images", "{split}"),
     *(f"{parent}{folder}" for folder in _COCO_FOLDERS for parent in ("", "images/")),
     *("train_images", "test_images"),
+    *("flickr30k-images", "flickr30k_images"),
 )
 
 
@@ -50,8 +51,8 @@ def find_image(source: Source, written: str) -> str:
     """The path of an image that a file names, or the name itself where nothing is found.
 
     It is looked for as written (from the data folder), then under ``images/SPLIT``, ``images``,
-    ``SPLIT``, COCO's folders (RefCOCO's splits all lie in ``train2014``) and TextVQA's. A name
-    without an ending (GQA's ids) is looked for with .jpg and .png too.
+    ``SPLIT``, COCO's folders (RefCOCO's splits all lie in ``train2014``), TextVQA's and
+    Flickr30k's. A name without an ending (GQA's ids) is looked for with .jpg and .png too.
     """
     endings = ("",) if Path(written).suffix else ("", ".jpg", ".png")
     for folder in _IMAGE_FOLDERS:
