@@ -68,7 +68,12 @@ def test_the_printed_result_is_what_the_command_prints(
     assert found["by"]["structural"] == pytest.approx(shown["by"]["structural"], abs=0.006)
 
 
-@pytest.mark.parametrize("name", ["aokvqa", "gqa", "okvqa", "pope", "textvqa", "vqav2", "vsr"])
+TEXT_ANSWERS = ("aokvqa", "gqa", "okvqa", "pope", "textvqa", "vqav2", "vsr")
+BOXES = ("refcoco", "refcoco+", "refcocog", "flickr30k-entities", "visual7w")
+OBJECTS = ("reg", "pointqa", "coco-detection", "coda")
+
+
+@pytest.mark.parametrize("name", [*TEXT_ANSWERS, *BOXES, *OBJECTS])
 def test_the_table_lists_the_variants(name: str) -> None:
     variants = [re.sub(r" \(.*\)", "", text) for text in table()[name][3].split(", ")]
     assert variants == list(BENCHMARKS[name].variants)
