@@ -47,15 +47,18 @@ SIBLINGS = {
     "evaluation/scorers": {"coco_boxes", "ngrams", "ptb"},
     "evaluation/benchmarks": {
         "captions",
+        "choices",
         "contract",
         "detection_grades",
         "detections",
         "files",
         "gqa_files",
         "grounding",
+        "gvt",
         "karpathy",
         "measures",
         "results",
+        "visdial_files",
         "vqa_pairs",
     },
 }

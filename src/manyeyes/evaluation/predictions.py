@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.contract import BenchmarkResult, Item, Prediction
+from manyeyes.records import PackedImage
 
 _PARTIAL = "answers.partial.jsonl"
 
@@ -32,10 +33,16 @@ def item_key(item: Item, *, fingerprint: str, with_images: bool, ranked: bool = 
     parts: list[Any] = [fingerprint, item.answer, item.prompt, item.boxes, item.size]
     parts += [item.points] if item.points else []
     parts += [item.candidates] if ranked else []
-    if with_images:
-        state = os.stat(item.image)
-        parts += [os.path.abspath(item.image), state.st_size, state.st_mtime_ns]
+    parts += _image_state(item.image) if with_images else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _image_state(image: str) -> list[Any]:
+    """What tells whether an image is still the same one."""
+    if isinstance(image, PackedImage):
+        return [str(image), hashlib.sha256(image.read()).hexdigest()]
+    state = os.stat(image)
+    return [os.path.abspath(image), state.st_size, state.st_mtime_ns]
 
 
 class AnswerStore:

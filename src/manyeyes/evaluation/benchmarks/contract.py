@@ -17,7 +17,7 @@ from manyeyes.errors import DataError, UsageError, nearest
 from manyeyes.evaluation.benchmarks.files import Source, find_image
 from manyeyes.evaluation.benchmarks.measures import Corpus
 from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Prediction
-from manyeyes.records import Score
+from manyeyes.records import PackedImage, Score
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ class Benchmark:
         items = evenly(self._split_items(Source(Path(data_dir), split), prompt), limit)
         _check_ids(items, str(data_dir))
         for image in dict.fromkeys(item.image for item in items):
-            if not Path(image).is_file():
+            if not isinstance(image, PackedImage) and not Path(image).is_file():
                 raise DataError(f"no such image file: {image}", file=str(data_dir))
         return items
 

@@ -1,0 +1,85 @@
+"""Object counting of GVTBench (Wang et al. 2023): "How many X are there in the image?".
+
+Accuracy, MAE and RMSE under GVT's reading of numbers, or a strict one (`scorers.counting`). Answers
+without a number count as 0 in MAE and RMSE. On COCO's file the constant answer "1" is right in
+54.27 %, more than the figures that papers report; look at the baseline beside a score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from manyeyes.data.rows import Row
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
+from manyeyes.evaluation.benchmarks.gvt import (
+    PROMPT,
+    RESULT_FORMAT,
+    constant_answer,
+    gvt_files,
+    load_gvt,
+    locate_gvt,
+    read_gvt,
+)
+from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.scorers.counting import COUNT_VARIANTS
+from manyeyes.evaluation.statistics import FloatArray
+
+_BIN = 3
+"""GVT breaks its figures down by 0-2, 3-5, 6-8, ... objects."""
+
+
+def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+    """One item per row; answers must be whole numbers."""
+    return read_gvt(paths, prompt, _groups)
+
+
+def grade(answers: Answers) -> Grade:
+    """Accuracy in 0..100, MAE and RMSE in objects, by counted and by present objects."""
+    items = answers.items
+    count = COUNT_VARIANTS[answers.variant]
+    counted = [None if text is None else count(text) for text in answers.texts]
+    right = [float(c == int(i.references[0])) for i, c in zip(items, counted, strict=True)]
+    errors = [float((c or 0) - int(i.references[0])) for i, c in zip(items, counted, strict=True)]
+    squares = np.array(errors) ** 2
+
+    def rmse(weights: FloatArray) -> list[float]:
+        return [math.sqrt(float(weights @ squares / weights.sum()))]
+
+    corpus = Corpus(("RMSE",), rmse)
+    scores = (
+        mean_score("accuracy", right, items),
+        mean_score("MAE", [abs(error) for error in errors], items, scale=1.0),
+        *corpus_scores(corpus, items),
+    )
+    missing = sum(text is None for text in answers.texts)
+    return Grade(scores, right, counted.count(None) - missing, corpus=corpus)
+
+
+def _groups(row: Row, answer: str) -> Mapping[str, str]:
+    if not answer.strip().isdecimal():
+        raise row.error("text_out", f"expected a whole number, got {answer!r}")
+    low = int(answer) // _BIN * _BIN
+    return {"count": f"{low}-{low + _BIN - 1}"}
+
+
+BENCHMARK = Benchmark(
+    name="counting",
+    description="counting objects (GVTBench OC), accuracy, MAE, RMSE",
+    metric="accuracy",
+    variants=tuple(COUNT_VARIANTS),
+    prompt=PROMPT,
+    answer="short",
+    files=gvt_files("oc"),
+    result_format=RESULT_FORMAT,
+    locate=partial(locate_gvt, task="oc"),
+    read=read,
+    grade=grade,
+    constant=constant_answer,
+    load=load_gvt,
+)

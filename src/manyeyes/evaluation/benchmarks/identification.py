@@ -1,0 +1,68 @@
+"""Multi-class identification of GVTBench (Wang et al. 2023): "Does X exist in the image?".
+
+Accuracy under GVT's rule, which looks for "yes" or "no" anywhere in the answer, or a strict one
+(`scorers.counting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from manyeyes.data.rows import Row
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
+from manyeyes.evaluation.benchmarks.gvt import (
+    PROMPT,
+    RESULT_FORMAT,
+    constant_answer,
+    gvt_files,
+    load_gvt,
+    locate_gvt,
+    read_gvt,
+)
+from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.scorers.counting import PRESENCE_VARIANTS
+
+
+def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+    """One item per row; answers must hold Yes or No."""
+    return [replace(i, candidates=("Yes", "No")) for i in read_gvt(paths, prompt, _groups)]
+
+
+def grade(answers: Answers) -> Grade:
+    """Accuracy in 0..100, by answer and by present objects."""
+    items = answers.items
+    judge = PRESENCE_VARIANTS[answers.variant]
+    judged = [
+        None if text is None else judge(text, item.groups["answer"] == "yes")
+        for item, text in zip(items, answers.texts, strict=True)
+    ]
+    right = [float(bool(value)) for value in judged]
+    missing = sum(text is None for text in answers.texts)
+    return Grade((mean_score("accuracy", right, items),), right, judged.count(None) - missing)
+
+
+def _groups(row: Row, answer: str) -> Mapping[str, str]:
+    if ("Yes" in answer) == ("No" in answer):
+        raise row.error("text_out", f"expected Yes or No, got {answer!r}")
+    return {"answer": "yes" if "Yes" in answer else "no"}
+
+
+BENCHMARK = Benchmark(
+    name="identification",
+    description="is an object there? (GVTBench MCI), accuracy",
+    metric="accuracy",
+    variants=tuple(PRESENCE_VARIANTS),
+    prompt=PROMPT,
+    answer="short",
+    files=gvt_files("mci"),
+    result_format=RESULT_FORMAT,
+    locate=partial(locate_gvt, task="mci"),
+    read=read,
+    grade=grade,
+    constant=constant_answer,
+    load=load_gvt,
+)
