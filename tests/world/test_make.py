@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from manyeyes.errors import DataError, UsageError
+from manyeyes.world.emit.refs import FAMILIES
 from manyeyes.world.language.programs import Step, answer_text, execute
 from manyeyes.world.make import check_world, make_world, read_manifest, split_counts
 from manyeyes.world.sample import sample_scene
@@ -208,7 +209,9 @@ def test_references_hold_the_box_and_match_the_pickle(world: Path) -> None:
         assert sentences[row["id"]] == row["expression"]
         item = scene_of(row["image"]).objects[row["ann_id"] % 10]
         assert row["bbox"][:2] == list(item.box[:2])
-    assert {ref["split"] for ref in refs} == set(COUNTS)
+    assert {ref["split"] for ref in refs} == {*COUNTS, "testA", "testB"} - {"test"}
+    shapes = {split: {r["category_id"] for r in refs if r["split"] == split} for split in FAMILIES}
+    assert not shapes["testA"] & shapes["testB"]
 
 
 def test_llava_conversations_place_images_and_boxes(world: Path) -> None:

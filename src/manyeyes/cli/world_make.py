@@ -13,6 +13,7 @@ from manyeyes.cli.output import session
 EXAMPLES = (
     "manyeyes world make --out data --images 1000 --seed 0",
     "manyeyes world make --out corner --images 200 --seed 1 --split corner",
+    "manyeyes world make --out bench --images 500 --formats all --formats parquet",
 )
 
 
@@ -26,17 +27,33 @@ def make(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this split. May be repeated."),
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="training, standard (the default), all, or a format. May be repeated.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make scenes with exact ground truth, in COCO, VQA, GQA, RefCOCO, POPE and LLaVA formats."""
+    """Make scenes with exact ground truth, in the formats of the public data sets.
+
+    Annotations of nearly every format are written. --formats training leaves out what recipes do
+    not train on; --formats all adds what brings pictures of its own; parquet must be named.
+    """
     with session(as_json=as_json, debug=debug, resume="the same command") as output:
         from manyeyes.world.make import make_world
         from manyeyes.world.splits import SPLITS
 
         with output.progress() as report:
             made = make_world(
-                out, images=images, seed=seed, splits=split or tuple(SPLITS), progress=report
+                out,
+                images=images,
+                seed=seed,
+                splits=split or tuple(SPLITS),
+                formats=formats or ("standard",),
+                progress=report,
             )
         counts = ", ".join(f"{name} {count}" for name, count in made.images.items())
         verb = "made" if made.made else "already there"

@@ -6,14 +6,12 @@
     DIR/annotations/{instances,captions}_{split}.json  COCO
     DIR/annotations/refs_{split}.jsonl, refcoco/       referring expressions
     DIR/annotations/vqa_{split}_{questions,annotations}.json
-    DIR/annotations/pope_{random,popular,adversarial}_{split}.jsonl
-    DIR/annotations/gqa_{split}_{questions,scenegraphs,choices}.json
-    DIR/annotations/vsr_{split}.jsonl
     DIR/llava/{split}.json, {split}_captions.json      LLaVA conversations
+    ...                                                whatever other formats are asked for
 
-Every file name inside these files is relative to ``DIR/images``. The same seed, version and counts
-give the same bytes. All is written into a folder beside DIR and renamed at the end, so DIR is
-either absent or whole; a killed run is picked up where it stopped.
+Every file name inside these files is relative to ``DIR/images``. The same seed, version, counts and
+formats give the same bytes. All is written into a folder beside DIR and renamed at the end, so DIR
+is either absent or whole; a killed run is picked up where it stopped.
 """
 
 from __future__ import annotations
@@ -27,17 +25,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from manyeyes.errors import DataError, UsageError
-from manyeyes.world.emit import EMITTERS, SplitWorld, emit_refcoco, file_name
+from manyeyes.world.emit import (
+    SplitWorld,
+    chosen_formats,
+    emissions,
+    file_name,
+)
+from manyeyes.world.emit.pictures import png_bytes
 from manyeyes.world.emit.text import json_bytes
-from manyeyes.world.render import render
 from manyeyes.world.sample import IMAGE_SIZE, sample_scene
 from manyeyes.world.scene import Scene
 from manyeyes.world.splits import SPLITS, split_number
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Goes up whenever equal seeds give other files."""
 
 TRAIN_SHARE = 0.8
@@ -66,6 +67,7 @@ def make_world(
     images: int | Mapping[str, int],
     seed: int = 0,
     splits: Sequence[str] = tuple(SPLITS),
+    formats: Sequence[str] = ("standard",),
     progress: Progress | None = None,
 ) -> WorldSummary:
     """Make the world of ``seed`` in ``out_dir``; do nothing if it is there already.
@@ -73,15 +75,17 @@ def make_world(
     Args:
         images: images per split, or their total, of which ``TRAIN_SHARE`` go to training.
         splits: which splits to make when ``images`` is a total.
+        formats: names out of ``emit.FORMATS`` and ``emit.GROUPS``.
         progress: called after every hundred pictures and every annotation file group.
 
     Raises:
-        UsageError: an unknown split, too few images, or a folder that holds something else (another
-            seed, version or size: worlds are never mixed).
+        UsageError: an unknown split or format, too few images, or a folder that holds something
+            else (another seed, version or size, or fewer formats: worlds are never mixed).
     """
     out = Path(out_dir)
     counts = split_counts(images, splits)
-    plan = world_plan(counts, seed)
+    chosen = chosen_formats(formats)
+    plan = world_plan(counts, seed, chosen)
     found = _existing(out, plan)
     if found is not None:
         return found
@@ -93,7 +97,7 @@ def make_world(
         scenes = tuple(sample_scene(name, index, seed) for index in range(count))
         worlds.append(SplitWorld(name, seed, scenes))
         hashes.update(_write_images(work, scenes, progress))
-    hashes.update(_write_annotations(work, worlds, progress))
+    hashes.update(_write_annotations(work, worlds, chosen, progress))
     _write(work / MANIFEST, json_bytes({**plan, "sha256": dict(sorted(hashes.items()))}))
     (work / "plan.json").unlink()
     if out.is_dir():
@@ -120,7 +124,7 @@ def split_counts(images: int | Mapping[str, int], splits: Sequence[str]) -> dict
     return counts
 
 
-def world_plan(counts: Mapping[str, int], seed: int) -> dict[str, Any]:
+def world_plan(counts: Mapping[str, int], seed: int, formats: Sequence[str]) -> dict[str, Any]:
     """Return what identifies a world: equal plans give equal files."""
     return {
         "format": "manyeyes world",
@@ -128,6 +132,7 @@ def world_plan(counts: Mapping[str, int], seed: int) -> dict[str, Any]:
         "seed": seed,
         "image_size": IMAGE_SIZE,
         "images": dict(counts),
+        "formats": list(formats),
     }
 
 
@@ -162,8 +167,10 @@ def _existing(out: Path, plan: dict[str, Any]) -> WorldSummary | None:
     if not (out / MANIFEST).is_file():
         raise UsageError(f"{out} exists and is not a world: choose a new folder")
     there = read_manifest(out)
+    lacking = [name for name in plan["formats"] if name not in there.get("formats", ())]
+    wanted = {key: value for key, value in plan.items() if key != "formats" or lacking}
     differing = {
-        key: (there.get(key), value) for key, value in plan.items() if there.get(key) != value
+        key: (there.get(key), value) for key, value in wanted.items() if there.get(key) != value
     }
     if differing:
         told = "; ".join(f"{key} is {old}, wanted {new}" for key, (old, new) in differing.items())
@@ -189,7 +196,7 @@ def _write_images(work: Path, scenes: Sequence[Scene], progress: Progress | None
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".part")
-            Image.fromarray(render(scene)).save(partial, format="png")
+            partial.write_bytes(png_bytes(scene))
             os.replace(partial, path)
         hashes[name] = _digest(path.read_bytes())
         if progress is not None and (number % 100 == 0 or number == len(scenes)):
@@ -198,22 +205,17 @@ def _write_images(work: Path, scenes: Sequence[Scene], progress: Progress | None
 
 
 def _write_annotations(
-    work: Path, worlds: Sequence[SplitWorld], progress: Progress | None
+    work: Path, worlds: Sequence[SplitWorld], formats: Sequence[str], progress: Progress | None
 ) -> dict[str, str]:
-    """Write every format of every split; return the files' hashes."""
+    """Write the formats of every split; return the files' hashes."""
     hashes = {}
-    total = len(EMITTERS) * len(worlds) + 1
-    for done in range(total):
-        if done == total - 1:
-            files = emit_refcoco(worlds)
-        else:
-            emit = list(EMITTERS.values())[done % len(EMITTERS)]
-            files = emit(worlds[done // len(EMITTERS)])
-        for name, content in files.items():
+    makers = list(emissions(worlds, formats))
+    for done, make in enumerate(makers, start=1):
+        for name, content in make().items():
             _write(work / name, content)
             hashes[name] = _digest(content)
         if progress is not None:
-            progress("annotations", done + 1, total)
+            progress("annotations", done, len(makers))
     return hashes
 
 

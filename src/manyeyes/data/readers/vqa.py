@@ -29,9 +29,10 @@ _OFFICIAL_NAME = "COCO_{subtype}_{image_id:012d}.jpg"
 
 
 def matches(content: Mapping[str, Any]) -> bool:
-    """An object with a list of questions, or the annotations of one."""
-    if isinstance(content.get("questions"), list):
-        return True
+    """An object with a list of questions about numbered images, or the annotations of one."""
+    questions = content.get("questions")
+    if isinstance(questions, list):
+        return any(isinstance(entry, dict) and "image_id" in entry for entry in questions[:20])
     annotations = content.get("annotations")
     if not isinstance(annotations, list):
         return False

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from manyeyes.world.emit.choices import valid_answers
 from manyeyes.world.emit.scenes import relationships, xywh
 from manyeyes.world.emit.split import SplitWorld, file_name
 from manyeyes.world.emit.text import Files, json_bytes
 from manyeyes.world.emit.vqa import asked
 from manyeyes.world.language.asking import Question
 from manyeyes.world.language.programs import Step
-from manyeyes.world.language.words import ATTRIBUTES, RELATION_WORDS
+from manyeyes.world.language.words import RELATION_WORDS
 from manyeyes.world.scene import Scene
 
 TYPES: dict[str, tuple[str, str]] = {
@@ -35,8 +36,6 @@ TYPES: dict[str, tuple[str, str]] = {
 }
 """GQA's (structural, semantic) type of each kind of question."""
 
-YES_NO = ("yes", "no")
-
 
 def emit_gqa(world: SplitWorld) -> Files:
     """Write questions, scene graphs and the valid and plausible answers."""
@@ -47,7 +46,7 @@ def emit_gqa(world: SplitWorld) -> Files:
     for scene, number, question in asked(world):
         questions[str(number)] = _question(scene, str(number), question)
         choices[str(number)] = {
-            "valid": sorted(_valid(question)),
+            "valid": sorted(valid_answers(question)),
             "plausible": sorted(plausible[question.kind]),
         }
     stem = f"annotations/gqa_{world.name}"
@@ -87,18 +86,6 @@ def _operation(step: Step) -> dict[str, Any]:
     operation = "select" if step.function == "scene" else step.function.replace("_", " ", 1)
     argument = "object" if step.function == "scene" else step.value
     return {"operation": operation, "argument": argument, "dependencies": list(step.inputs)}
-
-
-def _valid(question: Question) -> set[str]:
-    """Return the answers that fit the kind of question."""
-    last = question.program[-1]
-    if last.function.startswith("query_"):
-        return set(ATTRIBUTES[last.function.removeprefix("query_")])
-    if last.function == "choose_larger":
-        return set(last.value.split("|"))
-    if last.function == "count":
-        return {str(number) for number in range(11)}
-    return set(YES_NO)
 
 
 def _graph(scene: Scene) -> dict[str, Any]:

@@ -6,6 +6,7 @@ seed begins with the same questions. Only POPE's label statistics look at the sp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -42,6 +43,11 @@ def file_name(scene: Scene) -> str:
 def annotation_id(scene: Scene, position: int) -> int:
     """Return the id of object ``position``'s COCO annotation (ids of an image: 10 x id + 0..9)."""
     return image_id(scene) * 10 + position
+
+
+def evaluated(worlds: Sequence[SplitWorld]) -> SplitWorld:
+    """Return the split that sets without splits are made of: ``test``, or the last there is."""
+    return next((world for world in worlds if world.name == "test"), worlds[-1])
 
 
 @dataclass(frozen=True)
