@@ -28,7 +28,7 @@ from manyeyes.evaluation.benchmarks.choices import (
     parse_losses,
 )
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, find_file, record_rows
+from manyeyes.evaluation.benchmarks.files import Source, find_file, record_rows, written_image
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, keyed_rows, row_text, unique_id
 from manyeyes.evaluation.benchmarks.vqa_pairs import majority_answers
@@ -163,7 +163,7 @@ def _item(row: Row, pid: str, home: str, skills: Sequence[str], prompt: str) -> 
     image = f"iconqa/{home.rpartition('_')[2]}/{kind}/{pid}/image.png"
     return Item(
         id=pid,
-        image=image,
+        image=written_image(row, "image", image),
         prompt=prompt.format(question=question, options=shown if choices else _WORD),
         references=(answer,),
         cluster=pid,

@@ -33,8 +33,8 @@ _PARTS = {"perception": PERCEPTION, "cognition": COGNITION}
 
 
 def locate(source: Source) -> list[Path]:
-    """The JSON-lines file, or the text files of the subtasks."""
-    texts = _texts(source.data_dir)
+    """The JSON-lines file, or the text files of the subtasks, here or in the folder ``mme``."""
+    texts = _texts(source.data_dir) or _texts(source.data_dir / "mme")
     return texts or [find_file(source, FILES, "MME questions")]
 
 

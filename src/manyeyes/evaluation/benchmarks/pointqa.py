@@ -37,9 +37,9 @@ PROMPT = f"{{question}} {BOXES_PLACEHOLDER}"
 VARIANTS = ("official", "plain")
 SETS = ("local", "twice", "v7w")
 _PATTERNS = {
-    "local": ("pointQA_local_{split}.jsonl",),
-    "twice": ("pointQA_twice_{split}.jsonl",),
-    "v7w": ("v7w_pointing_{split}.jsonl",),
+    "local": ("pointQA_local_{split}.jsonl", "annotations/pointQA_local_{split}.jsonl"),
+    "twice": ("pointQA_twice_{split}.jsonl", "annotations/pointQA_twice_{split}.jsonl"),
+    "v7w": ("v7w_pointing_{split}.jsonl", "annotations/v7w_pointing_{split}.jsonl"),
 }
 FILES = tuple(pattern for patterns in _PATTERNS.values() for pattern in patterns)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from manyeyes.data.documents import open_document
 from manyeyes.data.rows import Row, show
 from manyeyes.errors import DataError
-from manyeyes.evaluation.benchmarks.files import record_rows
+from manyeyes.evaluation.benchmarks.files import record_rows, written_image
 from manyeyes.evaluation.contract import Item
 
 Relevance = Mapping[str, tuple[float, ...]]
@@ -33,19 +33,21 @@ class DialogFile:
     def items(self, dialog: Row, relevance: Relevance) -> Iterator[Item]:
         """The rounds of one dialog, each with the rounds before it as history."""
         image_id = dialog.identity("image_id")
+        name = self.images.format(image_id=str(image_id).zfill(12))
+        image = written_image(dialog, "image_id", name)
         history = f"{dialog.text('caption').rstrip(' .')}."
         for place, value in enumerate(dialog.items("dialog", "a list of rounds")):
             row = dialog.child("dialog", place, value)
             key = round_key(image_id, place + 1)
             question = self._text(row, "question", self.questions)
-            yield self._item(row, str(image_id), key, (history, question), relevance.get(key))
+            yield self._item(row, image, key, (history, question), relevance.get(key))
             if "answer" in row.value:
                 history += f" {question}? {self._text(row, 'answer', self.answers)}."
 
     def _item(
         self,
         row: Row,
-        image_id: str,
+        image: str,
         key: str,
         asked: tuple[str, str],
         relevance: tuple[float, ...] | None,
@@ -55,13 +57,14 @@ class DialogFile:
         if relevance is not None and len(relevance) != len(candidates):
             message = f"{len(candidates)} candidates, but {len(relevance)} relevances of {key}"
             raise row.error("answer_options", message)
+        image_id, _, number = key.rpartition("/")
         return Item(
             id=key,
-            image=self.images.format(image_id=image_id.zfill(12)),
+            image=image,
             prompt=self.prompt.format(dialog=asked[0], question=f"{asked[1]}?"),
             references=(self._right(row, candidates),),
             cluster=image_id,
-            groups={"round": key.rpartition("/")[2]},
+            groups={"round": number},
             candidates=candidates,
             meta={"right": row.value["gt_index"], "relevance": relevance},
         )

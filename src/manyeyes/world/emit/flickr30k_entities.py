@@ -1,4 +1,4 @@
-"""Flickr30k Entities' folder: ``flickr30k-entities/{split}.txt``, ``Sentences``, ``Annotations``.
+"""Flickr30k Entities' folder: ``flickr30k_entities/{split}.txt``, ``Sentences``, ``Annotations``.
 
 The list of a split holds image ids; ``Sentences/ID.txt`` five captions with their phrases marked,
 ``Annotations/ID.xml`` the boxes by chain, counted from pixel 1. A chain is a set of objects: "two
@@ -17,7 +17,7 @@ from manyeyes.world.emit.text import Files
 from manyeyes.world.language.words import NUMBER_WORDS, plural, with_article
 from manyeyes.world.scene import Scene, WorldObject
 
-FOLDER = "flickr30k-entities"
+FOLDER = "flickr30k_entities"
 _TYPE = "other"
 _LEADS = ("", "There is ", "I can see ", "A picture of ", "An image with ")
 
@@ -37,7 +37,7 @@ def emit_flickr30k_entities(world: SplitWorld) -> Files:
         sentences = [_sentence(scene, rng, chains) for _ in range(CAPTIONS_PER_IMAGE)]
         files[f"{FOLDER}/Sentences/{name}.txt"] = "".join(f"{s}\n" for s in sentences).encode()
         files[f"{FOLDER}/Annotations/{name}.xml"] = _annotation(scene, name, chains).encode()
-        files[f"{FOLDER}/images/{name}.jpg"] = jpeg_bytes(scene)
+        files[f"images/{world.name}/{name}.jpg"] = jpeg_bytes(scene)
     return files
 
 
