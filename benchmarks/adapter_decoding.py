@@ -88,7 +88,7 @@ def main() -> None:
     options = arguments(str(__doc__).partition("\n")[0]).parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    sizes, new = (QUICK, 8) if options.quick else (FULL, 64)
+    sizes, new = (QUICK, 8) if options.quick else (FULL, 32)
     rounds = options.rounds or (2 if options.quick else 7)
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     device = accelerator or torch.device("cpu")

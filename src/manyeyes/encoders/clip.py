@@ -5,12 +5,15 @@ Hidden states are taken before ``post_layernorm``, which only feeds the pooled o
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from manyeyes.encoders.contract import EncoderSpec, GridEncoder
@@ -19,7 +22,7 @@ from manyeyes.encoders.contract import EncoderSpec, GridEncoder
 class ClipEncoder(GridEncoder):
     """``CLIPVisionModel``: one class token, then patches. Source: CLIP; COMM §1.1."""
 
-    model_class = CLIPVisionModel
+    model_class: ClassVar[type[PreTrainedModel]] = CLIPVisionModel
     config_class = CLIPVisionConfig
     normalization = "clip"
 

@@ -29,11 +29,11 @@ def add_biases(model: nn.Module, projections: Sequence[str]) -> frozenset[str]:
                 f"language.added_biases: the language model has no linear layer {projection!r}"
                 f"{nearest(projection, known)}; it has {', '.join(known)}"
             )
-    added = set()
+    added: set[str] = set()
     for name, linear in linears.items():
         if name.rpartition(".")[2] in projections and linear.bias is None:
             bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
-            bias._is_hf_initialized = True  # type: ignore[attr-defined]  # else drawn at random
+            bias._is_hf_initialized = True  # else drawn at random
             linear.bias = bias
             added.add(f"{name}.bias")
     return frozenset(added)

@@ -176,7 +176,7 @@ def _adapted(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
 
 def _eager(module: Any) -> Any:
     """Return the plain attention function, which every family keeps in its own module."""
-    return sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[attr-defined]
+    return sys.modules[type(module).__module__].eager_attention_forward
 
 
 def _register() -> None:
