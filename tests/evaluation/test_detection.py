@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manyeyes.boxes import format_boxes
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks import BENCHMARKS, detection_grades
 from manyeyes.evaluation.comparison import compare_predictions
 from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.runner import evaluate
 from manyeyes.evaluation.scorers import coco_metrics
 
 pytest.importorskip("pycocotools")
@@ -297,3 +300,37 @@ def test_the_world_is_found_and_its_baseline_is_a_box(world: Path) -> None:
     assert constant.source == "train split"
     result = COCO.score(items, constant.answers)
     assert result.parse_failures == 0 and 0 <= result.headline.value < 50
+
+
+class _Detector:
+    """Says what is in the image, nothing without it."""
+
+    fingerprint = "detector"
+    box_style = "lion"
+    generation: Mapping[str, Any] = {"do_sample": False}
+
+    def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
+        return [_said(item) if with_images else "none" for item in items]
+
+
+def _said(item: Item) -> str:
+    names = item.meta["categories"]
+    width, height = item.size or (0, 0)
+    phrases = []
+    for o in item.meta["objects"]:
+        x, y, w, h = o.box
+        box = format_boxes([(x, y, x + w, y + h)], style="lion", width=width, height=height)
+        phrases.append(f"{names[o.category]} {box}")
+    return ", ".join(phrases) or "none"
+
+
+def test_a_model_is_asked_for_names_and_boxes(world: Path, tmp_path: Path) -> None:
+    evaluate(_Detector(), ["coco-detection"], world, "val", tmp_path)
+    entry = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["coco-detection"]
+    assert entry["model"]["metrics"]["AP"] == pytest.approx(100)
+    assert entry["model"]["parse_failures"] == 0
+    assert entry["text_only"]["metrics"]["AP"] == 0.0
+    assert entry["majority"]["source"] == "train split"
+    stored = COCO.load(tmp_path / "predictions-coco-detection.jsonl")
+    again = COCO.score(COCO.items(world, "val"), stored, box_style="lion")
+    assert again.to_json()["metrics"] == entry["model"]["metrics"]

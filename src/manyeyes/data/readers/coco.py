@@ -45,10 +45,9 @@ def coco_images(
 
 def written_size(row: Row) -> tuple[int, int] | None:
     """``width`` and ``height`` of a row in pixels; None unless both are usable."""
-    sides = [row.value.get(key) for key in ("width", "height")]
-    if not all(isinstance(side, int) and side >= 1 for side in sides):
+    width, height = row.value.get("width"), row.value.get("height")
+    if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
         return None
-    width, height = sides
     return width, height
 
 

@@ -43,8 +43,8 @@ def parse_row(row: Row, instances: Instances) -> list[Sample]:
         message = f"expected the id of an annotation with a box, got {annotation!r}"
         raise row.error("ann_id", message)
     box = instances.boxes[annotation]
-    ids = {"image_id": image.id, "ref_id": row.identity("ref_id"), "ann_id": annotation}
-    ids |= {} if image.size is None else {"size": image.size}
+    ids: dict[str, Any] = {"image_id": image.id, "ref_id": row.identity("ref_id")}
+    ids |= {"ann_id": annotation} | ({} if image.size is None else {"size": image.size})
     samples = []
     for index, value in enumerate(row.items("sentences", "a list of {sent_id, sent}")):
         sentence = row.child("sentences", index, value)

@@ -138,8 +138,10 @@ class DetectionReader:
             groups = parse_boxes(bracket, style=self._box_style, width=width, height=height)
             boxes = [box for group in groups for box in group]
             readable = readable or bool(boxes)
-            self.unknown += len(boxes) if category is None else 0
-            for x1, y1, x2, y2 in boxes if category is not None else ():
+            if category is None:
+                self.unknown += len(boxes)
+                continue
+            for x1, y1, x2, y2 in boxes:
                 rank += 1
                 yield category, (x1, y1, x2 - x1, y2 - y1), 1 / rank
         self.unread += not readable

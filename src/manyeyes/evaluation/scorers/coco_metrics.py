@@ -73,15 +73,15 @@ def coco_metrics(
     return CocoMetrics(table, tuple(by_category))
 
 
-def _dataset(boxes: Sequence[TrueBox] | Sequence[FoundBox], shape: Shape) -> dict[str, Any]:
+def _dataset(boxes: Sequence[TrueBox | FoundBox], shape: Shape) -> dict[str, Any]:
     """A COCO file's content. Ids start at 1: pycocotools takes annotation 0 for "no match"."""
     annotations = []
     for number, box in enumerate(boxes, start=1):
         entry: dict[str, Any] = {"id": number, "image_id": box.image + 1, "iscrowd": 0}
         entry |= {"category_id": box.category + 1, "bbox": list(box.box)}
         if isinstance(box, TrueBox):
-            entry |= {"iscrowd": int(box.crowd), "area": box.area}
-            entry |= {"area": _IGNORED_AREA} if box.ignored else {}
+            area = _IGNORED_AREA if box.ignored else box.area
+            entry |= {"iscrowd": int(box.crowd), "area": area}
         else:
             entry |= {"score": box.score, "area": box.box[2] * box.box[3]}
         annotations.append(entry)
