@@ -20,7 +20,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
     yield
-    for name in ("pair", "timing", "alignment_step", "generate", "many_questions"):
+    for name in ("pair", "timing", "alignment_step", "generate", "many_questions", "score_speed"):
         if name not in before:
             sys.modules.pop(name, None)
 
@@ -64,3 +64,15 @@ def test_ratios_are_taken_per_round() -> None:
     assert found["median"] == 4.0
     assert found["cpu_median"] == 4.0
     assert slow.rate() == 2.0
+
+
+def test_scoring_speed_is_measured_on_generated_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["score_speed", "--quick", "--json"])
+    importlib.import_module("score_speed").main()
+    found = json.loads(capsys.readouterr().out)
+    assert found["vqa"]["questions"] == 400 and found["cider"]["images"] == 40
+    assert 0 < found["vqa"]["accuracy"] < 100 and found["cider"]["CIDEr"] > 0
+    assert found["vqa"]["total"] > 0 and found["cider"]["total"] > 0
+    assert found["peak_gib"] >= found["vqa_peak_gib"] > 0

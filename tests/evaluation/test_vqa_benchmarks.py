@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -212,3 +213,12 @@ def test_textvqa_finds_its_images(tmp_path: Path) -> None:
     (item,) = BENCHMARKS["textvqa"].items(tmp_path, "val")
     assert item.image.endswith("train_images/0a.jpg")
     assert BENCHMARKS["textvqa"].baseline([item], tmp_path, "val").answers == {"1": "x"}
+
+
+def test_the_garbage_collector_is_as_before_after_reading(pair: list[Path], tmp_path: Path) -> None:
+    assert gc.isenabled()
+    assert len(BENCHMARKS["vqav2"].read_files(pair)) == len(VECTORS)
+    assert gc.isenabled()
+    with pytest.raises(DataError):
+        BENCHMARKS["vqav2"].read_files([pair[1], pair[1]])
+    assert gc.isenabled()

@@ -11,7 +11,12 @@ from typing import Any, Literal
 from manyeyes.data.documents import open_document
 from manyeyes.data.rows import Row, show
 from manyeyes.errors import DataError, UsageError
-from manyeyes.evaluation.benchmarks.files import Source, find_file, written_image
+from manyeyes.evaluation.benchmarks.files import (
+    Source,
+    collector_paused,
+    find_file,
+    written_image,
+)
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.gqa import Region, reasoning_steps
 
@@ -65,6 +70,15 @@ def read(paths: Sequence[Path], prompt: str) -> list[Item]:
             file that was given.
         UsageError: no file of questions.
     """
+    with collector_paused():
+        contents = _contents(paths)
+        if not contents.questions:
+            raise UsageError(f"no file of GQA questions among {', '.join(map(str, paths))}")
+        return [_item(key, row, contents, prompt) for key, row in contents.questions.items()]
+
+
+def _contents(paths: Sequence[Path]) -> _Contents:
+    """Everything that the files hold; of a folder, its JSON files."""
     contents = _Contents()
     for path in paths:
         for chunk in sorted(path.glob("*.json")) if path.is_dir() else [path]:
@@ -74,9 +88,7 @@ def read(paths: Sequence[Path], prompt: str) -> list[Item]:
                 if identity in known:
                     raise row.error(None, f"{identity!r} is in another of the {kind} files too")
                 known[identity] = row
-    if not contents.questions:
-        raise UsageError(f"no file of GQA questions among {', '.join(map(str, paths))}")
-    return [_item(key, row, contents, prompt) for key, row in contents.questions.items()]
+    return contents
 
 
 def _file_or_chunks(source: Source, patterns: Sequence[str], what: str) -> list[Path]:
