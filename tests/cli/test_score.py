@@ -162,7 +162,7 @@ def test_boxes_need_the_images_only_for_their_sizes(world: Path, tmp_path: Path)
     assert (found["n"], found["parse_failures"]) == (len(rows), 0)
     without = invoke(*line)
     assert without.exit_code == 1
-    assert "the size of image 'test/000000.png' is needed" in without.stderr
+    assert "needs the size of image 'test/000000.png'" in without.stderr
 
 
 def test_against_other_answers(folder: Path) -> None:
