@@ -65,6 +65,9 @@ JAVA = {
     "(555) 555-1234 B&amp;B &lt;b&gt; P.M… SHE'S WE'RE": (
         "-lrb-555-rrb- 555-1234 b&b < b > p.m she 's we 're"
     ),
+    "exhibit A. IN FRONT, letter b. the man, J. F. Kennedy woman....5 dogs": (
+        "exhibit a in front letter b. the man j. f. kennedy woman 5 dogs"
+    ),
     "": "",
 }
 
@@ -75,7 +78,7 @@ def test_tokens_equal_those_of_the_java_program(caption: str) -> None:
 
 
 def test_the_period_of_a_final_letter_ends_the_sentence() -> None:
-    assert ptb_tokens("a box of vitamin C.") == ("a", "box", "of", "vitamin", "c")
+    assert ptb_tokens("a box of vitamin C. ") == ("a", "box", "of", "vitamin", "c")
     assert ptb_tokens("J. K. Rowling")[:2] == ("j.", "k.")
 
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-_DROPPED = frozenset("' ’ '' ` `` . ? ! , : ; … ... - -- --- ---- \"".split())
+_DROPPED = frozenset("' ’ '' ` `` . ? ! , : ; … ... .... ..... - -- --- ---- \"".split())
 
 _SPELLED: Mapping[str, str] = {
     "(": "-lrb-",
@@ -112,7 +112,7 @@ _PATTERNS = (
     rf"((?i:{_any(_BEFORE_NUMBERS)})\.)\s?\d",
     rf"((?:{_WORD}|\d+)\.)[,;:]",
     r"([A-Za-z](?:\.[A-Za-z])+\.|(?i:ph\.d\.))",
-    rf"([A-Za-z])\.(?:\s{_any(_OPENERS)}\s|$)",
+    rf"([A-Za-z])\.(?:\s(?=[A-Z])(?i:{_any(_OPENERS)})\s|\s*$)",
     r"([A-Za-z]\.)",
     rf"([A-Za-z0-9]+(?:\.[A-Za-z0-9]+)*\.(?i:{_any(_FILES)}))",
     # words, alone and joined by hyphens, slashes and signs
@@ -133,7 +133,7 @@ _PATTERNS = (
     # numbers, prices, tags, repeated signs, and any other sign
     r"(\d{1,4}-\d{1,4}/\d{1,4}|[-+]?(?:\d*(?:[.,:]\d+)+|\d+))",
     r"([A-Z]*\$|[\#@][A-Za-z_]+|&\#\d+;)",
-    r"(\.{3}|-{2,}|_+|\*+|[!?]{2,}|@{2,}|\#{2,}|<<|>>|''|``|\S)",
+    r"(\.{3,5}|-{2,}|_+|\*+|[!?]{2,}|@{2,}|\#{2,}|<<|>>|''|``|\S)",
 )
 _RULES = tuple(re.compile(pattern) for pattern in _PATTERNS)
 """Group 1 is the token; what a pattern matches behind it counts for the length of the match."""
