@@ -21,7 +21,7 @@ from manyeyes.data.rows import Row, SourceOptions, show, size_box
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers
 from manyeyes.evaluation.benchmarks.grounding import is_number, size_of
-from manyeyes.evaluation.benchmarks.results import is_own, result_rows, unique_id
+from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
 from manyeyes.evaluation.contract import Item, Prediction
 from manyeyes.evaluation.scorers.coco_boxes import BoxSize, FoundBox
 
@@ -84,7 +84,7 @@ def load_detections(path: Path) -> dict[str, Prediction]:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in result_rows(path):
         if is_own(row):
-            texts[unique_id(row, "id", texts)] = str(row.value["prediction"])
+            texts[unique_id(row, "id", texts)] = row_text(row, "prediction")
         else:
             found.setdefault(str(row.identity("image_id")), []).append(_detection(row))
     return {**texts, **found}
