@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from PIL import Image
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import BENCHMARKS
+from manyeyes.evaluation.runner import evaluate
 from manyeyes.evaluation.score import Scoring, score_file
+from manyeyes.evaluation.table import format_table
+from oracles import Oracle
 from vqa_files import write_json
 
 CHOICES = ["skateboarder", "train", "delivery", "cab"]
@@ -160,3 +164,25 @@ def test_items_choices_images_and_baseline(file: Path) -> None:
     constant = benchmark.baseline(items, file.parent, "val")
     assert constant.answers["b"] == both("cab", "taxi")
     assert benchmark.score(items, constant.answers).headline.value == pytest.approx(200 / 3)
+
+
+def test_a_run_reports_the_variants_own_metric(file: Path, tmp_path: Path) -> None:
+    for row in ROWS:
+        path = file.parent / "val2017" / f"{row['image_id']:012d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(path)
+    variants = {"aokvqa": "direct_answer"}
+    out = tmp_path / "out"
+    results = evaluate(Oracle(), ["aokvqa"], file.parent, "val", out, variants=variants)
+    entry = results["benchmarks"]["aokvqa"]
+    assert (entry["metric"], entry["n"]) == ("direct_answer", 2)
+    assert entry["model"]["metrics"] == {"direct_answer": 100.0}
+    assert format_table(results).row_count == 1
+    rows = [
+        json.loads(line) for line in (out / "predictions-aokvqa.jsonl").read_text().splitlines()
+    ]
+    assert [row["score"] for row in rows] == [1.0, 1.0, None]
+    again = score_file(
+        Scoring("aokvqa", [file], variant="direct_answer"), out / "predictions-aokvqa.jsonl"
+    )
+    assert again.result.to_json() == entry["model"]

@@ -169,7 +169,7 @@ def _run_benchmark(
         "variant": benchmark.checked_variant(plan.variants.get(name)),
         "prompt": plan.prompt_of(benchmark),
         "choice": plan.choice,
-        "n": len(items),
+        "n": model["n"],
         "files": hash_files(benchmark.locate(source), plan.data_dir),
         "model": model,
         "text_only": job.arm(with_images=False) if plan.text_only else None,
