@@ -272,9 +272,10 @@ def evenly(things: Sequence[T], limit: int | None) -> list[T]:
 
 
 def train_split(split: str) -> str:
-    """The training split that goes with a split: "val" -> "train", "val2014" -> "train2014"."""
-    year = _YEAR.search(split)
-    return f"train{year.group() if year else ''}"
+    """The training split of a split: "val2014" -> "train2014", "random/test" -> "random/train"."""
+    folder, slash, name = split.rpartition("/")
+    year = _YEAR.search(name)
+    return f"{folder}{slash}train{year.group() if year else ''}"
 
 
 def _of_split(items: list[Item], split: str | None, where: str) -> list[Item]:
