@@ -6,8 +6,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo
+# lmms-eval brings 2.4 GB of packages: it has an environment of its own
+LMMS_VENV ?= .venv-lmms
+LMMS_READY := $(LMMS_VENV)/.ready
 
-.PHONY: demo test lint types check slow setup clean
+.PHONY: demo test lint types check slow lmms-eval-test setup clean
 
 demo: $(READY)
 	$(BIN)/manyeyes demo --out $(OUT)
@@ -17,6 +20,10 @@ test: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# manyeyes inside the real lmms-eval, offline
+lmms-eval-test: $(LMMS_READY)
+	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(LMMS_VENV)/bin/python -m pytest tests/evaluation/test_lmms_eval.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -35,5 +42,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
+# lmms-eval asks for torchvision, which manyeyes does not use and which, linked to CUDA, breaks the
+# import of transformers beside a torch for CPUs
+$(LMMS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LMMS_VENV)
+	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt lmms-eval pytest
+	$(LMMS_VENV)/bin/python -m pip uninstall --quiet --yes torchvision
+	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $(LMMS_READY)
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LMMS_VENV) demo

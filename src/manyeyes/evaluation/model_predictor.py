@@ -166,7 +166,7 @@ class ModelPredictor:
 
     def _encode(self, paths: Sequence[str]) -> VisualEvidence:
         pixels = self.processor.pixels([load_image(path) for path in paths])
-        placed = {key: value.to(self.model.device) for key, value in pixels.items()}
+        placed: dict[str, Any] = {k: value.to(self.model.device) for k, value in pixels.items()}
         evidence: VisualEvidence = self.model.encode_images(**placed)
         return evidence
 

@@ -1,0 +1,1 @@
+"""Other harnesses: our models inside them, and our benchmarks as their tasks."""
