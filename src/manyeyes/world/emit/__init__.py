@@ -7,6 +7,7 @@ format: a module with such a function, and a line in one of the two tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from manyeyes.errors import UsageError, nearest
 from manyeyes.world.emit.aokvqa import emit_aokvqa
@@ -114,10 +115,10 @@ def emissions(
     for world in worlds:
         for name, of_split in SPLIT_EMITTERS.items():
             if name in formats:
-                yield lambda emit=of_split, world=world: emit(world)
+                yield partial(of_split, world)
     for name, of_all in WORLD_EMITTERS.items():
         if name in formats:
-            yield lambda emit=of_all: emit(worlds)
+            yield partial(of_all, worlds)
 
 
 __all__ = [

@@ -59,12 +59,13 @@ def _pictures(ordinary: SplitWorld, novel: SplitWorld) -> Iterator[tuple[str, in
         yield "in-domain", image_id(scene), file_name(scene), scene
     for scene in ordinary.scenes:
         name = f"nocaps/{scene.index:06d}.png"
-        yield "near-domain", NEAR + image_id(scene), name, _recoloured(scene)
+        yield "near-domain", NEAR + image_id(scene), name, recoloured(scene)
     for scene in novel.scenes:
         yield "out-domain", image_id(scene), file_name(scene), scene
 
 
-def _recoloured(scene: Scene) -> Scene:
+def recoloured(scene: Scene) -> Scene:
+    """Return the scene with every second object in its shape's held-out colour."""
     held_out = dict(sorted(HELD_OUT))
     objects = [
         item if place % 2 else replace(item, color=held_out[item.shape])
