@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.evaluation.benchmarks import get_benchmark
-from manyeyes.evaluation.benchmarks.contract import Benchmark, place_images
-from manyeyes.evaluation.benchmarks.files import Source
+from manyeyes.evaluation.benchmarks.contract import Benchmark
+from manyeyes.evaluation.benchmarks.files import Source, place_images
 from manyeyes.evaluation.contract import BenchmarkResult, Item, Prediction
 from manyeyes.evaluation.environment import describe_environment, sha256_of
 from manyeyes.evaluation.predictions import write_rows

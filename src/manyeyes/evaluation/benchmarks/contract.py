@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.evaluation.benchmarks.files import Source, find_image
+from manyeyes.evaluation.benchmarks.files import Source, place_images
 from manyeyes.evaluation.benchmarks.measures import Corpus
 from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Prediction
 from manyeyes.records import PackedImage, Score
@@ -254,12 +254,6 @@ class Benchmark:
         missing = [item.id for item in items if item.required and item.id not in predictions]
         if missing and not allow_missing:
             raise DataError(f"{self.name}: no prediction for {len(missing)} ids: {_some(missing)}")
-
-
-def place_images(items: Sequence[Item], source: Source) -> list[Item]:
-    """The items with the paths of their images in a data folder, of those that are found there."""
-    found = {image: find_image(source, image) for image in dict.fromkeys(i.image for i in items)}
-    return [replace(item, image=found[item.image]) for item in items]
 
 
 def evenly(things: Sequence[T], limit: int | None) -> list[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manyeyes.data.documents import Document
@@ -13,6 +13,7 @@ from manyeyes.data.files import iter_samples
 from manyeyes.data.readers.coco import entries
 from manyeyes.data.rows import Row, SourceOptions, image_path
 from manyeyes.errors import DataError, UsageError
+from manyeyes.evaluation.contract import Item
 from manyeyes.records import Sample
 
 _COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017")
@@ -63,6 +64,12 @@ def find_image(source: Source, written: str) -> str:
             if candidate.is_file():
                 return str(candidate)
     return written
+
+
+def place_images(items: Sequence[Item], source: Source) -> list[Item]:
+    """The items with the paths of their images in a data folder, of those that are found there."""
+    found = {image: find_image(source, image) for image in dict.fromkeys(i.image for i in items)}
+    return [replace(item, image=found[item.image]) for item in items]
 
 
 def written_image(row: Row, key: str, name: str) -> str:
