@@ -136,7 +136,7 @@ def test_mmbench_images_come_out_of_the_table(tmp_path: Path) -> None:
     assert isinstance(copied, CellImage)
     assert load_image(copied).size == (8, 6)
     broken = CellImage.of("a.tsv/1", "no base64!")
-    with pytest.raises(DataError, match="a.tsv/1"):
+    with pytest.raises(DataError, match=r"a\.tsv/1"):
         load_image(broken)
 
 
@@ -311,7 +311,7 @@ def test_mme_folders_without_subtasks_and_broken_results(tmp_path: Path) -> None
         BENCHMARKS["mme"].read_files([tmp_path / "empty"])
     with pytest.raises(DataError, match="holds no MME questions"):
         BENCHMARKS["mme"].items(tmp_path / "empty", "test")
-    with pytest.raises(DataError, match="holds no SUBTASK.txt"):
+    with pytest.raises(DataError, match=r"holds no SUBTASK\.txt"):
         BENCHMARKS["mme"].load(tmp_path / "empty")
     bad = write(tmp_path / "count.txt", "a.png\tq\tYes\tYes\na.png\tq\tYes\n")
     with pytest.raises(DataError, match=r"count.txt:2: expected image, question, label"):
