@@ -13,7 +13,9 @@ from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.documents import (
     CONTEXT_WEIGHT,
     LAYOUT_START,
+    LESSONS,
     Document,
+    Lesson,
     batch_documents,
     corpus,
     document_scene,
@@ -101,9 +103,31 @@ def test_a_layout_stands_where_an_image_stands(tokenizer: PreTrainedTokenizerFas
     assert words.startswith("\n") and "<image>" not in words and "<boxes>" not in words
 
 
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: str(lesson.end))
+def test_lessons_ask_what_they_say(lesson: Lesson, tokenizer: PreTrainedTokenizerFast) -> None:
+    documents = [encode_document(lesson.end - 1 - i, 0, tokenizer) for i in range(30)]
+    chats = [document for document in documents if document.replies]
+    assert all(document.layout is not None for document in chats)
+    assert all(document.clean == lesson.clean for document in chats)
+    asked = {kind for document in chats for kind, _ in document.replies}
+    if lesson.kinds is not None:
+        assert asked == set(lesson.kinds) and len(chats) == 30
+    else:
+        assert asked > {"rec", "caption", "relation"}
+
+
+def test_the_last_lesson_has_both_forms(tokenizer: PreTrainedTokenizerFast) -> None:
+    first = LESSONS[-1].end
+    documents = [encode_document(first + i, 0, tokenizer) for i in range(60)]
+    layouts = [document.layout is not None for document in documents if document.replies]
+    assert 0.5 < sum(layouts) / len(layouts) < 0.95
+    assert len(layouts) < 60  # the others are bare captions
+
+
 def test_layouts_take_the_place_of_padding(tokenizer: PreTrainedTokenizerFast) -> None:
     objective = LanguageObjective(0, tokenizer)
-    documents = [encode_document(3, 0, tokenizer, form=form) for form in ("words", "layout")]
+    last = LESSONS[-1].end
+    documents = [encode_document(last, 0, tokenizer, form=form) for form in ("words", "layout")]
     batch = batch_documents(documents, int(tokenizer.pad_token_id))
     assert batch.rows.tolist() == [1]
     embeds = embed_documents(objective.network, batch)
@@ -116,6 +140,11 @@ def test_layouts_take_the_place_of_padding(tokenizer: PreTrainedTokenizerFast) -
     noisy = embed_documents(objective.network, batch, torch.Generator().manual_seed(1))
     assert torch.equal(noisy[0], embeds[0]) and not torch.equal(noisy[1], embeds[1])
     assert torch.equal(noisy[1, cells.stop :], embeds[1, cells.stop :])
+    clean = batch_documents([encode_document(0, 0, tokenizer)], int(tokenizer.pad_token_id))
+    noise = torch.Generator().manual_seed(1)
+    assert torch.equal(
+        embed_documents(objective.network, clean, noise), embed_documents(objective.network, clean)
+    )
 
 
 def test_learns_and_exports(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -41,8 +41,6 @@ CAPTIONED_SHARE = 0.3
 PLAIN_SHARE = 0.04
 """Share of documents that are a bare caption."""
 
-LAYOUT_SHARE = 0.75
-"""Share of layouts among the other documents."""
 
 PLACELESS_SHARE = 0.6
 """Share of descriptions without boxes."""
@@ -60,8 +58,35 @@ LAYOUT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "describe": 5.0}
 """How often each kind is asked of a layout. Describing an object teaches most: every word of the
 reply asks for the same object."""
 
-FEW_OBJECTS = ((8_000, 2), (20_000, 3))
-"""Documents below each index tell of at most so many objects: small scenes are learnt first."""
+BINDING_KINDS = ("color", "describe", "mark", "shape", "size", "texture")
+"""Kinds that ask for one object by its looks: to answer is to find it and to read it."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What documents below index ``end`` of the training split are like.
+
+    ``objects``: least and most objects. ``kinds``: the kinds asked of layouts (None: all).
+    ``words``: share of descriptions. ``clean``: layouts name every cell and leave no word out.
+    """
+
+    end: int
+    objects: tuple[int, int] | None = None
+    kinds: tuple[str, ...] | None = None
+    words: float = 0.0
+    clean: bool = True
+
+
+LESSONS = (
+    Lesson(6_000, (2, 2), BINDING_KINDS),
+    Lesson(12_000, (2, 4), (*BINDING_KINDS, "count", "exist", "presence", "region")),
+    Lesson(16_000, clean=False),
+)
+"""The first documents, easiest first: in short trials, a model that met everything at once had not
+learnt to find the object that is asked for when one that met two objects first long had."""
+
+LAST_LESSON = Lesson(0, words=0.25, clean=False)
+"""What all later documents are like, and those of other splits."""
 
 CONTEXT_WEIGHT = 0.02
 """Loss weight of a token that is not in a reply. A token of an n-token reply weighs 1/sqrt(n), so
@@ -74,26 +99,30 @@ IGNORED = -100
 class Document:
     """A tokenised document: ``ids``, a loss weight per token, and each reply's kind and tokens.
 
-    ``layout`` ``[N, V]`` takes the place of the ids from ``LAYOUT_START`` on, which are padding.
+    ``layout`` ``[N, V]`` takes the place of the ids from ``LAYOUT_START`` on, which are padding;
+    a ``clean`` one gets no noise.
     """
 
     ids: list[int]
     weights: list[float]
     replies: tuple[tuple[str, range], ...]
     layout: Tensor | None = None
+    clean: bool = False
 
 
 @dataclass(frozen=True)
 class DocumentBatch:
     """Right-padded documents: ``ids`` ``[B, T]`` and ``weights`` ``[B, T]`` (0 = padding).
 
-    ``layouts`` ``[L, N, V]`` belong to the documents ``rows`` ``[L]``.
+    ``layouts`` ``[L, N, V]`` belong to the documents ``rows`` ``[L]``; ``noisy`` ``[L]`` is 0 for
+    clean ones, else 1.
     """
 
     ids: Tensor
     weights: Tensor
     rows: Tensor
     layouts: Tensor
+    noisy: Tensor
 
 
 def document_scene(split: str, index: int, seed: int, *, count: int | None = None) -> Scene:
@@ -121,11 +150,13 @@ def conversation(
     return [(kind, f"{text}\n{request}", reply), *turns[1:]]
 
 
-def _turns(scene: Scene, rng: Random, weights: Mapping[str, float]) -> list[tuple[str, str, str]]:
+def _turns(
+    scene: Scene, rng: Random, weights: Mapping[str, float], captioned: float = CAPTIONED_SHARE
+) -> list[tuple[str, str, str]]:
     return [
         (exchange.kind, *_with_boxes(exchange, scene))
         for exchange in exchanges(
-            scene, rng, EXCHANGES, weights=weights, captioned=rng.random() < CAPTIONED_SHARE
+            scene, rng, EXCHANGES, weights=weights, captioned=rng.random() < captioned
         )
     ]
 
@@ -154,18 +185,29 @@ def encode_document(
     are bare captions. Without ``described`` nothing tells of the scene that is asked about.
     """
     rng = Random(f"document/{seed}/{split}/{index}")
-    limit = next((most for end, most in FEW_OBJECTS if split == "train" and index < end), None)
-    scene = document_scene(split, index, seed, count=rng.randint(1, limit) if limit else None)
-    if form is None and rng.random() < PLAIN_SHARE:
+    lesson = _lesson(index) if split == "train" else LAST_LESSON
+    count = rng.randint(*lesson.objects) if lesson.objects else None
+    scene = document_scene(split, index, seed, count=count)
+    if form is None and lesson.kinds is None and rng.random() < PLAIN_SHARE:
         ids = [tokenizer.bos_token_id, *_encode(tokenizer, caption(scene, rng))]
         ids.append(tokenizer.eos_token_id)
         return Document(ids, [1.0] * len(ids), ())
     if form is None:
-        form = "layout" if rng.random() < LAYOUT_SHARE else "words"
+        form = "words" if rng.random() < lesson.words else "layout"
     if form == "words":
         return _encode_turns(conversation(scene, rng, described=described), tokenizer)
-    layout = mix_words(scene, rng, tokenizer) if described else None
-    return _encode_turns(_turns(scene, rng, LAYOUT_WEIGHTS), tokenizer, layout)
+    layout = mix_words(scene, rng, tokenizer, clean=lesson.clean) if described else None
+    turns = _turns(scene, rng, _layout_weights(lesson), CAPTIONED_SHARE * (lesson.kinds is None))
+    return _encode_turns(turns, tokenizer, layout, clean=lesson.clean)
+
+
+def _lesson(index: int) -> Lesson:
+    return next((lesson for lesson in LESSONS if index < lesson.end), LAST_LESSON)
+
+
+def _layout_weights(lesson: Lesson) -> dict[str, float]:
+    kinds = LAYOUT_WEIGHTS if lesson.kinds is None else lesson.kinds
+    return {kind: LAYOUT_WEIGHTS[kind] for kind in kinds}
 
 
 def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
@@ -179,13 +221,16 @@ def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
     found = [(row, d.layout) for row, d in enumerate(documents) if d.layout is not None]
     rows = torch.tensor([row for row, _ in found], dtype=torch.long)
     layouts = torch.stack([layout for _, layout in found]) if found else torch.empty(0, CELLS, 0)
-    return DocumentBatch(ids, weights, rows, layouts)
+    noisy = torch.tensor([0.0 if documents[row].clean else 1.0 for row, _ in found])
+    return DocumentBatch(ids, weights, rows, layouts, noisy)
 
 
 def _encode_turns(
     turns: Sequence[tuple[str, str, str]],
     tokenizer: PreTrainedTokenizerBase,
     layout: Tensor | None = None,
+    *,
+    clean: bool = False,
 ) -> Document:
     """Return the chat of (kind, request, reply) turns, with a layout before the first request."""
     ids, weights = [int(tokenizer.bos_token_id)], [0.0]
@@ -204,7 +249,7 @@ def _encode_turns(
         ids += asked + replied
         weights += [CONTEXT_WEIGHT] * len(asked)
         weights += [len(replied) ** -0.5] * len(replied)
-    return Document(ids, weights, tuple(replies), layout)
+    return Document(ids, weights, tuple(replies), layout, clean)
 
 
 def _with_boxes(exchange: Exchange, scene: Scene) -> tuple[str, str]:

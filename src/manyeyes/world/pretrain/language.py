@@ -1,7 +1,7 @@
 """The decoder language model of the world: words only, from scratch (see ``documents``).
 
 Like a real language model it brings language and reading, and has never seen an image. Llama type,
-width 192, six layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
+width 128, five layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from manyeyes.world.pretrain.documents import (
 )
 from manyeyes.world.pretrain.loop import Objective, step_generator
 
-LAYERS, WIDTH, INNER_WIDTH, HEADS = 6, 192, 512, 4
+LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 128, 384, 4
 MAX_POSITIONS = 2048
 
 MATCHING_SCALE = 0.08
@@ -112,6 +112,7 @@ def embed_documents(
     cells = batch.layouts @ table
     if noise is not None:
         level = torch.rand(len(cells), 1, 1, generator=noise) * MOST_NOISE * cells.detach().std()
+        level = level * batch.noisy[:, None, None]
         cells = cells + level * torch.randn(cells.shape, generator=noise)
     places = slice(LAYOUT_START, LAYOUT_START + cells.shape[1])
     embeds[batch.rows, places] = cells.to(embeds.dtype)

@@ -32,18 +32,23 @@ LEAST_KEPT = 0.4
 """A layout draws one share between this and 1: so many words of an object stand in each cell."""
 
 
-def mix_words(scene: Scene, rng: Random, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Return ``[N, V]``: the weight of every token in every cell, row by row."""
+def mix_words(
+    scene: Scene, rng: Random, tokenizer: PreTrainedTokenizerBase, *, clean: bool = False
+) -> Tensor:
+    """Return ``[N, V]``: the weight of every token in every cell, row by row.
+
+    A ``clean`` layout names every cell and leaves no word out.
+    """
     shares = cell_shares(scene)
     mixture = np.zeros((CELLS, len(tokenizer)), np.float32)
     mixture[:, tokenizer.pad_token_id] = 1.0 - shares.sum(axis=1)
-    if rng.random() < NAMED_SHARE:
+    if clean or rng.random() < NAMED_SHARE:
         for cell in range(CELLS):
             name = (chr(ord("a") + cell // GRID), str(1 + cell % GRID))
             for letter in name:
                 mixture[cell, _tokens(tokenizer, letter)] += 1.0
     draws = np.random.default_rng(rng.getrandbits(32))
-    kept = rng.uniform(LEAST_KEPT, 1.0)
+    kept = 1.0 if clean else rng.uniform(LEAST_KEPT, 1.0)
     for position, item in enumerate(scene.objects):
         for name in ATTRIBUTES:
             stays = draws.random(CELLS) < kept
