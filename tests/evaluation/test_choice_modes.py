@@ -21,6 +21,7 @@ from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.ranking import Likelihood
 from manyeyes.evaluation.runner import evaluate
 from manyeyes.evaluation.table import format_table
+from manyeyes.world.make import make_world
 from oracles import Oracle
 
 Build = Callable[..., tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]]
@@ -147,6 +148,59 @@ def test_modes_that_do_not_fit_are_refused_before_anything_is_asked(
     with pytest.raises(UsageError, match="a predictor that gives likelihoods"):
         evaluate(oracle, ["vsr"], world, "val", tmp_path, choice="loglik")
     assert oracle.asked == []
+
+
+RANKED = {
+    **dict.fromkeys(("aokvqa", "pope", "seed-bench", "vsr"), "test"),
+    **dict.fromkeys(("identification", "mmbench", "mme", "visdial"), "test"),
+    "iconqa": "choose_txt_test",
+}
+"""Benchmarks with candidates, and a split of the world's files for each."""
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world with the files of all formats."""
+    folder = tmp_path_factory.mktemp("choices") / "world"
+    make_world(folder, images={"test": 5}, seed=3, formats=("all",))
+    return folder
+
+
+class TrueRanking(Ranking):
+    """Finds the right candidate likely, wherever the benchmark says which it is."""
+
+    def rank(self, items: Sequence[Item], *, with_images: bool) -> list[list[Likelihood]]:
+        return [
+            [Likelihood(-float(place != right(item)), 1) for place in range(len(item.candidates))]
+            for item in items
+        ]
+
+
+def right(item: Item) -> int:
+    known = item.meta.get("right", item.groups.get("answer", item.references[0]))
+    if isinstance(known, int):
+        return known
+    texts = [text.lower() for text in item.candidates]
+    return texts.index(known.lower()) if known.lower() in texts else "ABCDEFGH".index(known)
+
+
+@pytest.mark.parametrize("name", sorted(RANKED))
+def test_the_right_candidate_scores_the_maximum_and_can_be_scored_again(
+    formats: Path, tmp_path: Path, name: str
+) -> None:
+    options: dict[str, Any] = {"text_only": False, "choice": "loglik_norm"}
+    results = evaluate(TrueRanking(), [name], formats, RANKED[name], tmp_path, **options)
+    entry = results["benchmarks"][name]
+    found = entry["model"]["metrics"]
+    best = {"mme": 800.0}.get(name, 100.0)
+    headline = "multiple_choice" if name == "aokvqa" else entry["metric"]
+    assert found[headline] == pytest.approx(best)
+    if get_benchmark(name).ranking_prompt is not None:
+        assert "\nA. " not in rows(tmp_path / f"predictions-{name}.jsonl")[0]["prompt"]
+    again = get_benchmark(name).load(tmp_path / f"predictions-{name}.jsonl")
+    items = get_benchmark(name).items(formats, RANKED[name])
+    scores = get_benchmark(name).score(items, again).scores
+    assert {score.metric: score.value for score in scores} == found
 
 
 @pytest.mark.parametrize("language", ["llama", "t5"])

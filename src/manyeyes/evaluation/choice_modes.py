@@ -86,11 +86,16 @@ def ask(
 
 
 def prediction(benchmark: Benchmark, item: Item, raw: str, mode: ChoiceMode) -> Prediction:
-    """What is scored of a raw answer; of a letter answer that names no candidate, the text."""
+    """What is scored of a raw answer.
+
+    A written letter becomes its candidate, except where the benchmark's own prompt lists the
+    candidates: then its grader reads letters too. An answer that names none stays as it is.
+    """
     if mode == "generate":
         return cut_answer(raw, item.answer)
     if mode == "letter":
-        place = read_letter(raw, item.candidates)
+        lists_them = benchmark.ranking_prompt is not None
+        place = None if lists_them else read_letter(raw, item.candidates)
         if place is None:
             return cut_answer(raw, item.answer)
         return _of_losses(benchmark, item, [float(i != place) for i in range(len(item.candidates))])

@@ -47,7 +47,7 @@ def locate(source: Source) -> list[Path]:
 
 
 def read(paths: Sequence[Path], prompt: str) -> list[Item]:
-    """One item per question: references are the direct answers, choices the four choices.
+    """One item per question: references are the direct answers, candidates the four choices.
 
     A prompt may hold ``{choices}``: the choices, separated by commas.
     """
@@ -88,7 +88,7 @@ def _item(row: Row, prompt: str) -> Item:
         prompt=prompt.format(question=row.text("question").strip(), choices=", ".join(choices)),
         references=_texts(row, "direct_answers"),
         cluster=str(image),
-        choices=choices,
+        candidates=choices,
         meta={
             "right": choices[right],
             "difficult": row.value.get("difficult_direct_answer") is True,
@@ -135,18 +135,18 @@ def _score(task: str, items: Sequence[Item], values: Sequence[float | None]) -> 
 def _outside_choices(items: Sequence[Item], texts: Sequence[str | None]) -> int:
     """How many multiple-choice answers are none of the choices; they are wrong."""
     given = zip(items, texts, strict=False)
-    return sum(text is not None and text not in item.choices for item, text in given)
+    return sum(text is not None and text not in item.candidates for item, text in given)
 
 
 def _constant(
     items: Sequence[Item], counted: Sequence[Item], box_style: str
 ) -> list[dict[str, str]]:
     """The choice at the place that is right most often, and the most frequent direct answer."""
-    places = Counter(item.choices.index(item.meta["right"]) for item in counted)
+    places = Counter(item.candidates.index(item.meta["right"]) for item in counted)
     said = Counter(text for item in counted for text in item.references)
     place = min(places, key=lambda place: (-places[place], place))
     text = min(said, key=lambda text: (-said[text], text))
-    return [{CHOICE: item.choices[place % len(item.choices)], DIRECT: text} for item in items]
+    return [{CHOICE: item.candidates[place % len(item.candidates)], DIRECT: text} for item in items]
 
 
 def _prediction(row: Row) -> Prediction:

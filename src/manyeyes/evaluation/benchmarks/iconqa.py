@@ -30,7 +30,12 @@ from manyeyes.evaluation.benchmarks.choices import (
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, find_file, record_rows, written_image
 from manyeyes.evaluation.benchmarks.measures import mean_score
-from manyeyes.evaluation.benchmarks.results import is_own, keyed_rows, row_text, unique_id
+from manyeyes.evaluation.benchmarks.results import (
+    is_own,
+    keyed_rows,
+    own_prediction,
+    unique_id,
+)
 from manyeyes.evaluation.benchmarks.vqa_pairs import majority_answers
 from manyeyes.evaluation.contract import Item, Prediction
 from manyeyes.evaluation.scorers.exact_match import EXACT_VARIANTS, exact_match
@@ -111,7 +116,7 @@ def load(path: Path) -> dict[str, Prediction]:
     found: dict[str, Prediction] = {}
     for row in record_rows(document):
         if is_own(row):
-            found[unique_id(row, "id", found)] = row_text(row, "prediction")
+            found[unique_id(row, "id", found)] = own_prediction(row)
         else:
             losses = "losses" in row.value
             key = unique_id(row, "question_id", found)

@@ -58,6 +58,7 @@ def read(paths: Sequence[Path], prompt: str) -> list[Item]:
                     references=(sample.meta["label"],),
                     cluster=str(sample.meta["image"]),
                     groups={"set": name},
+                    candidates=("yes", "no"),
                 )
             )
     return items

@@ -60,7 +60,7 @@ def row_loader(
         for row in record_rows(document):
             own = is_own(row)
             key = unique_id(row, "id" if own else id_key, found)
-            found[key] = row_text(row, "prediction") if own else parse(row)
+            found[key] = own_prediction(row) if own else parse(row)
         return found
 
     return load
@@ -78,6 +78,14 @@ def result_rows(path: Path) -> Iterator[Row]:
 def is_own(row: Row) -> bool:
     """Whether a row was written by ``manyeyes evaluate``."""
     return all(key in row.value for key in _OWN_KEYS)
+
+
+def own_prediction(row: Row) -> Prediction:
+    """The prediction of a row of `is_own`: a text, or what a ranking gave (losses)."""
+    value = row.get("prediction", "a text, an object or a list")
+    if not isinstance(value, str | dict | list):
+        raise row.error("prediction", f"expected a text, an object or a list, got {show(value)}")
+    return value
 
 
 def unique_id(row: Row, key: str, seen: dict[str, Prediction]) -> str:

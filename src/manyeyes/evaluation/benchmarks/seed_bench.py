@@ -31,7 +31,13 @@ from manyeyes.evaluation.benchmarks.files import (
     written_image,
 )
 from manyeyes.evaluation.benchmarks.measures import mean_score
-from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
+from manyeyes.evaluation.benchmarks.results import (
+    is_own,
+    own_prediction,
+    result_rows,
+    row_text,
+    unique_id,
+)
 from manyeyes.evaluation.contract import Item, Prediction
 
 FILES = ("SEED-Bench.json", "annotations/SEED-Bench.json")
@@ -75,7 +81,7 @@ def load(path: Path) -> dict[str, Prediction]:
     found: dict[str, Prediction] = {}
     for row in result_rows(path):
         if is_own(row):
-            found[unique_id(row, "id", found)] = row_text(row, "prediction")
+            found[unique_id(row, "id", found)] = own_prediction(row)
             continue
         key = unique_id(row, "q_id" if "q_id" in row.value else "question_id", found)
         losses = "losses" in row.value

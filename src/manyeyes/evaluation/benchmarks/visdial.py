@@ -21,7 +21,7 @@ from manyeyes.evaluation.benchmarks.choices import from_losses, parse_losses
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, find_file
 from manyeyes.evaluation.benchmarks.measures import mean_score
-from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text
+from manyeyes.evaluation.benchmarks.results import is_own, own_prediction, result_rows
 from manyeyes.evaluation.benchmarks.visdial_files import read_dialogs, read_relevance, round_key
 from manyeyes.evaluation.contract import Item, Prediction
 from manyeyes.evaluation.scorers.exact_match import exact_match
@@ -85,7 +85,7 @@ def load(path: Path) -> dict[str, Prediction]:
         if key in found:
             raise row.error("round_id", f"{key!r} occurs twice; expected one ranking per round")
         if own:
-            found[key] = row_text(row, "prediction")
+            found[key] = own_prediction(row)
         else:
             found[key] = parse_losses(row, "losses") if "losses" in row.value else _parsed(row)
     return found
