@@ -94,6 +94,9 @@ def test_right_answers_and_the_constant_answer(
     assert constant == [best] * len(rows)
     result = benchmark.score(items, dict(zip(answers, constant, strict=True)))
     assert result.headline.value == pytest.approx(100 * number / len(rows))
+    assert result.notes == (
+        f"the constant answer {best!r} is right in {100 * number / len(rows):.2f} %",
+    )
     rows_by_id = [{"id": key, "pred": text} for key, text in reversed(answers.items())]
     assert benchmark.load(write(tmp_path / "r.json", rows_by_id)) == answers
 
@@ -108,6 +111,7 @@ def test_constant_one_on_the_published_file(tmp_path: Path) -> None:
     assert len(items) == 10_000
     result = benchmark.score(items, {item.id: "1" for item in items})
     assert result.headline.value == pytest.approx(54.27, abs=0.005)
+    assert result.notes == ("the constant answer '1' is right in 54.27 %",)
 
 
 def test_gvt_files_and_images_are_found_by_split(tmp_path: Path) -> None:

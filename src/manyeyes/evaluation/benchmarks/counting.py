@@ -2,7 +2,7 @@
 
 Accuracy, MAE and RMSE under GVT's reading of numbers, or a strict one (`scorers.counting`). Answers
 without a number count as 0 in MAE and RMSE. On COCO's file the constant answer "1" is right in
-54.27 %, more than the figures that papers report; look at the baseline beside a score.
+54.27 %, more than the figures that papers report; a note gives its accuracy beside every score.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from manyeyes.evaluation.benchmarks.gvt import (
     PROMPT,
     RESULT_FORMAT,
     constant_answer,
+    constant_note,
     gvt_files,
     load_gvt,
     locate_gvt,
@@ -58,7 +59,8 @@ def grade(answers: Answers) -> Grade:
         *corpus_scores(corpus, items),
     )
     missing = sum(text is None for text in answers.texts)
-    return Grade(scores, right, counted.count(None) - missing, corpus=corpus)
+    failures = counted.count(None) - missing
+    return Grade(scores, right, failures, (constant_note(items),), corpus)
 
 
 def _groups(row: Row, answer: str) -> Mapping[str, str]:

@@ -82,8 +82,19 @@ def load_gvt(path: Path) -> dict[str, Prediction]:
 
 def constant_answer(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
     """The most frequent answer everywhere (ties: first in the alphabet)."""
-    counts = Counter(item.references[0] for item in counted)
-    return [min(counts, key=lambda answer: (-counts[answer], answer))] * len(items)
+    return [_most_frequent(counted)[0]] * len(items)
+
+
+def constant_note(items: Sequence[Item]) -> str:
+    """How often the best constant answer is right; models have been reported below it."""
+    answer, number = _most_frequent(items)
+    return f"the constant answer {answer!r} is right in {100 * number / len(items):.2f} %"
+
+
+def _most_frequent(items: Sequence[Item]) -> tuple[str, int]:
+    counts = Counter(item.references[0] for item in items)
+    answer = min(counts, key=lambda answer: (-counts[answer], answer))
+    return answer, counts[answer]
 
 
 def _image(image_id: str | int) -> str:

@@ -17,6 +17,7 @@ from manyeyes.evaluation.benchmarks.gvt import (
     PROMPT,
     RESULT_FORMAT,
     constant_answer,
+    constant_note,
     gvt_files,
     load_gvt,
     locate_gvt,
@@ -42,7 +43,9 @@ def grade(answers: Answers) -> Grade:
     ]
     right = [float(bool(value)) for value in judged]
     missing = sum(text is None for text in answers.texts)
-    return Grade((mean_score("accuracy", right, items),), right, judged.count(None) - missing)
+    failures = judged.count(None) - missing
+    score = mean_score("accuracy", right, items)
+    return Grade((score,), right, failures, (constant_note(items),))
 
 
 def _groups(row: Row, answer: str) -> Mapping[str, str]:
