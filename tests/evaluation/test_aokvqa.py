@@ -160,7 +160,7 @@ def test_items_choices_images_and_baseline(file: Path) -> None:
     items = benchmark.items(file.parent, "val", prompt="{question} ({choices})")
     assert items[0].image.endswith("val2017/000000299207.jpg")
     assert items[0].prompt.endswith("awaiting? (skateboarder, train, delivery, cab)")
-    assert items[0].choices == tuple(CHOICES)
+    assert items[0].candidates == tuple(CHOICES)
     constant = benchmark.baseline(items, file.parent, "val")
     assert constant.answers["b"] == both("cab", "taxi")
     assert benchmark.score(items, constant.answers).headline.value == pytest.approx(200 / 3)

@@ -29,10 +29,10 @@ class Item:
     ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
     item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
     pixels where boxes are read or written; ``boxes`` and ``points`` fill the ``<boxes>`` and
-    ``<points>`` of ``prompt``; ``choices`` are the options in order where there are some;
-    ``candidates`` are texts of which one may be chosen instead of answering freely; ``split``
-    is the item's split where one file holds several; ``meta`` is what else the grader of the
-    benchmark needs. Of an item that is not ``required`` a missing prediction is no error.
+    ``<points>`` of ``prompt``; ``candidates`` are texts of which one may be chosen instead of
+    answering freely; ``choices`` are the ids of options that are no texts; ``split`` is the item's
+    split where one file holds several; ``meta`` is what else the grader of the benchmark needs. Of
+    an item that is not ``required`` a missing prediction is no error.
     """
 
     id: str
