@@ -41,7 +41,8 @@ def emit_mmbench(world: SplitWorld) -> Files:
     """Write every question of the split that has options."""
     if world.name == "train":
         return {}
-    rows, first = [], {}
+    rows: list[dict[str, object]] = []
+    first: dict[int, int] = {}
     for index, asked in enumerate(choice_questions(world, least=2), start=1):
         known = first.setdefault(image_id(asked.scene), index)
         image = base64.b64encode(png_bytes(asked.scene)).decode() if known == index else str(known)
