@@ -92,7 +92,7 @@ class StageRecipe(Block):
     train: name pattern → false (frozen), true (the stage's learning rate), a learning rate, or
         ``{learning_rate, weight_decay}``. A pattern without ``*`` covers the part of that name; the
         last matching pattern decides; what no pattern covers is frozen.
-    objectives: objective → weight in the total loss.
+    objectives: objective → weight in the total loss; 0 takes out what a parent recipe has.
     mixture: ``weighted`` draws samples by weight; ``concatenate`` takes every row once per epoch;
         ``alternate`` fills each global batch from one source, in turn.
     global_batch_size: samples per optimizer step over all ranks; sets the accumulation steps.
@@ -147,9 +147,10 @@ class StageRecipe(Block):
         for name in objectives:
             if name not in OBJECTIVES:
                 raise ValueError(f"unknown objective {name!r}{nearest(name, OBJECTIVES)}")
-        if not objectives:
+        used = {name: weight for name, weight in objectives.items() if weight}
+        if not used:
             raise ValueError("a stage needs at least one objective")
-        return objectives
+        return used
 
 
 class WorldRecipe(Block):

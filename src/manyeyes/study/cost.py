@@ -102,7 +102,7 @@ def stage_cost(
     steps = int(training.get("max_steps", -1))
     accumulation = int(training.get("gradient_accumulation_steps", 1))
     samples = stage.global_batch_size or batch * accumulation
-    shape = _Shape(config, model, assignment, _checkpoints(training), stage.cache_features)
+    shape = _Shape(config, model, assignment, stage)
     operations = shape.operations_per_sample() * samples
     compute = torch.bfloat16 if half else torch.float32
     return StageCost(
@@ -140,10 +140,11 @@ class _Shape:
         config: ManyEyesConfig,
         model: nn.Module,
         assignment: Assignment,
-        recompute: bool,
-        cached: bool,
+        stage: StageRecipe,
     ) -> None:
-        self.config, self.recompute, self.cached = config, recompute, cached
+        self.config, self.cached = config, stage.cache_features
+        self.recompute = _checkpoints(stage.training)
+        self.objectives = set(stage.objectives)
         self.sizes = {name: p.numel() for name, p in model.named_parameters()}
         self.learning = {name for name in self.sizes if assignment[name] is not None}
         text: Any = config.text_config
@@ -155,12 +156,15 @@ class _Shape:
         learns = sum(self.sizes[name] for name in self.learning)
         frozen = sum(self.sizes.values()) - learns
         scale = 1 if half else 2
-        activations = _kept(batch * self.tokens, self.width, self.blocks, self.recompute) * scale
+        activations = 0
+        if self.runs_language:
+            kept = _kept(batch * self.tokens, self.width, self.blocks, self.recompute)
+            activations += kept * scale
+            # logits of supervised positions: values, probabilities and their gradient, in float32
+            activations += 3 * 4 * batch * ANSWER_TOKENS * self.vocabulary
         for _, prefix, tokens, width, blocks in self._encoders():
             if self._count(prefix, learning=True):
                 activations += _kept(batch * tokens, width, blocks, self.recompute) * scale
-        # logits of supervised positions: values, probabilities and their gradient, in float32
-        activations += 3 * 4 * batch * ANSWER_TOKENS * self.vocabulary
         return Memory(
             weights=4 * learns + _BYTES[dtype] * frozen,
             gradients=4 * learns,
@@ -176,13 +180,28 @@ class _Shape:
             forward = 2.0 * self._count(prefix) * tokens + _attention(tokens, width, blocks)
             total += 3.0 * forward if learns else (0.0 if self.cached else forward)
         learns = self._count("fusion.", learning=True)
-        # a fusion that gives prompts works on the tokens it reads
-        read = self.config.visual_tokens or sum(tokens for _, _, tokens, _, _ in self._encoders())
-        total += (6.0 if learns else 2.0) * self._count("fusion.") * read
+        total += (6.0 if learns else 2.0) * self._count("fusion.") * self._fusion_tokens()
+        if not self.runs_language:
+            return total
         matrices = self._count("language_model.") - self.vocabulary * self.width
         share = self._count("language_model.", learning=True) / self._count("language_model.")
         forward = 2.0 * matrices * self.tokens + _attention(self.tokens, self.width, self.blocks)
         return total + forward * (2.0 + share + float(self.recompute))
+
+    @property
+    def runs_language(self) -> bool:
+        """Whether the stage runs the language model at all."""
+        return "next_token" in self.objectives
+
+    def _fusion_tokens(self) -> int:
+        """Return the tokens that pass the fusion for one sample, all passes together."""
+        # a fusion that gives prompts works on the tokens it reads
+        read = sum(tokens for _, _, tokens, _, _ in self._encoders())
+        queries, reader = self.config.visual_tokens or read, self.config.reader
+        text = 0 if reader is None else reader.length
+        pairs = {"itc": 1, "itm": 3, "itg": 1}
+        passes = sum(pairs.get(name, 0) for name in self.objectives)
+        return passes * (queries + text) or queries + text
 
     def _encoders(self) -> list[tuple[str, str, int, int, int]]:
         """Return (name, parameter prefix, tokens, width, blocks) of every encoder."""

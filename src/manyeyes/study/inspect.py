@@ -31,13 +31,15 @@ PARTS: Mapping[str, str] = {
 class Part:
     """Parameters of one part: all, those that learn in some stage, per stage, per module.
 
-    ``modules`` also names what the part holds directly, such as gates.
+    ``modules`` also names what the part holds directly, such as gates. ``modules_by_stage``: of
+    each stage's own model, which may hold more, two names deep.
     """
 
     total: int
     trainable: int
     trainable_by_stage: Mapping[str, int]
     modules: Mapping[str, int]
+    modules_by_stage: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,21 @@ def inspect_recipe(recipe: Recipe) -> Inspection:
     """
     rate = {dtype: measure_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
     config, model = build_on_meta(recipe.model)
+    models: dict[str, nn.Module] = {}
     assignments: dict[str, Assignment] = {}
     costs = []
     for stage in recipe.stages:
         own = build_on_meta(stage_model(recipe, stage)) if stage.model else (config, model)
+        models[stage.name] = own[1]
         assignments[stage.name] = assign(own[1], stage.train)
         costs.append(stage_cost(recipe, stage, *own, assignments[stage.name], rate))
     return Inspection(
         recipe=recipe.name,
         description=recipe.description,
         dtype=recipe.dtype,
-        parts={name: _part(model, attribute, assignments) for name, attribute in PARTS.items()},
+        parts={
+            name: _part(model, attribute, models, assignments) for name, attribute in PARTS.items()
+        },
         visual_tokens=config.visual_tokens,
         image_sizes={name: rule.size for name, rule in config.pixel_transforms().items()},
         stages=tuple(costs),
@@ -118,25 +124,40 @@ def build_on_meta(
         return config, ManyEyesForConditionalGeneration(config)
 
 
-def _part(model: nn.Module, attribute: str, assignments: Mapping[str, Assignment]) -> Part:
-    module = getattr(model, attribute)
-    sizes = {f"{attribute}.{name}": p.numel() for name, p in module.named_parameters()}
+def _part(
+    model: nn.Module,
+    attribute: str,
+    models: Mapping[str, nn.Module],
+    assignments: Mapping[str, Assignment],
+) -> Part:
+    sizes = _sizes(model, attribute)
+    own = {stage: _sizes(models[stage], attribute) for stage in models}
     learning = {
-        stage: {name for name in sizes if assignment.get(name) is not None}
-        for stage, assignment in assignments.items()
+        stage: {n: size for n, size in own[stage].items() if assignments[stage].get(n) is not None}
+        for stage in models
     }
-    ever = set().union(*learning.values())
+    ever: dict[str, int] = {}
+    for learnt in learning.values():
+        ever.update(learnt)
     return Part(
         total=sum(sizes.values()),
-        trainable=sum(sizes[name] for name in ever),
-        trainable_by_stage={
-            stage: sum(sizes[name] for name in names) for stage, names in learning.items()
-        },
-        modules={
-            **{name: p.numel() for name, p in module.named_parameters(recurse=False)},
-            **{
-                name: sum(p.numel() for p in child.parameters())
-                for name, child in module.named_children()
-            },
-        },
+        trainable=sum(ever.values()),
+        trainable_by_stage={stage: sum(learnt.values()) for stage, learnt in learning.items()},
+        modules=_modules(sizes, depth=1),
+        modules_by_stage={stage: _modules(own[stage], depth=2) for stage in models},
     )
+
+
+def _sizes(model: nn.Module, attribute: str) -> dict[str, int]:
+    """Return the size of every parameter of one part, by its name in the model."""
+    module = getattr(model, attribute)
+    return {f"{attribute}.{name}": p.numel() for name, p in module.named_parameters()}
+
+
+def _modules(sizes: Mapping[str, int], depth: int) -> dict[str, int]:
+    """Return the sizes of a part's modules and of its own parameters, down to ``depth`` names."""
+    found: dict[str, int] = {}
+    for name, size in sizes.items():
+        key = ".".join(name.split(".")[1 : 1 + depth])
+        found[key] = found.get(key, 0) + size
+    return found
