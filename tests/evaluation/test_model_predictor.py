@@ -11,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
+from image_text import unsettle
+from image_text_parts import clip_block
+from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
-from manyeyes.records import Turn
+from manyeyes.language import IGNORE
+from manyeyes.records import Sample, Turn
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 Build = Callable[..., Built]
@@ -149,3 +152,43 @@ def test_a_model_is_evaluated_end_to_end(build: Build, world: Path, tmp_path: Pa
     assert set(results["benchmarks"]) == set(names)
     assert results["model"]["fingerprint"] == predictor.fingerprint
     assert results["benchmarks"]["rec"]["model"]["parse_failures"] == 6
+
+
+def reading(parts: Path) -> Built:
+    """A model whose Q-Former reads the question, as InstructBLIP's does."""
+    block = clip_block(parts, text="question", text_length=64)
+    config = ManyEyesConfig(**{**block, "prompt_style": "vicuna_v1.1"})
+    processor = ManyEyesProcessor.from_config(config)
+    model = ManyEyesForConditionalGeneration.from_parts(config)
+    unsettle(model.fusion)
+    return model, processor
+
+
+def test_a_fusion_that_reads_the_question_gets_each_its_own(
+    parts: Path, items: list[Item], pictures: Sequence[Image.Image]
+) -> None:
+    model, processor = reading(parts)
+    predictor = ModelPredictor(model, processor, batch_size=2, max_new_tokens=SHORT)
+    encoded: list[int] = []
+    model.encoders["clip"].register_forward_pre_hook(lambda _, args: encoded.append(len(args[0])))
+    answers = predictor.answer(items, with_images=True)
+    assert sum(encoded) == 3
+    asked = [replace(item, candidates=("a", "b c")) for item in items]
+    ranked = predictor.rank(asked, with_images=True)
+    assert sum(encoded) == 6
+    for item, answer, found in zip(asked, answers, ranked, strict=True):
+        turn = Turn("user", f"<image>\n{item.prompt}")
+        picture = Image.open(item.image).convert("RGB")
+        inputs = processor.answer_inputs(
+            [processor.prompt([turn])], [picture], questions=[item.prompt]
+        )
+        with torch.no_grad():
+            limit = SHORT[item.answer]
+            ids = model.generate(**inputs, do_sample=False, max_new_tokens=limit)
+            row = processor.encode(Sample("", (), (turn, Turn("assistant", "b c"))), [picture])
+            output = model(**processor.collate([row]))
+        new = ids[0, inputs["input_ids"].shape[1] :]
+        assert answer == processor.tokenizer.decode(new, skip_special_tokens=True)
+        targets = row["labels"][row["labels"] != IGNORE]
+        alone = output.logits.log_softmax(-1).gather(-1, targets[:, None]).sum()
+        assert found[1].total == pytest.approx(float(alone), abs=1e-4)

@@ -12,20 +12,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import AnswerKind, Item
+from manyeyes.evaluation.looking import Look
 from manyeyes.evaluation.ranking import (
     Likelihood,
     ShownImages,
     rank_candidates,
     ranked_question,
 )
-from manyeyes.images import image_size, load_image
+from manyeyes.images import image_size
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Turn, VisualEvidence
+from manyeyes.records import IMAGE_PLACEHOLDER, Turn
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
@@ -124,18 +124,22 @@ class ModelPredictor:
 
     @torch.inference_mode()
     def _rank_group(self, items: Sequence[Item], with_images: bool) -> list[list[Likelihood]]:
-        rows = {path: row for row, path in enumerate(dict.fromkeys(i.image for i in items))}
-        questions = []
-        for item in items:
-            turn, sizes = self._question(item, with_images)
-            ranked = ranked_question(self.processor, turn, item.candidates, image_sizes=sizes)
-            questions.append(ranked)
+        ranked: list[list[Likelihood]] = []
         with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
-            shown = None
-            if with_images:
-                index = torch.tensor([rows[item.image] for item in items])
-                shown = ShownImages(self._encode(list(rows)), index)
-            return rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
+            look = self._look(items) if with_images else None
+            together = self.batch_size if look and look.reads_questions else len(items)
+            for start in range(0, len(items), together):
+                places = range(start, min(start + together, len(items)))
+                questions = []
+                for place in places:
+                    turn, sizes = self._question(items[place], with_images)
+                    candidates = items[place].candidates
+                    questions.append(
+                        ranked_question(self.processor, turn, candidates, image_sizes=sizes)
+                    )
+                shown = self._shown(look, items, places)
+                ranked += rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
+        return ranked
 
     def _groups(self, items: Sequence[Item]) -> Iterator[list[int]]:
         by_image: dict[str, list[int]] = {}
@@ -148,27 +152,35 @@ class ModelPredictor:
     @torch.inference_mode()
     def _answer_group(self, items: Sequence[Item], with_images: bool) -> list[tuple[int, str]]:
         """Answers of one group of images as (place in ``items``, text)."""
-        rows = {path: row for row, path in enumerate(dict.fromkeys(i.image for i in items))}
         answered: list[tuple[int, str]] = []
         with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
-            evidence = self._encode(list(rows)) if with_images else None
+            look = self._look(items) if with_images else None
             prompts = [self._prompt(item, with_images) for item in items]
             for batch in self._batches(items, prompts):
-                index = torch.tensor([rows[items[place].image] for place in batch])
                 texts = self._generate(
                     [prompts[place] for place in batch],
                     self.max_new_tokens[items[batch[0]].answer],
-                    evidence,
-                    index if with_images else None,
+                    self._shown(look, items, batch),
                 )
                 answered.extend(zip(batch, texts, strict=True))
         return answered
 
-    def _encode(self, paths: Sequence[str]) -> VisualEvidence:
-        pixels = self.processor.pixels([load_image(path) for path in paths])
-        placed: dict[str, Any] = {k: value.to(self.model.device) for k, value in pixels.items()}
-        evidence: VisualEvidence = self.model.encode_images(**placed)
-        return evidence
+    def _look(self, items: Sequence[Item]) -> Look:
+        return Look(self.model, self.processor, _paths(items))
+
+    def _shown(
+        self, look: Look | None, items: Sequence[Item], places: Sequence[int]
+    ) -> ShownImages | None:
+        """What the items at some places of a group are shown."""
+        if look is None:
+            return None
+        rows = {path: row for row, path in enumerate(_paths(items))}
+        chosen = [items[place] for place in places]
+        questions = []
+        for item in chosen if look.reads_questions else ():
+            turn, sizes = self._question(item, with_images=True)
+            questions.append(self.processor.write_boxes([turn], sizes)[0].text)
+        return look.shown([rows[item.image] for item in chosen], questions)
 
     def _prompt(self, item: Item, with_images: bool) -> str:
         turn, sizes = self._question(item, with_images)
@@ -190,18 +202,14 @@ class ModelPredictor:
                 yield places[start : start + self.batch_size]
 
     def _generate(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int,
-        evidence: VisualEvidence | None,
-        image_index: Tensor | None,
+        self, prompts: Sequence[str], max_new_tokens: int, shown: ShownImages | None
     ) -> list[str]:
-        """Greedy continuations of B prompts; ``image_index`` ``[B]``: row of the evidence."""
-        inputs = self.processor.answer_inputs(prompts, images_encoded=evidence is not None)
+        """Greedy continuations of B prompts."""
+        inputs = self.processor.answer_inputs(prompts, images_encoded=shown is not None)
         sequences = self.model.generate(
             **{key: value.to(self.model.device) for key, value in inputs.items()},
-            evidence=evidence,
-            image_index=None if image_index is None else image_index.to(self.model.device),
+            evidence=None if shown is None else shown.evidence,
+            image_index=None if shown is None else shown.rows,
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
@@ -210,3 +218,8 @@ class ModelPredictor:
             sequences = sequences[:, inputs["input_ids"].shape[1] :]
         decoded = self.processor.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         return [str(text) for text in decoded]
+
+
+def _paths(items: Sequence[Item]) -> list[str]:
+    """The images of a group, each once."""
+    return list(dict.fromkeys(item.image for item in items))

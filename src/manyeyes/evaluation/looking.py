@@ -1,0 +1,90 @@
+"""A group of images encoded once, and what each of its questions is shown of them.
+
+    images ─encoders, once→ features ─fusion→ evidence
+                                       └ once, or for every question where the fusion reads it
+
+Shapes: I images of the group, B questions of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manyeyes.evaluation.ranking import ShownImages
+from manyeyes.images import load_image
+from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.processing import ManyEyesProcessor
+from manyeyes.records import (
+    FeatureBundle,
+    Features,
+    FusionText,
+    GridFeatures,
+    Masking,
+    ObjectFeatures,
+    TagFeatures,
+    VisualEvidence,
+)
+
+
+class Look:
+    """Images of one group, as the model's questions see them.
+
+    Args:
+        paths: the images, in the order of the rows that `shown` takes.
+    """
+
+    def __init__(
+        self,
+        model: ManyEyesForConditionalGeneration,
+        processor: ManyEyesProcessor,
+        paths: Sequence[str],
+    ) -> None:
+        self.model, self.processor = model, processor
+        pixels = processor.pixels([load_image(path) for path in paths])
+        placed: dict[str, Any] = {name: value.to(model.device) for name, value in pixels.items()}
+        self._features = model.encode(**placed)
+        self.reads_questions = bool(processor.question_inputs(["?"]))
+        self._evidence: VisualEvidence | None = None
+        if not self.reads_questions:
+            self._evidence = model.fusion(self._features)
+
+    def shown(self, rows: Sequence[int], questions: Sequence[str]) -> ShownImages:
+        """What B questions are shown; ``rows`` are their images, ``questions`` their texts."""
+        index = torch.tensor(rows, device=self.model.device)
+        if self._evidence is not None:
+            return ShownImages(self._evidence, index)
+        inputs = self.processor.question_inputs(questions)
+        text = FusionText(
+            *(inputs[name].to(self.model.device) for name in ("question_ids", "question_mask"))
+        )
+        evidence = self.model.fusion(take_images(self._features, index), text)
+        return ShownImages(evidence, torch.arange(len(rows), device=self.model.device))
+
+
+def take_images(bundle: FeatureBundle, rows: Tensor) -> FeatureBundle:
+    """The features of some of a bundle's images, in the order of ``rows``, which may repeat."""
+    return {name: _take(features, rows) for name, features in bundle.items()}
+
+
+def _take(features: Features, rows: Tensor) -> Features:
+    if isinstance(features, GridFeatures):
+        seen = features.masking
+        return replace(
+            features,
+            levels=tuple(level[rows] for level in features.levels),
+            prefix=tuple(prefix[rows] for prefix in features.prefix),
+            masking=seen and Masking(seen.hidden[rows], seen.restore[rows]),
+        )
+    if isinstance(features, ObjectFeatures):
+        parts = {name: getattr(features, name)[rows] for name in ("queries", "boxes", "logits")}
+        return replace(features, **parts)
+    assert isinstance(features, TagFeatures), "there is no other kind of features"
+    chosen = rows.tolist()
+    return TagFeatures(
+        tuple(features.names[row] for row in chosen), tuple(features.scores[row] for row in chosen)
+    )
