@@ -1,12 +1,17 @@
-"""``manyeyes convert data``."""
+"""``manyeyes convert data``, and training on what it may write."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 import data_rows as good
 from cli_runs import invoke, the_object
+from packed import make_tar
 
 OTHER = {**good.LLAVA, "conversations": []}
 
@@ -42,3 +47,46 @@ def test_a_broken_row_fails_with_its_place(tmp_path: Path) -> None:
     error = the_object(result)["error"]
     assert (error["line"], error["key"]) == (2, "conversations")
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_training_reads_images_out_of_containers(
+    kind: str, recipe: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows give the same model, whether images are files or inside a container."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = json.loads((world / "llava/val.json").read_text())
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps(rows))
+    packed = tmp_path / f"rows.{kind}"
+    if kind == "tar":
+        pack(packed, rows, world / "images")
+    else:
+        pytest.importorskip("datasets")
+        words = ("convert", "data", source, "--to", "parquet", "--out", packed)
+        assert invoke(*words, "--image-root", world / "images").exit_code == 0
+    results = [
+        train(recipe, tmp_path / f"run-{path.suffix[1:]}", path, world / "images")
+        for path in (source, packed)
+    ]
+    assert results[0]["weights"] == results[1]["weights"]
+
+
+def pack(path: Path, rows: list[dict[str, Any]], images: Path) -> None:
+    members = []
+    for row in rows:
+        members.append((f"{row['id']}.png", (images / row["image"]).read_bytes()))
+        members.append((f"{row['id']}.json", json.dumps(row).encode()))
+    make_tar(path, members)
+
+
+def train(recipe: Path, out: Path, data: Path, images: Path) -> dict[str, Any]:
+    """Train the recipe's first stage on one file, over stored features; return the results."""
+    content = yaml.safe_load(recipe.read_text())
+    stage = {**content["stages"][0], "cache_features": True}
+    stage["data"] = [{"path": str(data), "image_root": str(images)}]
+    changed = recipe.with_name(f"{out.name}.yaml")
+    changed.write_text(yaml.safe_dump({**content, "stages": [stage]}))
+    result = invoke("train", changed, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    return json.loads((out / "results.json").read_text())

@@ -13,6 +13,8 @@ import pytest
 from cli_runs import invoke
 from manyeyes.data.files import detect_format, read_samples
 from manyeyes.data.readers import READERS
+from manyeyes.world.emit import FORMATS
+from scene_truth import ANSWERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "data-formats.md"
 EXAMPLE = re.compile(
@@ -53,6 +55,15 @@ def test_the_examples_are_what_they_are_said_to_be(tmp_path: Path, name: str) ->
         samples, report = read_samples(tmp_path / file)
         assert report.broken == 0
         assert samples[-1].turns[-1].role == "assistant"
+
+
+def test_every_format_of_the_world_is_in_its_table() -> None:
+    (section,) = re.findall(r"^## The world's files$(.*?)^## ", PAGE.read_text(), re.M | re.S)
+    rows = [line for line in section.splitlines() if line.startswith("| `")][1:]
+    listed = [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(FORMATS)
+    scored = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[3])}
+    assert scored == set(ANSWERS) - {"okvqa", "vqav2"}
 
 
 def test_the_error_shown_is_the_one_that_is_printed(tmp_path: Path) -> None:
