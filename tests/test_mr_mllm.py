@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
@@ -16,8 +17,11 @@ from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesP
 from manyeyes.encoders import ENCODERS
 from manyeyes.errors import CheckpointError, PartError, PlaceholderError, RecipeError
 from manyeyes.fusion.shared_queries import REFINED
+from manyeyes.recipes import load_recipe
 from manyeyes.records import Sample, Turn, VisualEvidence
 from manyeyes.training.attention import choose_attention
+from manyeyes.training.parts import assign
+from manyeyes.training.parts import freeze as freeze_by
 from whole_model import Build, Built, Pictures, batch, freeze, prompts
 
 BASE = {"name": "llama_adapter_v2", "queries": 4, "width": 16, "heads": 4, "depth": 2}
@@ -430,3 +434,47 @@ def test_a_processor_of_the_folder_serves_the_model(
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert torch.equal(model(**one).logits, model(**other).logits)
+
+
+@pytest.mark.slow
+def test_mr_mllm_check_24_prompts_alone_tell_images_apart(parts: Path) -> None:
+    """The world's language model, frozen but for norms and biases, learns colours by prompts."""
+    recipe = load_recipe("llama-adapter-v2/world").model
+    _, found = tiny_detector.block(parts)["encoders"]
+    fusion = {"name": "shared_queries", "width": 128, "heads": 4, "visual_depth": 2}
+    block = {**recipe, "encoders": [*recipe["encoders"], found], "fusion": fusion}
+    config = ManyEyesConfig(**block)
+    processor = ManyEyesProcessor.from_config(config)
+    model = ManyEyesForConditionalGeneration.from_parts(config, dtype=torch.float32)
+    colours = {"red": (230, 30, 30), "blue": (30, 30, 230), "green": (30, 200, 30)}
+    images = [Image.new("RGB", (48, 48), colour) for colour in colours.values()]
+    asked = [Turn("user", "<image>\nWhat color is it?")]
+    rows = processor.collate(
+        [
+            processor.encode(Sample(name, ("x",), (*asked, Turn("assistant", name))), [image])
+            for name, image in zip(colours, images, strict=True)
+        ]
+    )
+    learns = {
+        "fusion": True,
+        "bridge": True,
+        "language.*norm.weight": True,
+        "language.*.bias": True,
+    }
+    freeze_by(model, assign(model, learns))
+    others = [p for n, p in model.named_parameters() if p.requires_grad and n != "bridge.gates"]
+    gates = {"params": [model.bridge.gates], "lr": 2e-2}
+    optimizer = torch.optim.AdamW([gates, {"params": others, "lr": 2e-3}])
+    model.train()
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = model(**rows).loss
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.1
+    turned = [images[1], images[2], images[0]]
+    inputs = processor.answer_inputs([processor.prompt(asked)] * 3, turned)
+    written = model.eval().generate(**inputs, max_new_tokens=6, do_sample=False)
+    new = written[:, inputs["input_ids"].shape[1] :]
+    answers = processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+    assert [answer.strip() for answer in answers] == ["blue", "green", "red"]
