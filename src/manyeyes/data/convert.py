@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from manyeyes.data.files import FileReport, Tally, outcomes_of
@@ -49,22 +50,14 @@ def convert_file(
     options = SourceOptions(str(image_root or Path(source).parent))
     name, outcomes = outcomes_of(source, format, options)
     tally = Tally(str(source), name)
-    first = _next_sample(outcomes, tally, skip_bad_rows)
+    samples = _good_samples(outcomes, tally, skip_bad_rows, progress)
+    first = next(samples, None)
     if first is None:
         raise DataError(f"holds no usable sample{tally.reason()}", file=str(source))
     places = ImagePlaces(
         Path(image_root or path.parent), f"{path.stem}_images", embed and writer.embeds
     )
-
-    def samples() -> Iterator[Sample]:
-        sample: Sample | None = first
-        while sample is not None:
-            yield sample
-            if progress is not None and tally.samples % _STEP == 0:
-                progress(tally.samples)
-            sample = _next_sample(outcomes, tally, skip_bad_rows)
-
-    writer.write(samples(), path, places)
+    writer.write(chain((first,), samples), path, places)
     return tally.report()
 
 
@@ -81,14 +74,18 @@ def _writer(to: str, path: Path) -> Writer:
     return writer
 
 
-def _next_sample(
-    outcomes: Iterator[Sample | DataError], tally: Tally, skip_bad_rows: bool
-) -> Sample | None:
-    """The next good sample, None at the end; a broken row is counted or raised."""
+def _good_samples(
+    outcomes: Iterator[Sample | DataError],
+    tally: Tally,
+    skip_bad_rows: bool,
+    progress: Progress | None,
+) -> Iterator[Sample]:
+    """The good samples; a broken row is counted or raised."""
     for outcome in outcomes:
         if isinstance(outcome, DataError) and not skip_bad_rows:
             raise outcome
         sample = tally.take(outcome)
         if sample is not None:
-            return sample
-    return None
+            yield sample
+            if progress is not None and tally.samples % _STEP == 0:
+                progress(tally.samples)
