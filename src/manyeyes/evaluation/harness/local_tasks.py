@@ -119,7 +119,7 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         from datasets import Dataset, Features, Image, Value
     except ImportError as error:
         raise UsageError(
-            "task files need the package datasets: pip install 'manyeyes[lmms-eval]'"
+            "task files need the package datasets: pip install 'manyeyes[parquet]'"
         ) from error
     datasets.disable_progress_bars()
     kinds = {name: Image() if name == "image" else Value("string") for name in rows[0]}
