@@ -167,9 +167,9 @@ def test_cached_features_train_alike_and_are_computed_once(
     encoded: list[int] = []
     encode = features._encode
 
-    def count(model: Any, processor: Any, paths: Any) -> Any:
+    def count(model: Any, processor: Any, paths: Any, wanted: Any) -> Any:
         encoded.extend(range(len(paths)))
-        return encode(model, processor, paths)
+        return encode(model, processor, paths, wanted)
 
     monkeypatch.setattr(features, "_encode", count)
     cached = make_recipe("stages.0.cache_features=true", "stages.1.cache_features=true")
