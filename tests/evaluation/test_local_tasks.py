@@ -134,7 +134,7 @@ def test_items_survive_as_text() -> None:
         meta={"set": frozenset({"b", "a"}), "deep": {"list": [1, None, (True, 2.5)]}},
     )
     assert item_json.from_text(item_json.to_text(item)) == item
-    with pytest.raises(DataError, match=r"'é' holds a \w*Path"):
+    with pytest.raises(DataError, match=r"'é' holds a value of type \w*Path"):
         item_json.to_text(replace(item, meta={"path": Path("x")}))
 
 

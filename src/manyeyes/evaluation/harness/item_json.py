@@ -41,7 +41,8 @@ def _packed(value: Any, name: str) -> Any:
         return {"set": [_packed(member, name) for member in sorted(value)]}
     if isinstance(value, Mapping):
         return {"object": {str(key): _packed(member, name) for key, member in value.items()}}
-    raise DataError(f"item {name!r} holds a {type(value).__name__}, which cannot be written")
+    kind = type(value).__name__
+    raise DataError(f"item {name!r} holds a value of type {kind}, which a task file cannot carry")
 
 
 def _unpacked(value: Any) -> Any:
