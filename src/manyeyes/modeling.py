@@ -142,7 +142,9 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         parts = [
             (f"encoders.{spec.name}.{attribute}", module, spec.checkpoint)
             for spec in self.config.encoder_specs()
-            for attribute, module in self.encoders[spec.name].pretrained_parts().items()
+            for attribute, module in cast(GridEncoder, self.encoders[spec.name])
+            .pretrained_parts()
+            .items()
         ]
         if not isinstance(self.language_model, IdleLanguage):
             name = self.config.language.get("checkpoint", "")
@@ -444,7 +446,8 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 f"reconstruction: nothing is hidden from encoder {name!r}, so there is nothing to "
                 "reconstruct; give it a mask_ratio above 0"
             )
-        states, encoder = trace[LOCAL_STATES], self.encoders[name]
+        states = trace[LOCAL_STATES]
+        encoder: Any = self.encoders[name]  # masked, hence one that reconstructs
         copies = len(states) // len(masking.restore)
         masking = Masking(masking.hidden.repeat(copies, 1), masking.restore.repeat(copies, 1))
         target = encoder.target(visual[f"{PIXELS}{name}"]).repeat(copies, 1, 1)

@@ -30,7 +30,8 @@ class MaeDecoder(ViTMAEPreTrainedModel):
 
     def __init__(self, config: ViTMAEConfig) -> None:
         super().__init__(config)
-        self.decoder = ViTMAEDecoder(config, (config.image_size // config.patch_size) ** 2)
+        image, patch = int(config.image_size), int(config.patch_size)  # type: ignore[arg-type]
+        self.decoder = ViTMAEDecoder(config, (image // patch) ** 2)
         self.post_init()
         self.decoder.initialize_weights(self.decoder.decoder_pos_embed.shape[1] - 1)
 
@@ -40,7 +41,8 @@ class MaeDecoder(ViTMAEPreTrainedModel):
 
         Through the whole model, whose checkpoints have other names inside than its class.
         """
-        whole, report = ViTMAEForPreTraining.from_pretrained(*args, **kwargs)
+        loaded: Any = ViTMAEForPreTraining.from_pretrained(*args, **kwargs)
+        whole, report = loaded
         missing = {name for name in report["missing_keys"] if name.startswith("decoder.")}
         own = cls(whole.config)
         own.decoder = whole.decoder

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 
 from manyeyes import hub
 from manyeyes.language.added_biases import add_biases
-from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput, ReadPrompt
+from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
 from manyeyes.language.decoder_only import DecoderOnly
 from manyeyes.language.encoder_decoder import EncoderDecoder
 from manyeyes.language.idle import IdleLanguage
@@ -70,7 +70,6 @@ __all__ = [
     "LanguageKind",
     "LanguageOutput",
     "LanguageSpec",
-    "ReadPrompt",
     "add_biases",
     "auto_class",
     "build_language",

@@ -127,7 +127,9 @@ class Stage:
             sources = [WeightSource(stage=before.name)]
         weights = [
             (
-                hub.weights_folder(s.checkpoint) if s.checkpoint else self._checkpoint_of(s.stage),
+                hub.weights_folder(s.checkpoint)
+                if s.checkpoint
+                else self._checkpoint_of(str(s.stage)),
                 s,
             )
             for s in sources

@@ -105,7 +105,7 @@ def embed_documents(
 
     ``noise`` adds noise to the cells, because no projector says exactly what words say.
     """
-    table = network.get_input_embeddings().weight
+    table = network.model.embed_tokens.weight
     embeds = functional.embedding(batch.ids, table)
     if not len(batch.rows):
         return embeds

@@ -44,8 +44,8 @@ def mix_words(
     mixture[:, tokenizer.pad_token_id] = 1.0 - shares.sum(axis=1)
     if clean or rng.random() < NAMED_SHARE:
         for cell in range(CELLS):
-            name = (chr(ord("a") + cell // GRID), str(1 + cell % GRID))
-            for letter in name:
+            place = (chr(ord("a") + cell // GRID), str(1 + cell % GRID))
+            for letter in place:
                 mixture[cell, _tokens(tokenizer, letter)] += 1.0
     draws = np.random.default_rng(rng.getrandbits(32))
     kept = 1.0 if clean else rng.uniform(LEAST_KEPT, 1.0)
