@@ -21,6 +21,7 @@ LINE = (
     ("bridge",),
     ("losses",),
     ("configuration",),
+    ("parts_model",),
     ("modeling",),
     ("chat_parts", "conversation", "pixels"),
     ("processing",),

@@ -6,31 +6,24 @@ width, S supervised predictions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin
 from transformers.utils.generic import ModelOutput
 
-from manyeyes import checkpoint, hub
 from manyeyes.bridge import ImageTokenIds, parse_bridge
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.encoders import ENCODERS, GridEncoder, GridShape
 from manyeyes.errors import PartError, PlaceholderError
 from manyeyes.fusion import grid_features, parse_fusion
-from manyeyes.language import (
-    IdleLanguage,
-    add_biases,
-    build_language,
-    kind_of,
-    parse_language,
-)
+from manyeyes.language import add_biases, build_language, kind_of, parse_language
 from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
 from manyeyes.losses.next_token import next_token_sum
+from manyeyes.parts_model import PartsModel
 from manyeyes.records import (
     LOCAL_STATES,
     FeatureBundle,
@@ -62,7 +55,7 @@ class ManyEyesOutput(ModelOutput):
     trace: dict[str, Tensor] | None = None
 
 
-class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
     """A language model that sees through one or several vision encoders.
 
     Parts: ``encoders.<name>``, ``fusion``, ``bridge``, ``language_model``. Parts without trainable
@@ -103,168 +96,8 @@ class ManyEyesForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.language_kind = kind_of(config.text_config)
         added = add_biases(self.language_model, language.added_biases)
         self._added = {f"language_model.{name}" for name in added}
-        self._touched: set[str] = set(self._added)
+        self._touched = set(self._added)
         self.post_init()
-
-    # ---- building, saving, loading --------------------------------------------------------
-
-    @classmethod
-    def from_parts(
-        cls, config: ManyEyesConfig, *, seed: int = 0, dtype: torch.dtype | None = None
-    ) -> ManyEyesForConditionalGeneration:
-        """Build a model over pretrained encoders and language model, the rest fresh from ``seed``.
-
-        Parts without a checkpoint are initialised at random. Records each loaded part's
-        fingerprint in ``config.references``.
-
-        Raises:
-            CheckpointError: a part's checkpoint is missing or damaged.
-        """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = cls(config)
-        for part, module, name in model._pretrained_parts():
-            loaded = hub.load_pretrained(module.__class__, name, module.config)
-            state = loaded.state_dict()
-            config.references[part] = {"checkpoint": name, "sha256": hub.fingerprint(state)}
-            own = module.state_dict()
-            added = {key: own[key] for key in own if f"{part}.{key}" in model._added}
-            module.load_state_dict({**added, **state})
-        if not isinstance(model.language_model, IdleLanguage):
-            model.bridge.start_from(cast(Tensor, model.get_input_embeddings().weight))
-        model.generation_config = model.language_model.generation_config
-        if dtype is not None:
-            model.to(dtype=dtype)  # type: ignore[call-arg]
-        return model.eval()
-
-    def _pretrained_parts(self) -> list[tuple[str, Any, str]]:
-        """Return (part, module, checkpoint) of every part that has a checkpoint."""
-        parts = [
-            (f"encoders.{spec.name}.{attribute}", module, spec.checkpoint)
-            for spec in self.config.encoder_specs()
-            for attribute, module in cast(GridEncoder, self.encoders[spec.name])
-            .pretrained_parts()
-            .items()
-        ]
-        if not isinstance(self.language_model, IdleLanguage):
-            name = self.config.language.get("checkpoint", "")
-            parts.append(("language_model", self.language_model, name))
-        return [part for part in parts if part[2]]
-
-    def save_pretrained(  # type: ignore[override]
-        self,
-        save_directory: str | Path,
-        *,
-        self_contained: bool = False,
-        state_dict: Mapping[str, Tensor] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write a light checkpoint: all tensors but those of untouched referenced parts.
-
-        ``self_contained=True`` writes everything, so that no other checkpoint is needed. Files are
-        written aside and renamed: a failure leaves an existing folder as it was.
-
-        Raises:
-            CheckpointError: the files could not be written.
-        """
-        state = dict(self.state_dict() if state_dict is None else state_dict)
-        kept = {} if self_contained else self._live_references(state)
-        kept_prefixes = tuple(f"{part}." for part in kept)
-        saved = {
-            name: tensor
-            for name, tensor in state.items()
-            if not name.startswith(kept_prefixes) or name in self._touched or not kept_prefixes
-        }
-        references, self.config.references = self.config.references, kept
-        try:
-            with checkpoint.replacing(Path(save_directory)) as staging:
-                super().save_pretrained(staging, state_dict=saved, **kwargs)
-        finally:
-            self.config.references = references
-
-    def _live_references(self, state: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
-        """Return the references of which at least one tensor was never trained."""
-        self._note_trainable()
-        return {
-            part: entry
-            for part, entry in self.config.references.items()
-            if any(n.startswith(f"{part}.") and n not in self._touched for n in state)
-        }
-
-    def mark_trained(self, names: Iterable[str]) -> None:
-        """Record parameters that differ from their part's checkpoint, so that they are saved."""
-        self._touched.update(names)
-
-    def is_stored(self, name: str) -> bool:
-        """Whether a light checkpoint holds tensor ``name``, not its part's reference."""
-        self._note_trainable()
-        referenced = tuple(f"{part}." for part in self.config.references)
-        return name in self._touched or not name.startswith(referenced)
-
-    def _note_trainable(self) -> None:
-        # every name of a tied tensor counts: a tied head is trained with its embedding
-        every = self.named_parameters(remove_duplicate=False)
-        self._touched |= {name for name, p in every if p.requires_grad}
-
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
-    ) -> ManyEyesForConditionalGeneration:
-        """Load a light or self-contained checkpoint as ``transformers`` does.
-
-        Raises:
-            CheckpointError: a damaged file, or a frozen part other than the one it was trained on.
-        """
-        folder = Path(str(pretrained_model_name_or_path))
-        config = kwargs.pop("config", None)
-        if config is None and pretrained_model_name_or_path is not None:
-            config = ManyEyesConfig.from_pretrained(pretrained_model_name_or_path)
-        if not folder.is_dir() or not config.references or "state_dict" in kwargs:
-            with checkpoint.naming_damage(folder):
-                return super().from_pretrained(
-                    pretrained_model_name_or_path, *args, config=config, **kwargs
-                )
-        own = checkpoint.read_weights(folder)
-        state = {**cls._referenced_state(config, own), **own}
-        model = super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
-        model._touched = {n for n in own if n.startswith(tuple(config.references))}
-        model.name_or_path = str(folder)
-        if (folder / "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(folder)
-        return model
-
-    @classmethod
-    def _referenced_state(
-        cls, config: ManyEyesConfig, own: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Load and verify every referenced part of a light checkpoint.
-
-        A tensor tied to one of ``own`` is left out: only one name of a tied tensor is stored.
-        """
-        with torch.device("meta"):
-            skeleton = cls(config)
-        state: dict[str, Tensor] = {}
-        for part, module, _ in skeleton._pretrained_parts():
-            reference = config.references.get(part)
-            if reference is not None:
-                loaded = hub.load_pretrained(
-                    module.__class__, reference["checkpoint"], module.config
-                )
-                state.update(checkpoint.referenced_state(part, reference, loaded))
-        for target, source in skeleton.all_tied_weights_keys.items():
-            if source in own and target not in own:
-                state.pop(target, None)
-        return state
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initialisation (COMM §10.9), where nothing was loaded."""
-        own = list(module.parameters(recurse=False))
-        if any(getattr(parameter, "_is_hf_initialized", False) for parameter in own):
-            return
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
 
     # ---- the usual accessors --------------------------------------------------------------
 
