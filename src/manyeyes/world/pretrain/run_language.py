@@ -84,8 +84,8 @@ def finish_language(
         summary=SUMMARY,
         parameters=sum(p.numel() for p in objective.parameters()),
         training={
-            "data": "conversations about scenes of split train, 72 % over layouts, 24 % over "
-            "descriptions; 4 % bare captions",
+            "data": "conversations about scenes of split train: lessons over layouts, then three "
+            "quarters over layouts and one over descriptions, with 4 % bare captions",
             "seed": objective.seed,
             "steps": state.step,
             "documents per step": objective.images_per_step,
