@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
+from image_text_parts import clip_block
+from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import ImageError, UsageError
 from manyeyes.records import Turn
 from manyeyes.serving.chat import Conversation
@@ -42,6 +43,32 @@ def count_encodings(talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> list
 
     monkeypatch.setattr(talk.model, "encode_images", counted)
     return calls
+
+
+def test_a_fusion_that_reads_the_question_reads_each_one(
+    parts: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ManyEyesConfig(**clip_block(parts, text="question", text_length=32))
+    processor = ManyEyesProcessor.from_config(config)
+    model = ManyEyesForConditionalGeneration.from_parts(config)
+    talk, asked, seen = Conversation(model, processor, max_new_tokens=3), [], []
+    reader, fusion, encode = processor.text_reader, model.fusion.forward, model.encode
+    assert reader is not None
+
+    def reading(bundle: Any, question: Any) -> Any:
+        asked.append(reader.tokenizer.decode(question.ids[0], skip_special_tokens=True))
+        return fusion(bundle, question)
+
+    def looking(**pixels: Any) -> Any:
+        seen.append(len(pixels))
+        return encode(**pixels)
+
+    monkeypatch.setattr(model.fusion, "forward", reading)
+    monkeypatch.setattr(model, "encode", looking)
+    talk.show(files[0])
+    talk.ask("how many?")
+    talk.ask("what colour?")
+    assert asked == ["how many?", "what colour?"] and seen == [1]
 
 
 def test_each_image_is_encoded_once(

@@ -25,6 +25,8 @@ from manyeyes.records import (
     IMAGE_PLACEHOLDER,
     POINTS_PLACEHOLDER,
     Box,
+    FeatureBundle,
+    FusionText,
     Turn,
     VisualEvidence,
 )
@@ -44,11 +46,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class _SeenImage:
-    """An image that has been encoded: its file's identity, size and evidence."""
+    """An image that has been encoded: its file's identity, its picture and its evidence.
+
+    ``features`` in place of evidence where the fusion reads the question.
+    """
 
     key: tuple[str, int]
     picture: Image.Image
-    evidence: VisualEvidence
+    evidence: VisualEvidence | None
+    features: FeatureBundle
 
 
 class Conversation:
@@ -94,10 +100,21 @@ class Conversation:
         if not known:
             pixels = self.processor.pixels([picture])
             placed = {name: value.to(self.model.device) for name, value in pixels.items()}
-            self._seen.append(_SeenImage(key, picture, self.model.encode_images(**placed)))
+            self._seen.append(self._look(key, picture, placed))
             known = [len(self._seen) - 1]
         self._pending.append(known[0])
         return picture
+
+    def _look(
+        self, key: tuple[str, int], picture: Image.Image, pixels: dict[str, Tensor]
+    ) -> _SeenImage:
+        if self._reads_questions:
+            return _SeenImage(key, picture, None, self.model.encode(**pixels))
+        return _SeenImage(key, picture, self.model.encode_images(**pixels), {})
+
+    @property
+    def _reads_questions(self) -> bool:
+        return bool(self.processor.question_inputs(["?"]))
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
         """Answer ``question``; ``on_text`` receives the answer piece by piece as it is written.
@@ -133,7 +150,7 @@ class Conversation:
         sampling = {"temperature": self.temperature} if self.temperature else {}
         sequences: Tensor = self.model.generate(
             **inputs,
-            evidence=self._evidence() if shown else None,
+            evidence=self._evidence(turns[-1].text) if shown else None,
             image_index=torch.tensor(shown, device=self.model.device) if shown else None,
             max_new_tokens=self._room(length),
             do_sample=bool(sampling),
@@ -143,9 +160,17 @@ class Conversation:
         new = sequences[0, length:] if self.processor.answers_in_sequence else sequences[0]
         return str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
 
-    def _evidence(self) -> VisualEvidence:
-        """Return the evidence of all images seen, one row each."""
-        parts = [seen.evidence for seen in self._seen]
+    def _evidence(self, question: str) -> VisualEvidence:
+        """Return the evidence of all images seen, one row each, for ``question``."""
+        inputs = self.processor.question_inputs([question])
+        names = [name for name in ("question_ids", "question_mask") if name in inputs]
+        placed = [inputs[name].to(self.model.device) for name in names]
+        parts = [
+            self.model.fusion(seen.features, FusionText(*placed))
+            if seen.evidence is None
+            else seen.evidence
+            for seen in self._seen
+        ]
         texts = [text for part in parts for text in part.text or ()]
         return VisualEvidence(
             tokens=_rows([part.tokens for part in parts]),
