@@ -20,14 +20,22 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
     yield
-    for name in ("pair", "timing", "alignment_step", "generate", "many_questions", "score_speed"):
+    for name in (
+        "pair",
+        "timing",
+        "alignment_step",
+        "generate",
+        "many_questions",
+        "adapter_decoding",
+        "score_speed",
+    ):
         if name not in before:
             sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(
     ("name", "ratios"),
-    [("alignment_step", 4), ("generate", 2), ("many_questions", 2)],
+    [("alignment_step", 4), ("generate", 2), ("many_questions", 2), ("adapter_decoding", 1)],
 )
 def test_a_quick_run_reports_rates_and_ratios(
     name: str, ratios: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
