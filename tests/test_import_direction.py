@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "manyeyes"
 LINE = (
     ("errors",),
-    ("options",),
+    ("options", "precision"),
     ("records",),
     ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names"),
     ("reader",),

@@ -1,4 +1,7 @@
-"""The ``training:`` block of a stage: fields of ``transformers.TrainingArguments``, checked."""
+"""The ``training:`` block of a stage: fields of ``transformers.TrainingArguments``, checked.
+
+One value is our own: ``bf16: auto`` becomes true where the machine computes bfloat16 natively.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from manyeyes.errors import RecipeError, nearest
+from manyeyes.precision import bfloat16_pays
 
 OWNED: Mapping[str, str] = {
     "output_dir": "it is given by --out",
@@ -46,6 +50,8 @@ def check_training(training: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _check_field(key: str, value: Any, where: str) -> Any:
     types = _field_types()
+    if key == "bf16" and value == "auto":
+        return bfloat16_pays()
     if key in OWNED:
         raise RecipeError(f"{where}: not set in recipes: {OWNED[key]}")
     if key not in types:

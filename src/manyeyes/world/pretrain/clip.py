@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
+from manyeyes.precision import CPU, autocast
 from manyeyes.world.language import caption
 from manyeyes.world.pretrain.export import save_part
 from manyeyes.world.pretrain.loop import Objective
@@ -55,7 +56,7 @@ class ClipObjective(Objective):
         texts = [caption(scene, caption_rng(scene)) for scene in scenes]
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
         pixels = picture_batch(scenes, "clip")
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(CPU):
             image = self.network.get_image_features(pixel_values=pixels).pooler_output
             text = self.network.get_text_features(**tokens).pooler_output
         image = functional.normalize(image.float(), dim=-1)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Dinov2Config, Dinov2Model
 
+from manyeyes.precision import CPU, autocast
 from manyeyes.world.pretrain.export import save_part
 from manyeyes.world.pretrain.loop import Objective, step_generator
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
@@ -87,7 +88,7 @@ class DinoObjective(Objective):
         pair = torch.cat([crop(pixels, GLOBAL_AREA, IMAGE_SIZE, rng) for _ in range(2)])
         local = torch.cat([crop(pixels, LOCAL_AREA, LOCAL_SIZE, rng) for _ in range(2)])
         masks = random_masks(len(pair), IMAGE_SIZE // PATCH, rng)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(CPU):
             goal_class, goal_patch = self._targets(pair, masks)
             hidden = self.student.encoder(pixel_values=pair, bool_masked_pos=masks)
             tokens = hidden.last_hidden_state

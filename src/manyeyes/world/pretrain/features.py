@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from manyeyes.errors import UsageError, nearest
+from manyeyes.precision import CPU, autocast
 from manyeyes.world.pretrain.pictures import to_tensor
 from manyeyes.world.pretrain.sizes import PATCH, PATCHES, vision_config
 
@@ -83,7 +84,7 @@ def _tower_source(tower: PreTrainedModel, normalization: str) -> Source:
             extra = {}
             if isinstance(tower, ViTMAEModel):
                 extra["noise"] = order.expand(len(pixels), -1)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast(CPU):
                 out = tower(pixel_values=pixels, output_hidden_states=True, **extra)
             chunks.append([state[:, 1:].float() for state in out.hidden_states])
         return [torch.cat(level) for level in zip(*chunks, strict=True)]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPVisionModel
 
+from manyeyes.precision import CPU, autocast
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.pretrain.places import ATTRIBUTES, ObjectRows, object_rows, read_places
 from manyeyes.world.pretrain.sizes import WIDTH, vision_config
@@ -91,7 +92,7 @@ def _step(
 ) -> float:
     scenes = scene_batch("train", step, batch, seed)
     rows = object_rows(scenes)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast(CPU):
         logits = model(picture_batch(scenes, "clip"), rows)
     losses = [functional.cross_entropy(logits[k].float(), rows.labels[k]) for k in ATTRIBUTES]
     loss = torch.stack(losses).sum()

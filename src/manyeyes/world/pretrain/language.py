@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from manyeyes.precision import CPU, autocast, bfloat16_pays
 from manyeyes.world.pretrain.documents import (
     CONTEXT_WEIGHT,
     LAYOUT_START,
@@ -52,7 +53,8 @@ class LanguageObjective(Objective):
         self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer
         torch.manual_seed(seed)
         self.network = LlamaForCausalLM(language_config(tokenizer))
-        self.network.set_attn_implementation("eager")
+        # fused attention is slow in bfloat16 on CPUs and fast in float32
+        self.network.set_attn_implementation("eager" if bfloat16_pays(CPU) else "sdpa")
         start_matching(self.network, torch.Generator().manual_seed(seed + 1))
         self._pool: tuple[int, list[list[Document]]] = (-1, [])
 
@@ -60,7 +62,7 @@ class LanguageObjective(Objective):
         """Return the weighted mean cross-entropy of step ``step``'s documents."""
         batch = batch_documents(self._documents(step), int(self.tokenizer.pad_token_id))
         noise = step_generator(self.seed, step)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(CPU):
             embeds = embed_documents(self.network, batch, noise)
             logits = self.network(inputs_embeds=embeds[:, :-1], use_cache=False).logits
         losses = functional.cross_entropy(
@@ -203,7 +205,7 @@ def _read(
     nats: dict[str, list[float]],
 ) -> None:
     batch = batch_documents(documents, pad)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast(CPU):
         embeds = embed_documents(model, batch)
         logits = model(inputs_embeds=embeds[:, :-1], use_cache=False).logits.float()
     goal = batch.ids[:, 1:]

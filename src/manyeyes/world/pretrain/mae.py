@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
+from manyeyes.precision import CPU, autocast
 from manyeyes.world.pretrain.export import save_part
 from manyeyes.world.pretrain.loop import Objective, step_generator
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
@@ -38,7 +39,7 @@ class MaeObjective(Objective):
             scene_batch("train", step, self.images_per_step, self.seed), "imagenet"
         )
         noise = torch.rand(len(pixels), PATCHES, generator=step_generator(self.seed, step))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(CPU):
             out = self.network(pixel_values=pixels, noise=noise)
         error = (out.logits.float() - self.network.patchify(pixels)).square().mean(dim=-1)
         return (error * out.mask).sum() / out.mask.sum(), {}

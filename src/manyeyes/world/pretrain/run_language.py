@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from manyeyes.precision import CPU, computed_in
 from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
 from manyeyes.world.pretrain.documents import Form, corpus
 from manyeyes.world.pretrain.language import LanguageObjective, reading_figures
@@ -95,7 +96,7 @@ def finish_language(
             "learning rate": objective.learning_rate,
             "seconds": round(state.seconds, 1),
             "threads": threads,
-            "precision": "bf16 autocast, weights saved in bf16",
+            "precision": f"{computed_in(CPU)}, weights saved in bf16",
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },

@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from manyeyes.errors import UsageError, nearest
+from manyeyes.precision import CPU, computed_in
 from manyeyes.world.pretrain.cards import Card, Table, stored_parameters, weight_files, write_card
 from manyeyes.world.pretrain.clip import ClipObjective
 from manyeyes.world.pretrain.dino import DinoObjective
@@ -144,7 +145,7 @@ def finish_vision(
             "learning rate": objective.learning_rate,
             "seconds": round(state.seconds, 1),
             "threads": threads,
-            "precision": "bf16 autocast, weights saved in bf16",
+            "precision": f"{computed_in(CPU)}, weights saved in bf16",
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             **{f"final {name}": value for name, value in state.figures.items()},
