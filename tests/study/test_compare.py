@@ -17,7 +17,7 @@ from manyeyes.study import jobs
 from manyeyes.study.budget import parse_budget
 from manyeyes.study.compare import Finished, Settings, compare
 from manyeyes.study.contestants import Contestant
-from manyeyes.study.summary import write_summary
+from manyeyes.study.outputs import write_outputs
 from manyeyes.study.task import Task
 from manyeyes.study.trial import load_trial
 from manyeyes.world.make import make_world
@@ -154,7 +154,7 @@ def copied(study: Path, to: Path) -> Path:
 
 def test_results_are_made_from_records_alone(study: tuple[Path, Finished], tmp_path: Path) -> None:
     out = copied(study[0], tmp_path / "elsewhere")
-    write_summary(out)
+    write_outputs(out)
     assert read(out) == read(study[0])
     assert (out / "table.md").read_text() == (study[0] / "table.md").read_text()
 
@@ -226,7 +226,7 @@ def test_arms_that_answered_other_questions_are_refused(
     trial["exam"]["vqa"] = "other"
     path.write_text(json.dumps(trial))
     with pytest.raises(DataError, match="did not answer the same questions of 'vqa'"):
-        write_summary(out)
+        write_outputs(out)
     path.unlink()
     with pytest.raises(DataError, match="arm 'comm', seed 0 is not finished"):
-        write_summary(out)
+        write_outputs(out)

@@ -13,6 +13,7 @@ from rich.markup import escape
 from manyeyes.cli import (
     chat,
     check,
+    claims,
     compare,
     convert_adapter,
     convert_data,
@@ -36,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": (train.train, train.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
+    "claims": (claims.claims, claims.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "score": (score.score, score.EXAMPLES),
     "chat": (chat.chat, chat.EXAMPLES),

@@ -24,13 +24,13 @@ def report(
     """
     with session(as_json=as_json, debug=debug) as output:
         from manyeyes.cli.study_tables import show_study
+        from manyeyes.study.outputs import write_outputs
         from manyeyes.study.record import STUDY_FILE
         from manyeyes.study.report import write_report
-        from manyeyes.study.summary import write_summary
 
         if (study / STUDY_FILE).is_file():
             path = write_report(study)
             output.line(f"report: {path}")
             output.result({"report": path})
         else:
-            show_study(output, study, write_summary(study))
+            show_study(output, study, write_outputs(study))

@@ -8,15 +8,16 @@ d_si = a_si - b_si (run s of A and of B share their seed) the model is
 and the variance of the mean d̄ is V = V_S + V_I - V_E, where V_S is the spread of the S seed means
 over S, V_I that of the n item means over n (clustered by image), and V_E the part of ε, which both
 hold. t = d̄ / √V is compared with Student's t at Satterthwaite's degrees of freedom
-V² / (min(V, 2 V_S)² / (S - 1) + V_I² / (C - 1)), C clusters. The 2 is ours: V_S of three seeds is a
+V² / (min(V, 2 V_S)² / (S - 1) + V_I² / (C - 1)), C clusters. A study of K arms estimates V_S from
+all of them, with (K - 1)(S - 1) in place of S - 1. The 2 is ours: V_S of three seeds is a
 poor estimate, and without it the test claims too often (`docs/comparing.md` has the figures).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -38,6 +39,8 @@ class Spread:
     """What the variance of a mean difference is made of, for S seeds and n items.
 
     ``seeds``, ``items``, ``both``: the parts of α, β and ε. ``number`` S of seeds, ``clusters`` C.
+    ``pooled``: from how many pairs' worth of runs the spread over seeds was estimated (K - 1 for
+    the K arms of a study).
     """
 
     seeds: float
@@ -45,6 +48,7 @@ class Spread:
     both: float
     number: int
     clusters: int
+    pooled: int = 1
 
     @property
     def variance(self) -> float:
@@ -57,19 +61,19 @@ class Spread:
         of_seeds, of_items = self.seeds + self.both, self.items + self.both
         total = self.variance
         cautious = min(total, _CAUTION * of_seeds)
-        by_seeds = cautious**2 / (self.number - 1) if self.number > 1 else 0.0
+        by_seeds = cautious**2 / (self.pooled * (self.number - 1)) if self.number > 1 else 0.0
         by_items = of_items**2 / (self.clusters - 1)
         return total**2 / (by_seeds + by_items) if by_seeds + by_items else math.inf
 
     def with_seeds(self, number: int) -> Spread:
         """The same differences measured with another number of seeds."""
         share = self.number / number
-        return Spread(self.seeds * share, self.items, self.both * share, number, self.clusters)
+        return replace(self, seeds=self.seeds * share, both=self.both * share, number=number)
 
     def with_items(self, times: float) -> Spread:
         """The same differences measured on ``times`` as many items (and images)."""
         clusters = max(2, math.floor(self.clusters * times))
-        return Spread(self.seeds, self.items / times, self.both / times, self.number, clusters)
+        return replace(self, items=self.items / times, both=self.both / times, clusters=clusters)
 
     def power(self, difference: float, alpha: float = 0.05) -> float:
         """Probability that a true ``difference`` gives p < ``alpha``."""
@@ -135,8 +139,36 @@ class CrossedDifference:
     spread: Spread | None
 
 
-def crossed_difference(a: ArrayLike, b: ArrayLike, clusters: list[str]) -> CrossedDifference:
+@dataclass(frozen=True)
+class SeedNoise:
+    """V_S of a difference of two arms, estimated from all K arms of a study; ``pooled`` = K - 1."""
+
+    variance: float
+    pooled: int
+
+
+def seed_noise(tables: Sequence[ArrayLike]) -> SeedNoise | None:
+    """Estimate V_S from the scores ``[S, n]`` of K arms; None for fewer than two arms or seeds.
+
+    V_S = 2 MS / S, where MS is the mean square of the arms' seed means after the mean of each arm
+    and of each seed is taken out: with two arms that of their differences, with more it has
+    (K - 1)(S - 1) degrees of freedom. Assumes that seeds move all arms about equally.
+    """
+    means = np.stack([np.asarray(table, dtype=np.float64).mean(axis=1) for table in tables])
+    arms, seeds = means.shape
+    if arms < 2 or seeds < 2:
+        return None
+    left = means - means.mean(axis=0) - means.mean(axis=1, keepdims=True) + means.mean()
+    mean_square = float((left**2).sum()) / ((arms - 1) * (seeds - 1))
+    return SeedNoise(2.0 * mean_square / seeds, arms - 1)
+
+
+def crossed_difference(
+    a: ArrayLike, b: ArrayLike, clusters: list[str], noise: SeedNoise | None = None
+) -> CrossedDifference:
     """Compare two tables of scores ``[S, n]``; row s of both was trained with the same seed.
+
+    ``noise``: of the whole study, in place of these two arms' own.
 
     Raises:
         UsageError: tables of different shapes, without rows or items, with a value that is not
@@ -152,7 +184,7 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, clusters: list[str]) -> Cross
     differences = first - second
     seeds, n = differences.shape
     mean = float(differences.mean())
-    spread = _spread(differences, clusters)
+    spread = _spread(differences, clusters, noise)
     if spread is None:
         return CrossedDifference(mean, math.nan, math.nan, None, math.nan, seeds, n, 1, None)
     se, df = math.sqrt(spread.variance), spread.df
@@ -165,7 +197,7 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, clusters: list[str]) -> Cross
     return CrossedDifference(mean, se, df, ci95, p, seeds, n, spread.clusters, spread)
 
 
-def _spread(differences: FloatArray, clusters: list[str]) -> Spread | None:
+def _spread(differences: FloatArray, clusters: list[str], noise: SeedNoise | None) -> Spread | None:
     """V_S, V_I and V_E of differences ``[S, n]``, as parts that add up."""
     seeds = len(differences)
     over_items = estimate_mean(differences.mean(axis=0), clusters)
@@ -175,9 +207,10 @@ def _spread(differences: FloatArray, clusters: list[str]) -> Spread | None:
     of_items = over_items.se**2
     if seeds == 1:
         return Spread(0.0, of_items, 0.0, 1, count)
-    of_seeds = float(differences.mean(axis=1).var(ddof=1)) / seeds
+    own = float(differences.mean(axis=1).var(ddof=1)) / seeds
+    of_seeds, pooled = (own, 1) if noise is None else (noise.variance, noise.pooled)
     both = min(_both(differences, clusters, count), of_seeds, of_items)
-    return Spread(of_seeds - both, of_items - both, both, seeds, count)
+    return Spread(of_seeds - both, of_items - both, both, seeds, count, pooled)
 
 
 def _both(differences: FloatArray, clusters: list[str], count: int) -> float:

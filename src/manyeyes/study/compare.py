@@ -23,6 +23,7 @@ from manyeyes.study.budget import Budget, with_budget
 from manyeyes.study.contestants import Contestant, check_arms
 from manyeyes.study.inputs import Inputs, exam_digest
 from manyeyes.study.jobs import run_tasks
+from manyeyes.study.outputs import write_outputs
 from manyeyes.study.pace import minutes_per_step
 from manyeyes.study.price import Price, price_of
 from manyeyes.study.record import StudyItem
@@ -30,7 +31,6 @@ from manyeyes.study.summary import (
     BENCHMARK_TITLES,
     Summary,
     benchmark_title,
-    write_summary,
 )
 from manyeyes.study.task import Task
 from manyeyes.study.trial import StudyPlan, load_trial, save_plan, trial_file
@@ -88,7 +88,7 @@ def compare(
     """
     folder = Path(out)
     run, kept = run_study(arms, folder, settings, progress=progress, note=note)
-    return Finished(write_summary(folder), run, kept)
+    return Finished(write_outputs(folder), run, kept)
 
 
 def run_study(

@@ -1,8 +1,7 @@
-"""A study's results from its records alone: ``results.json``, ``table.md``, ``report.html``."""
+"""What a study found, from its records alone, and how it is written: JSON, Markdown, words."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,11 +10,10 @@ from typing import Any
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import get_benchmark
-from manyeyes.study.record import StudyItem, write_whole
+from manyeyes.study.record import StudyItem
 from manyeyes.study.trial import StudyPlan, Trial, load_plan, load_trial, trial_file
 from manyeyes.study.verdicts import OPEN, Scores, Verdict, every_pair, judge
 
-RESULTS_FILE, TABLE_FILE = "results.json", "table.md"
 BENCHMARK_TITLES = {
     "vqa": "Questions (VQA accuracy)",
     "rec": "Boxes (REC, IoU ≥ 0.5)",
@@ -25,6 +23,7 @@ BENCHMARK_TITLES = {
 """Titles of the benchmarks that a study asks by default; others are shown by name and metric."""
 
 FEW_SEEDS = 3
+_SAID = 4
 
 
 @dataclass(frozen=True)
@@ -103,15 +102,6 @@ def summarize(folder: Path) -> Summary:
     )
 
 
-def write_summary(folder: Path) -> Summary:
-    """Write ``results.json`` and ``table.md`` of a finished study."""
-    summary = summarize(folder)
-    text = json.dumps(results_of(summary), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(folder / RESULTS_FILE, text + "\n")
-    write_whole(folder / TABLE_FILE, markdown(summary))
-    return summary
-
-
 def results_of(summary: Summary) -> dict[str, Any]:
     """Return ``results.json``. Only what stands under ``measured`` depends on the machine."""
     return {
@@ -179,6 +169,23 @@ def score_text(arm: ArmSummary, benchmark: str) -> str:
     """Return ``61.2 ± 0.8``: mean and standard deviation over seeds."""
     deviation = arm.deviations[benchmark]
     return f"{arm.means[benchmark]:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+
+
+def headline(summary: Summary) -> str:
+    """Return the study's result in a sentence or two: what is separable, and how much is not."""
+    claimed = [v for v in summary.verdicts if v.verdict != OPEN]
+    if not claimed:
+        return f"None of the {len(summary.verdicts)} comparisons is separable at this budget."
+    claimed.sort(key=lambda v: -abs(v.difference) / (v.se or 1.0))
+    said = [
+        f"{v.question.challenger} is {v.verdict} than {v.question.reference} on "
+        f"{summary.plan.benchmarks[v.question.benchmark]} {figure(v)}"
+        for v in claimed[:_SAID]
+    ]
+    left = len(summary.verdicts) - len(claimed)
+    more = f", and {len(claimed) - _SAID} more in the table" if len(claimed) > _SAID else ""
+    rest = f" {left} of {len(summary.verdicts)} comparisons are not separable at this budget."
+    return "; ".join(said) + more + "." + (rest if left else "")
 
 
 def figure(verdict: Verdict) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.evaluation.crossed import CrossedDifference, crossed_difference
+from manyeyes.evaluation.crossed import CrossedDifference, crossed_difference, seed_noise
 from manyeyes.evaluation.statistics import FloatArray, holm
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trial import Trial
@@ -116,7 +116,8 @@ class Scores:
             what = question.benchmark + (f" {question.group[1]}" if question.group else "")
             raise DataError(f"the study has no questions of {what}")
         a, b = (self.table(arm, items) for arm in (question.challenger, question.reference))
-        return crossed_difference(a, b, [item.cluster for item in items])
+        noise = seed_noise([self.table(arm, items) for arm in self.by_arm])
+        return crossed_difference(a, b, [item.cluster for item in items], noise)
 
 
 def every_pair(
