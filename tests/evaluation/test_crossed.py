@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from manyeyes.errors import UsageError
-from manyeyes.evaluation.crossed import CrossedDifference, Spread, crossed_difference
+from manyeyes.evaluation.crossed import (
+    CrossedDifference,
+    Spread,
+    crossed_difference,
+    seed_noise,
+)
 from manyeyes.evaluation.statistics import holm, paired_difference
 
 IMAGES, EACH = 100, 4
@@ -17,34 +22,34 @@ CLUSTERS = [str(image) for image in range(IMAGES) for _ in range(EACH)]
 
 
 def study(
-    rng: np.random.Generator, *, seeds: int, effect: float, seed_noise: float
+    rng: np.random.Generator, *, seeds: int, effect: float, seed_sd: float
 ) -> CrossedDifference:
     """Two arms whose answers follow from item difficulty, seed and chance; clustered by image."""
     difficulty = rng.normal(0, 1, (1, IMAGES, 1)) + rng.normal(0, 1, (1, IMAGES, EACH))
 
     def arm(gain: float) -> np.ndarray:
-        of_seed = rng.normal(0, seed_noise, (seeds, 1, 1))
+        of_seed = rng.normal(0, seed_sd, (seeds, 1, 1))
         chance = rng.normal(0, 0.7, (seeds, IMAGES, EACH))
         return (difficulty + gain + of_seed + chance > 0).astype(float).reshape(seeds, -1)
 
     return crossed_difference(arm(effect), arm(0.0), CLUSTERS)
 
 
-@pytest.mark.parametrize("seed_noise", [0.0, 0.06, 0.2])
+@pytest.mark.parametrize("seed_sd", [0.0, 0.06, 0.2])
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_identical_arms_are_rarely_separable(seeds: int, seed_noise: float) -> None:
+def test_identical_arms_are_rarely_separable(seeds: int, seed_sd: float) -> None:
     rng = np.random.default_rng(1)
-    found = [study(rng, seeds=seeds, effect=0.0, seed_noise=seed_noise).p for _ in range(300)]
+    found = [study(rng, seeds=seeds, effect=0.0, seed_sd=seed_sd).p for _ in range(300)]
     # 5 in 100 and two standard errors of 300 simulated studies
     assert np.mean(np.array(found) < 0.05) <= 0.05 + 0.025
 
 
-@pytest.mark.parametrize(("effect", "seed_noise"), [(0.15, 0.0), (0.2, 0.06), (0.3, 0.06)])
+@pytest.mark.parametrize(("effect", "seed_sd"), [(0.15, 0.0), (0.2, 0.06), (0.3, 0.06)])
 def test_a_planted_difference_is_found_with_the_predicted_power(
-    effect: float, seed_noise: float
+    effect: float, seed_sd: float
 ) -> None:
     rng = np.random.default_rng(2)
-    found = [study(rng, seeds=5, effect=effect, seed_noise=seed_noise) for _ in range(200)]
+    found = [study(rng, seeds=5, effect=effect, seed_sd=seed_sd) for _ in range(200)]
     true = float(np.mean([one.difference for one in found]))
     observed = np.mean([one.p < 0.05 for one in found])
     predicted = np.mean([one.spread.power(true) for one in found if one.spread])
@@ -54,7 +59,7 @@ def test_a_planted_difference_is_found_with_the_predicted_power(
 
 def test_intervals_cover_the_truth() -> None:
     rng = np.random.default_rng(3)
-    found = [study(rng, seeds=4, effect=0.2, seed_noise=0.1) for _ in range(200)]
+    found = [study(rng, seeds=4, effect=0.2, seed_sd=0.1) for _ in range(200)]
     true = float(np.mean([one.difference for one in found]))
     covered = [one.ci95[0] <= true <= one.ci95[1] for one in found if one.ci95]
     assert np.mean(covered) >= 0.93
@@ -126,22 +131,22 @@ def test_more_arms_tell_more_of_the_noise_of_seeds() -> None:
     assert seed_noise([table[:1] for table in tables]) is None
 
 
-@pytest.mark.parametrize("seed_noise_of_arms", [0.0, 0.06, 0.2])
-def test_many_identical_arms_are_rarely_separable(seed_noise_of_arms: float) -> None:
+@pytest.mark.parametrize("seed_sd", [0.0, 0.06, 0.2])
+def test_many_identical_arms_are_rarely_separable(seed_sd: float) -> None:
     """100 studies of four equal arms, all six pairs adjusted together."""
     rng, wrong = np.random.default_rng(7), 0
     for _ in range(100):
         difficulty = rng.normal(0, 1, (1, IMAGES, 1)) + rng.normal(0, 1, (1, IMAGES, EACH))
         tables = []
         for _ in range(4):
-            of_seed = rng.normal(0, seed_noise_of_arms, (3, 1, 1))
+            of_seed = rng.normal(0, seed_sd, (3, 1, 1))
             chance = rng.normal(0, 0.7, (3, IMAGES, EACH))
             tables.append((difficulty + of_seed + chance > 0).astype(float).reshape(3, -1))
         noise = seed_noise(tables)
         pairs = itertools.combinations(tables, 2)
         p = {str(i): crossed_difference(a, b, CLUSTERS, noise).p for i, (a, b) in enumerate(pairs)}
         wrong += min(holm(p).values()) < 0.05
-    assert wrong <= 5
+    assert wrong <= 9  # 5 expected at most, and two standard errors
 
 
 def test_one_image_leaves_nothing_to_measure() -> None:

@@ -45,10 +45,13 @@ def test_the_better_arm_is_found_and_equal_ones_are_not_separable(
 
 
 def test_an_open_verdict_says_what_would_close_it(tmp_path: Path) -> None:
-    write_study(tmp_path, images=30, good={"a": 0.5, "b": 0.6}, seed=3)
-    verdicts = [v for v in summarize(tmp_path).verdicts if v.verdict == OPEN and v.difference]
-    assert verdicts
-    assert any("seeds" in needed(v) or "questions" in needed(v) for v in verdicts)
+    verdicts = []
+    for seed in range(4):
+        write_study(tmp_path, images=30, good={"a": 0.5, "b": 0.6}, seed=seed)
+        verdicts += [v for v in summarize(tmp_path).verdicts if v.verdict == OPEN]
+    said = " ".join(needed(v) for v in verdicts)
+    assert "seeds" in said
+    assert "questions" in said
 
 
 def test_a_reference_leaves_fewer_comparisons(tmp_path: Path) -> None:
