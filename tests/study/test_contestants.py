@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from manyeyes.errors import RecipeError, UsageError
-from manyeyes.recipes import load_recipe
+import tiny
+from manyeyes.errors import DataError, RecipeError, UsageError
+from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.study.budget import Budget, parse_budget, with_budget
 from manyeyes.study.claims import ARMS, CLAIMS, chosen_claims
 from manyeyes.study.contestants import Contestant, check_arms, parse_arm, read_arms
+from manyeyes.study.inputs import Inputs
 
 
 @pytest.mark.parametrize(
@@ -132,3 +134,21 @@ def test_every_arm_of_a_claim_can_be_built(name: str) -> None:
     arm = parse_arm(ARMS[name])
     assert arm.name == name
     assert arm.load(0).world is not None
+
+
+def test_the_machines_choice_of_numbers_is_no_other_recipe(parts: Path, tmp_path: Path) -> None:
+    data = tiny.save_data(tmp_path)
+    stage = {"name": "a", "train": {"fusion": True}, "data": [{"path": "train.json"}]}
+    block = {"name": "x", "model": tiny.model_block(parts), "stages": [stage]}
+    recipe = Recipe(**block)
+    hashes = Inputs(data).of_training(recipe)
+    half = recipe.stages[0].model_copy(update={"training": {"bf16": True}})
+    assert Inputs(data).of_training(recipe.model_copy(update={"stages": [half]})) == hashes
+    other = Inputs(data).of_training(recipe.model_copy(update={"seed": 1}))
+    assert {key for key in hashes if hashes[key] != other[key]} == {"recipe"}
+    (data / "0.png").write_bytes(b"")
+    changed = Inputs(data).of_training(recipe)
+    assert {key for key in hashes if hashes[key] != changed[key]} == {"data"}
+    (data / "train.json").unlink()
+    with pytest.raises(DataError, match=r"train\.json: cannot be read"):
+        Inputs(data).of_training(recipe)

@@ -43,6 +43,8 @@ class Inputs:
             UsageError, DataError, CheckpointError: a data file or part is missing or broken.
         """
         said = recipe.model_dump(mode="json", exclude={"name", "description", "world"})
+        for stage in said["stages"]:
+            stage["training"].pop("bf16", None)  # the machine's choice, see ``precision``
         sources = [self._source(source) for stage in recipe.stages for source in stage.data]
         return {
             RECIPE: digest_of(said),
