@@ -78,10 +78,12 @@ def claims(
         with output.progress() as report:
             found = run_claims(chosen, out, settings, progress=report, note=output.note)
         table = Table("claim", "", "difference [95 %]", "control", title_justify="left")
-        for one in found.judged:
-            style = _STYLES.get(one.outcome, "dim")
-            told = f"[{style}]{one.outcome}[/{style}]"
-            table.add_row(one.claim.name, told, escape(one.figure), escape(one.control_text))
+        for judged in found.judged:
+            style = _STYLES.get(judged.outcome, "dim")
+            told = f"[{style}]{judged.outcome}[/{style}]"
+            table.add_row(
+                judged.claim.name, told, escape(judged.figure), escape(judged.control_text)
+            )
         output.show(table)
         output.line(f"written: {found.page}")
-        output.result({"claims": [one.to_json() for one in found.judged], "page": found.page})
+        output.result({"claims": [judged.to_json() for judged in found.judged], "page": found.page})
