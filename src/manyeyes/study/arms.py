@@ -50,16 +50,27 @@ class Exam:
         )
 
 
+def load_predictor(model_dir: Path) -> ModelPredictor:
+    """Return a trained arm ready to answer, in float32, on an accelerator if there is one."""
+    model = ManyEyesForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32)
+    device = torch.accelerator.current_accelerator(check_available=True)
+    model.to(device or torch.device("cpu"))  # type: ignore[arg-type]
+    processor = ManyEyesProcessor.from_pretrained(model_dir)
+    return ModelPredictor(model, processor, batch_size=64, image_batch=64)
+
+
 def take_exam(
-    model_dir: Path, out_dir: Path, exam: Exam, *, text_only: bool, progress: Progress | None
+    predictor: ModelPredictor,
+    out_dir: Path,
+    exam: Exam,
+    *,
+    text_only: bool,
+    progress: Progress | None,
 ) -> dict[str, dict[str, Any]]:
     """Answer and score every benchmark; return benchmark -> its entry of ``results.json``.
 
     ``text_only``: also answer with the image withheld. Answers already on disk are not made again.
     """
-    model = ManyEyesForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32)
-    processor = ManyEyesProcessor.from_pretrained(model_dir)
-    predictor = ModelPredictor(model, processor, batch_size=64, image_batch=64)
     found = {}
     for benchmark, limit in exam.limits.items():
         results = evaluate(
@@ -155,16 +166,20 @@ def read_curve(arm_dir: Path, recipe: Recipe) -> tuple[CurvePoint, ...]:
     return tuple(points)
 
 
+def level_weights(model: ManyEyesForConditionalGeneration) -> dict[str, tuple[float, ...]]:
+    """Return encoder -> weight of each level, for fusions that have such weights."""
+    if not isinstance(model.fusion, CommFusion):
+        return {}
+    found = model.fusion.level_weights()
+    return {key: tuple(float(w) for w in value) for key, value in found.items()}
+
+
 def describe_arm(name: str, title: str, arm_dir: Path, recipe: Recipe) -> Arm:
     """Return a trained arm without its scores: curve, level weights, sizes, hashes."""
     model = ManyEyesForConditionalGeneration.from_pretrained(arm_dir / "model")
     results = json.loads((arm_dir / "results.json").read_text())
     stages = results["stages"]
     seconds = sum(stage["seconds"] for stage in stages)
-    weights: dict[str, tuple[float, ...]] = {}
-    if isinstance(model.fusion, CommFusion):
-        found = model.fusion.level_weights()
-        weights = {key: tuple(float(w) for w in value) for key, value in found.items()}
     parameters = stages[-1]["parameters"]
     digests = " ".join(digest[:16] for digest in results["weights"].values())
     return Arm(
@@ -172,7 +187,7 @@ def describe_arm(name: str, title: str, arm_dir: Path, recipe: Recipe) -> Arm:
         title=title,
         description=recipe.description,
         curve=read_curve(arm_dir, recipe),
-        level_weights=weights,
+        level_weights=level_weights(model),
         facts={
             "recipe": recipe.name,
             "parameters": f"{parameters['total']:,} in all, {parameters['trained']:,} trained",

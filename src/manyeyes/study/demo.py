@@ -29,6 +29,7 @@ from manyeyes.study.arms import (
     Exam,
     Progress,
     describe_arm,
+    load_predictor,
     measures,
     read_answers,
     study_item,
@@ -108,7 +109,7 @@ def run_demo(
         told = _labelled(progress, TITLES[arm])
         train(recipe, folder / arm, data_dir=world, resume=True, progress=told)
         entries[arm] = take_exam(
-            folder / arm / "model",
+            load_predictor(folder / arm / "model"),
             folder / arm / "evaluation",
             exam,
             text_only=arm == COMM,

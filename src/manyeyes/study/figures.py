@@ -37,13 +37,13 @@ def bars(
         y = row * block + 4
         n = max(measure.n for measure in measures.values())
         middle = y + _BAR * len(colours) / 2
-        parts.append(_text(_LABEL - 8, middle - 1, group, anchor="end"))
-        parts.append(_text(_LABEL - 8, middle + 11, f"n = {n}", anchor="end", style="small"))
+        parts.append(draw_text(_LABEL - 8, middle - 1, group, anchor="end"))
+        parts.append(draw_text(_LABEL - 8, middle + 11, f"n = {n}", anchor="end", style="small"))
         for index, (arm, colour) in enumerate(colours.items()):
             if arm in measures:
                 place = (_LABEL, y + index * _BAR, plot)
                 parts.append(_bar(place, measures[arm], top, colour, f"{group}, {names[arm]}"))
-    return _svg(parts, block * len(groups) + 22, f"Scores by group, 0 to {top:g}")
+    return svg(parts, block * len(groups) + 22, f"Scores by group, 0 to {top:g}")
 
 
 def _bar(
@@ -65,7 +65,7 @@ def _bar(
         '<g><title>{}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="2" '
         'fill="{}"/>{}</g>'
     )
-    label = _text(max(at(measure.value), at(high)) + 5, middle + 3.5, value, style="small")
+    label = draw_text(max(at(measure.value), at(high)) + 5, middle + 3.5, value, style="small")
     return bar.format(title, x, y, at(measure.value) - x, _BAR - 2, colour, whisker) + label
 
 
@@ -73,8 +73,8 @@ def _grid(plot: float, height: float, top: float) -> Markup:
     lines = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = _LABEL + share * plot
-        lines.append(_line(x, 0, x, height))
-        lines.append(_text(x, height + 15, f"{share * top:g}", anchor="middle", style="small"))
+        lines.append(draw_line(x, 0, x, height))
+        lines.append(draw_text(x, height + 15, f"{share * top:g}", anchor="middle", style="small"))
     return Markup("").join(lines)
 
 
@@ -89,11 +89,11 @@ def curves(arms: Sequence[Arm], stage: str, colours: Mapping[str, str]) -> Marku
     parts = []
     for share in (0.0, 0.5, 1.0):
         y = height + 8 - share * height
-        parts.append(_line(left, y, left + width, y))
-        parts.append(_text(left - 5, y + 4, f"{share * top:g}", anchor="end", style="small"))
+        parts.append(draw_line(left, y, left + width, y))
+        parts.append(draw_text(left - 5, y + 4, f"{share * top:g}", anchor="end", style="small"))
         x = left + share * width
         anchor = "end" if share == 1.0 else "middle"
-        parts.append(_text(x, height + 24, f"{share * last:.0f}", anchor=anchor, style="small"))
+        parts.append(draw_text(x, height + 24, f"{share * last:.0f}", anchor=anchor, style="small"))
     for name, points in lines.items():
         path = " ".join(
             f"{left + width * p.step / last:.1f},{height + 8 - height * p.loss / top:.1f}"
@@ -101,7 +101,7 @@ def curves(arms: Sequence[Arm], stage: str, colours: Mapping[str, str]) -> Marku
         )
         line = Markup('<polyline class="curve" points="{}" stroke="{}"/>')
         parts.append(line.format(path, colours[name]))
-    return _svg(parts, height + 32, f"Training loss of stage {stage} by step")
+    return svg(parts, height + 32, f"Training loss of stage {stage} by step")
 
 
 def smoothed(points: Sequence[CurvePoint], limit: int = 60) -> list[CurvePoint]:
@@ -118,7 +118,7 @@ def level_weights(weights: Sequence[float], colour: str, encoder: str) -> Markup
     largest = max([abs(weight) for weight in weights] + [1e-9])
     depth = 40 if min(weights) < 0 else 0
     height, step = 84, (WIDTH - 20) / max(8, len(weights))
-    parts = [_line(10, height, WIDTH - 10, height)]
+    parts = [draw_line(10, height, WIDTH - 10, height)]
     for index, weight in enumerate(weights):
         x = 10 + index * step
         size = (height - 18 if weight >= 0 else depth - 10) * abs(weight) / largest
@@ -132,8 +132,8 @@ def level_weights(weights: Sequence[float], colour: str, encoder: str) -> Markup
         middle = x + step / 2
         if len(weights) <= 12:
             label = f"{weight:.2f}"
-            parts.append(_text(middle, y - 4, label, anchor="middle", style="small"))
-    return _svg(parts, height + depth + 6, f"Level weights of {encoder}")
+            parts.append(draw_text(middle, y - 4, label, anchor="middle", style="small"))
+    return svg(parts, height + depth + 6, f"Level weights of {encoder}")
 
 
 def nice_ceiling(value: float) -> float:
@@ -144,18 +144,21 @@ def nice_ceiling(value: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= value * (1 - 1e-9))
 
 
-def _svg(parts: Iterable[Markup], height: float, name: str) -> Markup:
+def svg(parts: Iterable[Markup], height: float, name: str) -> Markup:
+    """Return a whole figure of ``parts``; ``name`` is read out by screen readers."""
     frame = Markup(
         '<svg class="figure" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>'
     )
     return frame.format(WIDTH, height, name, Markup("").join(parts))
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> Markup:
+def draw_line(x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """Return a line of the grid."""
     line = Markup('<line class="grid" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
     return line.format(x1, y1, x2, y2)
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", style: str = "") -> Markup:
+def draw_text(x: float, y: float, text: str, *, anchor: str = "start", style: str = "") -> Markup:
+    """Return a piece of text at a point."""
     label = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>')
     return label.format(x, y, anchor, style, escape(text))

@@ -66,6 +66,19 @@ def choose(
     ]
 
 
+def most_disputed(items: Sequence[StudyItem], count: int) -> list[StudyItem]:
+    """Return the items whose scores differ most between any two arms, the most disputed first.
+
+    Items on which all arms agree are never among them.
+    """
+    gaps = {}
+    for item in items:
+        scores = [answer.score for answer in item.answers.values()]
+        gaps[item.id] = max(scores) - min(scores)
+    disputed = sorted((i for i in items if gaps[i.id] > 0), key=lambda item: _order(item, 0))
+    return sorted(disputed, key=lambda item: -gaps[item.id])[:count]
+
+
 def _order(item: StudyItem, seed: int) -> str:
     return hashlib.sha256(f"{seed}|{item.benchmark}|{item.id}".encode()).hexdigest()
 

@@ -1,52 +1,25 @@
 """One self-contained HTML page of a study, made from its stored records alone.
 
-    write_report(run_dir)      RUN/study.json + RUN/items.jsonl + the images they name → report.html
-
-The page loads nothing: styles, figures and pictures are inside it. All text of models and data is
-escaped.
+write_report(run_dir)      RUN/study.json + RUN/items.jsonl + the images they name → report.html
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from manyeyes.records import Box
 from manyeyes.study import figures, pictures
 from manyeyes.study.contrast import contrasts, figure, group_measures, verdict
-from manyeyes.study.record import Answer, Arm, Measure, Study, StudyItem, load_study, write_whole
+from manyeyes.study.page import PALETTE, Card, answer_row, render
+from manyeyes.study.record import Arm, Measure, Study, StudyItem, load_study, write_whole
 
 REPORT_FILE = "report.html"
-TEMPLATE_FILE, STYLE_FILE = "report.html.jinja", "report.css"
+TEMPLATE_FILE = "report.html.jinja"
 BREAKDOWN = "question_type"
-
-
-@dataclass(frozen=True)
-class AnswerRow:
-    """One arm's answer on a picture card; ``mark`` is ✓, ✗ or a score in points."""
-
-    name: str
-    colour: str
-    text: str
-    mark: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """One item with its picture."""
-
-    picture: Markup
-    reason: str
-    question: str
-    truth: str
-    group: str
-    answers: tuple[AnswerRow, ...]
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -66,12 +39,11 @@ def render_report(run_dir: Path, study: Study, items: Sequence[StudyItem]) -> st
     """Return the page; ``run_dir`` is what the items' image paths are relative to."""
     found = contrasts(study, items)
     colours = arm_colours(study.arms)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"number": number, "p_value": p_value}
-    template = environment.from_string(_packaged(TEMPLATE_FILE))
-    return template.render(
+    return render(
+        TEMPLATE_FILE,
+        number=number,
+        p_value=p_value,
         study=study,
-        style=Markup(_packaged(STYLE_FILE)),
         verdict=verdict(study, found),
         contrasts={c.benchmark: c for c in found},
         figure=figure,
@@ -89,7 +61,7 @@ def arm_colours(arms: Sequence[Arm]) -> dict[str, str]:
     """Return arm -> CSS colour: one of the palette per contestant, grey shades for baselines."""
     contestants = [arm.name for arm in arms if not arm.baseline]
     baselines = [arm.name for arm in arms if arm.baseline]
-    palette = {name: f"var(--c{i % 6})" for i, name in enumerate(contestants)}
+    palette = {name: f"var(--c{i % PALETTE})" for i, name in enumerate(contestants)}
     greys = {name: f"var(--base{min(i, 1)})" for i, name in enumerate(baselines)}
     return {arm.name: (palette | greys)[arm.name] for arm in arms}
 
@@ -104,10 +76,6 @@ def p_value(p: float) -> str:
     if math.isnan(p):
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _packaged(name: str) -> str:
-    return files("manyeyes.study").joinpath(name).read_text(encoding="utf-8")
 
 
 def _group_figures(
@@ -157,22 +125,17 @@ def _card(run_dir: Path, study: Study, chosen: pictures.Chosen, colours: Mapping
     boxes: dict[str, Sequence[Box]] = {"truth": [item.target] if item.target else []}
     for arm in study.contestants:
         if arm.name in item.answers and item.target is not None:
-            boxes[f"arm{_index(study, arm) % 6}"] = item.answers[arm.name].boxes
+            boxes[f"arm{_index(study, arm) % PALETTE}"] = item.answers[arm.name].boxes
     return Card(
         picture=pictures.picture(run_dir, item, boxes),
         reason=chosen.reason,
         question=item.question,
         truth=item.truth if item.target is None else pictures.in_pixels(item.target),
         group=item.groups.get(BREAKDOWN, ""),
-        answers=tuple(_row(arm, item.answers[arm.name], colours[arm.name]) for arm in arms),
+        answers=tuple(
+            answer_row(arm.title, item.answers[arm.name], colours[arm.name]) for arm in arms
+        ),
     )
-
-
-def _row(arm: Arm, answer: Answer, colour: str) -> AnswerRow:
-    marks = {0.0: "✗", 1.0: "✓"}
-    mark = marks.get(answer.score, f"{100 * answer.score:.0f}")
-    boxes = "; ".join(pictures.in_pixels(box) for box in answer.boxes)
-    return AnswerRow(arm.title, colour, boxes or answer.text, mark)
 
 
 def _index(study: Study, arm: Arm) -> int:

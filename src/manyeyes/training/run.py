@@ -51,12 +51,14 @@ def train(
     skip_bad_rows: bool = False,
     trackers: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
+    features_dir: str | Path | None = None,
 ) -> TrainingResult:
     """Train all stages of ``recipe`` (or only ``stage``) under ``out_dir``.
 
     With ``resume`` finished stages are not run again and an unfinished one continues at its last
     checkpoint, to bit-identical weights on the CPU. ``progress`` is called with the stage, its
-    steps done and its steps in all.
+    steps done and its steps in all. Runs that share a ``features_dir`` (``out_dir/features`` by
+    default) share what frozen encoders computed, with ``cache_features``.
 
     Raises:
         UsageError: ``out_dir`` already holds a run and ``resume`` is off; a stage whose
@@ -68,7 +70,15 @@ def train(
         disable_progress_bar()  # of weights being loaded and written
     join_ranks()
     where = None if data_dir is None else Path(data_dir)
-    options = RunOptions(Path(out_dir), where, resume, skip_bad_rows, tuple(trackers), progress)
+    options = RunOptions(
+        Path(out_dir),
+        where,
+        resume,
+        skip_bad_rows,
+        tuple(trackers),
+        progress,
+        None if features_dir is None else Path(features_dir),
+    )
     specs = recipe.stages if stage is None else [recipe.stage(stage)]
     stages = [Stage(recipe, spec, options) for spec in specs]
     _claim(recipe, options, stages)

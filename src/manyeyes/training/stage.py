@@ -48,7 +48,8 @@ class RunOptions:
     ``data_dir``: folder of the recipe's relative data paths. ``skip_bad_rows``: leave out broken
     rows and unreadable images, counted and named, instead of refusing them. ``trackers``: reporting
     integrations besides TensorBoard (``wandb``, ``trackio``). ``progress``: called with the stage,
-    its steps done and its steps in all, in place of the bar on a terminal.
+    its steps done and its steps in all, in place of the bar on a terminal. ``features_dir``: where
+    stored encoder outputs lie, ``out_dir/features`` by default.
     """
 
     out_dir: Path
@@ -57,6 +58,7 @@ class RunOptions:
     skip_bad_rows: bool = False
     trackers: tuple[str, ...] = ()
     progress: Callable[[str, int, int], None] | None = None
+    features_dir: Path | None = None
 
 
 class Stage:
@@ -185,7 +187,7 @@ class Stage:
                 mixture.mixture,
                 model,
                 processor,
-                self.options.out_dir / "features",
+                self.options.features_dir or self.options.out_dir / "features",
                 max_gb=self.spec.cache_max_gb,
                 dtype=torch.bfloat16 if args.bf16 else torch.float32,
                 device=args.device,

@@ -1,0 +1,65 @@
+"""What the commands of a study print: verdicts, scores and cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from manyeyes.cli.output import Output
+from manyeyes.study.summary import (
+    COSTS,
+    Summary,
+    by_pair,
+    cost_cells,
+    figure,
+    needed,
+    results_of,
+    score_text,
+)
+from manyeyes.study.verdicts import BETTER, WORSE
+
+_STYLES = {BETTER: "green", WORSE: "red"}
+
+
+def show_study(output: Output, folder: Path, summary: Summary) -> None:
+    """Print a study's tables, and with ``--json`` its results."""
+    output.show(_verdicts(summary), _scores(summary))
+    for note in summary.notes:
+        output.note(f"note: {note}")
+    output.line(f"report: {folder / 'report.html'}")
+    output.result({"out": folder, **results_of(summary)})
+
+
+def _verdicts(summary: Summary) -> Table:
+    table = Table("compared", title="verdicts", title_justify="left")
+    for title in summary.plan.benchmarks.values():
+        table.add_column(escape(title))
+    for (challenger, reference), found in by_pair(summary.verdicts).items():
+        cells = []
+        for name in summary.plan.benchmarks:
+            verdict = found[name]
+            style = _STYLES.get(verdict.verdict, "dim")
+            more = needed(verdict)
+            text = f"{verdict.verdict}\n{figure(verdict)}" + (f"\nneeds {more}" if more else "")
+            cells.append(f"[{style}]{escape(text)}[/{style}]")
+        table.add_row(escape(f"{challenger} − {reference}"), *cells)
+    table.caption = (
+        f"points, 95 % intervals; claimed where p < 0.05 after Holm "
+        f"({len(summary.verdicts)} comparisons)"
+    )
+    return table
+
+
+def _scores(summary: Summary) -> Table:
+    titles = summary.plan.benchmarks
+    table = Table("arm", title="scores (mean ± SD over seeds) and cost", title_justify="left")
+    for title in (*titles.values(), *COSTS):
+        table.add_column(escape(title), justify="right")
+    for arm in summary.arms:
+        cells = [score_text(arm, name) for name in titles]
+        table.add_row(escape(arm.name), *cells, *cost_cells(arm))
+    constant = [f"{summary.majority[name]:.1f}" for name in titles]
+    table.add_row("best constant answer", *constant)
+    return table

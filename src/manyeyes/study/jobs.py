@@ -1,0 +1,183 @@
+"""Trials one after another, or several at a time in processes of one thread each.
+
+Ctrl-C, or SIGTERM, lets every running trial save and stop. A trial that fails, or whose process is
+killed, does not stop the others; all failures are told together at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
+
+from manyeyes.errors import ManyEyesError
+from manyeyes.study.arms import Progress
+from manyeyes.study.task import Task, run_task
+
+Finished = Callable[[Task], None]
+"""Called after each trial whose record is written."""
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    finished: Finished | None = None,
+) -> None:
+    """Run all tasks; with ``jobs`` > 1 that many at a time, in processes of their own.
+
+    Raises:
+        ManyEyesError: some trials failed; names each, and the others are finished.
+        KeyboardInterrupt: stopped; every trial can be continued.
+    """
+    failures: dict[str, str] = {}
+    if jobs == 1:
+        for task in tasks:
+            try:
+                run_task(task, progress)
+            except (ManyEyesError, OSError, MemoryError) as error:
+                failures[task.title] = str(error) or type(error).__name__
+            else:
+                _tell(finished, task)
+    else:
+        failures = _Pool(list(tasks), jobs, progress, finished).run()
+    if failures:
+        said = "; ".join(f"{title}: {reason}" for title, reason in failures.items())
+        raise ManyEyesError(
+            f"{len(failures)} of {len(tasks)} trials failed; the same command tries them again "
+            f"and keeps the others. {said}"
+        )
+
+
+@dataclass
+class _Running:
+    task: Task
+    process: SpawnProcess
+    pipe: Connection
+    failure: str | None = None
+    done: bool = False
+
+
+@dataclass
+class _Pool:
+    """Processes at work, and the tasks that wait for one."""
+
+    waiting: list[Task]
+    jobs: int
+    progress: Progress | None
+    finished: Finished | None
+    running: list[_Running] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> dict[str, str]:
+        """Return title -> reason of the trials that failed."""
+        try:
+            while self.waiting or self.running:
+                while self.waiting and len(self.running) < self.jobs:
+                    self.running.append(_start(self.waiting.pop(0)))
+                self._listen()
+        except KeyboardInterrupt:
+            self._stop()
+            raise
+        finally:
+            for one in self.running:
+                one.process.kill()
+                one.process.join()
+        return self.failures
+
+    def _listen(self) -> None:
+        """Wait until a process says something or ends, and take note of it."""
+        by_pipe = {one.pipe: one for one in self.running}
+        for pipe in wait(list(by_pipe)):
+            one = by_pipe[pipe]  # type: ignore[index]
+            try:
+                kind, *rest = one.pipe.recv()
+            except EOFError:
+                self._end(one)
+                continue
+            if kind == "progress" and self.progress is not None:
+                self.progress(*rest)
+            elif kind == "failure":
+                one.failure = rest[0]
+            elif kind == "done":
+                one.done = True
+
+    def _end(self, one: _Running) -> None:
+        one.process.join()
+        self.running.remove(one)
+        if one.done:
+            _tell(self.finished, one.task)
+        else:
+            code = one.process.exitcode or 0
+            killed = f"its process was killed (signal {-code})" if code < 0 else f"exit code {code}"
+            self.failures[one.task.title] = one.failure or killed
+
+    def _stop(self) -> None:
+        """Ask every process once to save and end, and wait for them; a second Ctrl-C kills them."""
+        for one in self.running:
+            one.process.terminate()
+        for one in self.running:
+            one.process.join()
+        self.running = []
+
+
+def _start(task: Task) -> _Running:
+    context: SpawnContext = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(task, theirs))
+    process.start()
+    theirs.close()
+    return _Running(task, process, ours)
+
+
+def _work(task: Task, pipe: Connection) -> None:
+    """The body of a process: one trial, its progress and its failure told through ``pipe``."""
+    import torch
+
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C is the parent's, which asks us to stop
+    signal.signal(signal.SIGTERM, _interrupt)
+    _die_with_parent()
+    torch.set_num_threads(1)
+
+    def say(*words: Any) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            pipe.send(words)
+
+    try:
+        run_task(task, lambda *step: say("progress", *step))
+        say("done")
+    except KeyboardInterrupt:
+        say("failure", "stopped")
+    except (ManyEyesError, OSError, MemoryError) as error:
+        say("failure", str(error) or type(error).__name__)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _die_with_parent() -> None:
+    """Save and stop when the process that started this one is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _tell(finished: Finished | None, task: Task) -> None:
+    if finished is not None:
+        finished(task)

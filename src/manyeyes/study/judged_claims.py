@@ -1,0 +1,136 @@
+"""Claims tried: run their arms as one study, judge each claim, write ``claims.md``.
+
+    reproduced       the challenger is better, p < 0.05 after Holm for all claims tried together
+    reversed         it is worse, by the same rule
+    not separable    neither
+
+A claim with a control is also put to that control; where the challenger is not better than it,
+width alone may explain the gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyeyes.study.arms import Progress
+from manyeyes.study.claims import ARMS, Claim
+from manyeyes.study.compare import Settings, compare
+from manyeyes.study.contestants import parse_arm
+from manyeyes.study.record import write_whole
+from manyeyes.study.summary import Summary, figure, needed
+from manyeyes.study.verdicts import BETTER, OPEN, WORSE, Verdict, judge
+
+PAGE_FILE = "claims.md"
+OUTCOMES = {BETTER: "reproduced", WORSE: "reversed", OPEN: "not separable"}
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim with the verdict on it and, where it has a control, the verdict against that."""
+
+    claim: Claim
+    verdict: Verdict
+    control: Verdict | None
+
+    @property
+    def outcome(self) -> str:
+        """``reproduced``, ``reversed`` or ``not separable``."""
+        return OUTCOMES[self.verdict.verdict]
+
+    @property
+    def figure(self) -> str:
+        """The difference with its interval, and what would separate the arms if they are not."""
+        more = needed(self.verdict)
+        return figure(self.verdict) + (f", needs {more}" if more else "")
+
+    @property
+    def control_text(self) -> str:
+        """The verdict against the control in words; empty where there is none."""
+        if self.control is None:
+            return ""
+        return f"{self.control.verdict} {figure(self.control)} against {self.claim.control}"
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return {
+            "claim": self.claim.name,
+            "statement": self.claim.statement,
+            "source": self.claim.source,
+            "outcome": self.outcome,
+            "verdict": self.verdict.to_json(),
+            "control": None if self.control is None else self.control.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class JudgedClaims:
+    """All claims that were tried, and the page that says so."""
+
+    judged: tuple[JudgedClaim, ...]
+    page: Path
+
+
+def run_claims(
+    claims: Sequence[Claim],
+    out: Path,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> JudgedClaims:
+    """Run, or continue, the study that the claims need, and judge them.
+
+    The benchmarks are those of the claims. Raises: as `compare`.
+    """
+    names = dict.fromkeys(arm for claim in claims for arm in claim.arms)
+    benchmarks = tuple(dict.fromkeys(claim.benchmark for claim in claims))
+    chosen = Settings(**{**vars(settings), "benchmarks": benchmarks})
+    done = compare(
+        [parse_arm(ARMS[name]) for name in names], out, chosen, progress=progress, note=note
+    )
+    judged = tuple(judge_claims(claims, done.summary))
+    page = out / PAGE_FILE
+    write_whole(page, claims_page(judged, done.summary))
+    return JudgedClaims(judged, page)
+
+
+def judge_claims(claims: Sequence[Claim], summary: Summary) -> list[JudgedClaim]:
+    """Return every claim's verdict; claims are one family, their controls another."""
+    verdicts = judge(summary.scores, [claim.question for claim in claims])
+    asked = [q for claim in claims if (q := claim.control_question) is not None]
+    controls = {verdict.question: verdict for verdict in judge(summary.scores, asked)}
+    return [
+        JudgedClaim(
+            claim,
+            verdict,
+            None if claim.control_question is None else controls[claim.control_question],
+        )
+        for claim, verdict in zip(claims, verdicts, strict=True)
+    ]
+
+
+def claims_page(judged: Sequence[JudgedClaim], summary: Summary) -> str:
+    """Return the claims as a Markdown page."""
+    plan = summary.plan
+    budget = plan.budget or "the recipes' own steps"
+    lines = [
+        "# The papers' claims on the built-in world",
+        "",
+        f"{plan.seeds} seeds of every arm, budget {budget}. Differences in points with 95 % "
+        "intervals over seeds and questions; reproduced or reversed where p < 0.05 after Holm for "
+        f"the {len(judged)} claims. [How](comparing.md) verdicts are made. The world is tiny and "
+        "was not tuned towards these claims: what is not reproduced here may hold at full size.",
+        "",
+        "| claim | source | outcome | difference [95 %] | against the control |",
+        "|---|---|---|---:|---|",
+    ]
+    for one in judged:
+        cells = (one.claim.statement, one.claim.source, one.outcome, one.figure, one.control_text)
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Arms: "]
+    lines += [f"- `{name}`: `{text}`" for name, text in plan.arms.items()]
+    lines += ["", *(f"Note: {note}." for note in summary.notes)]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,178 @@
+"""One trial from beginning to end: train, examine, measure, write the record.
+
+OUT/runs/ARM/seed-S/            the training run (see ``training.run``), evaluation/ beside it
+OUT/runs/ARM/seed-S/inputs.json the hashes that the run was started with
+OUT/records/ARM/seed-S.json     the record; once it is there, the run is not needed any more
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.environment import sha256_of
+from manyeyes.recipes import Recipe
+from manyeyes.study.arms import (
+    Exam,
+    Progress,
+    level_weights,
+    load_predictor,
+    measures,
+    read_curve,
+    take_exam,
+)
+from manyeyes.study.measure import Pace, encode_ms, forget_peak, peak_gib
+from manyeyes.study.price import Price
+from manyeyes.study.trial import Measured, Said, Trial, save_trial
+from manyeyes.training import train
+from manyeyes.training.results import environment, write_json
+
+INPUTS_FILE, PACE_FILE = "inputs.json", "pace.json"
+_IMAGES = 8
+"""Images encoded together where the time of encoding is measured."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one trial is made from; travels to another process.
+
+    ``recipe`` is resolved: seed and budget are in it. ``run``: folder of the training run.
+    ``record``: file to write.
+    """
+
+    arm: str
+    seed: int
+    recipe: Recipe
+    settings: tuple[str, ...]
+    price: Price
+    inputs: Mapping[str, str]
+    exam_hashes: Mapping[str, str]
+    exam: Exam
+    data_dir: Path
+    features_dir: Path
+    run: Path
+    record: Path
+
+    @property
+    def title(self) -> str:
+        """The trial in words."""
+        return f"{self.arm}, seed {self.seed}"
+
+
+def run_task(task: Task, progress: Progress | None = None) -> Trial:
+    """Run one trial, or continue it; write and return its record.
+
+    Raises:
+        KeyboardInterrupt: stopped, resumable. Otherwise what `train` and `evaluate` raise.
+    """
+    told = _labelled(progress, task.title)
+    forget_peak()
+    _claim(task)
+    results = _trained(task, told)
+    predictor = load_predictor(task.run / "model")
+    entries = take_exam(
+        predictor, task.run / "evaluation", task.exam, text_only=False, progress=told
+    )
+    questions = {name: task.exam.items(name) for name in task.exam.limits}
+    images = list(dict.fromkeys(i.image for items in questions.values() for i in items))
+    price = task.price
+    stages = results["stages"]
+    trial = Trial(
+        arm=task.arm,
+        seed=task.seed,
+        recipe=task.recipe.name,
+        description=task.recipe.description,
+        settings=task.settings,
+        inputs=task.inputs,
+        exam=task.exam_hashes,
+        steps=sum(stage["steps"] for stage in stages),
+        samples=sum(stage["samples"] for stage in stages),
+        box_style=predictor.box_style,
+        measures=measures(entries, "model"),
+        majority=measures(entries, "majority"),
+        answers={name: _said(task, name, items) for name, items in questions.items()},
+        curve=read_curve(task.run, task.recipe),
+        level_weights=level_weights(predictor.model),
+        price=price,
+        weights=sha256_of(task.run / "model" / "model.safetensors"),
+        measured=Measured(
+            train_seconds=round(_train_seconds(task.run, stages), 2),
+            encode_ms=round(encode_ms(predictor.model, predictor.processor, images[:_IMAGES]), 3),
+            peak_gib=round(peak_gib(), 3),
+            environment=environment(),
+        ),
+    )
+    save_trial(task.record, trial)
+    return trial
+
+
+def _claim(task: Task) -> None:
+    """Keep a run that was started with the same inputs; remove one that was not."""
+    note = task.run / INPUTS_FILE
+    wanted = dict(task.inputs)
+    if task.run.is_dir() and not (note.is_file() and json.loads(note.read_text()) == wanted):
+        shutil.rmtree(task.run)
+    task.run.mkdir(parents=True, exist_ok=True)
+    write_json(note, wanted)
+
+
+def _trained(task: Task, progress: Progress) -> Mapping[str, Any]:
+    pace = Pace()
+
+    def step(stage: str, done: int, total: int) -> None:
+        pace.step(stage, done, total)
+        progress(stage, done, total)
+
+    try:
+        return train(
+            task.recipe,
+            task.run,
+            data_dir=task.data_dir,
+            resume=True,
+            progress=step,
+            features_dir=task.features_dir,
+        ).results
+    finally:
+        if pace.seconds:
+            write_json(task.run / PACE_FILE, {**_known_pace(task.run), **pace.seconds})
+
+
+def _train_seconds(run: Path, stages: list[Mapping[str, Any]]) -> float:
+    """Steps times their median time; of a stage whose pace was lost, what the run noted."""
+    pace = _known_pace(run)
+    return sum(
+        stage["steps"] * pace[stage["stage"]] if stage["stage"] in pace else stage["seconds"]
+        for stage in stages
+    )
+
+
+def _known_pace(run: Path) -> dict[str, float]:
+    path = run / PACE_FILE
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _said(task: Task, benchmark: str, items: list[Item]) -> dict[str, Said]:
+    """The answers to the items that the headline counts, from the stored predictions."""
+    path = task.run / "evaluation" / benchmark / f"predictions-{benchmark}.jsonl"
+    rows = {row["id"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
+    found = {}
+    for item in items:
+        row = rows[item.id]
+        if row["score"] is not None:
+            said = row["prediction"]
+            text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+            found[item.id] = Said(text, float(row["score"]))
+    return found
+
+
+def _labelled(progress: Progress | None, title: str) -> Progress:
+    def report(label: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"{title}: {label}", done, total)
+
+    return report

@@ -1,0 +1,154 @@
+"""What is kept of one arm trained with one seed: a small file that a study can be judged from.
+
+    OUT/records/ARM/seed-S.json     one trial: scores, answers, loss, cost, hashes of its inputs
+    OUT/records/questions.jsonl     the questions that all trials answered
+    OUT/records/study.json          arms, seeds, budget, benchmarks
+
+With these files alone a study is continued elsewhere and its report made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from manyeyes.errors import DataError
+from manyeyes.study.price import Price
+from manyeyes.study.record import CurvePoint, Measure, StudyItem, write_whole
+
+RECORDS = "records"
+STUDY_FILE, QUESTIONS_FILE = "study.json", "questions.jsonl"
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer: its text and the item's own score (a share 0..1; CIDEr-D on its own scale)."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What depends on the machine.
+
+    ``train_seconds``: steps x the median time of one, encoding and saving not counted.
+    ``encode_ms``: from pixels of one image to what the language model reads of it, mean of a batch.
+    ``peak_gib``: largest resident memory of the process, or of the device where there is one.
+    """
+
+    train_seconds: float
+    encode_ms: float
+    peak_gib: float
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm, trained with one seed and examined.
+
+    ``inputs``: hashes of what decides the weights (see `inputs`); ``exam``: benchmark -> hash of
+    its questions. ``measures`` and ``majority``: benchmark -> headline. ``answers``: benchmark ->
+    item id -> what was said. ``box_style`` is that of boxes in the answers. ``weights``: SHA-256.
+    """
+
+    arm: str
+    seed: int
+    recipe: str
+    description: str
+    settings: tuple[str, ...]
+    inputs: Mapping[str, str]
+    exam: Mapping[str, str]
+    steps: int
+    samples: int
+    box_style: str
+    measures: Mapping[str, Measure]
+    majority: Mapping[str, Measure]
+    answers: Mapping[str, Mapping[str, Said]]
+    curve: tuple[CurvePoint, ...]
+    level_weights: Mapping[str, tuple[float, ...]]
+    price: Price
+    weights: str
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The settings of a study, as its report states them.
+
+    ``arms``: name -> recipe with its changes, in order. ``reference``: the arm that all others are
+    compared with (None: every pair). ``benchmarks``: name -> title. ``data``: where the images of
+    the questions lie.
+    """
+
+    arms: Mapping[str, str]
+    seeds: int
+    budget: str | None
+    benchmarks: Mapping[str, str]
+    data: str
+    split: str
+    limit: int | None = None
+    reference: str | None = None
+
+
+def trial_file(out: Path, folder: str, seed: int) -> Path:
+    """Return where the record of one trial lies."""
+    return out / RECORDS / folder / f"seed-{seed}.json"
+
+
+def save_trial(path: Path, trial: Trial) -> None:
+    """Write a trial's record, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(trial), indent=1, ensure_ascii=False))
+
+
+def load_trial(path: Path) -> Trial | None:
+    """Return a stored trial, None if there is none; DataError if it is broken."""
+    if not path.is_file():
+        return None
+    return _parsed(Trial, path, path.read_text(encoding="utf-8"))
+
+
+def save_plan(out: Path, plan: StudyPlan, questions: Sequence[StudyItem]) -> None:
+    """Write the settings and the questions of a study."""
+    folder = out / RECORDS
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{json.dumps(asdict(q), ensure_ascii=False)}\n" for q in questions)
+    write_whole(folder / QUESTIONS_FILE, lines)
+    write_whole(folder / STUDY_FILE, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
+
+
+def load_plan(out: Path) -> tuple[StudyPlan, list[StudyItem]]:
+    """Read the settings and the questions of a study.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    folder = out / RECORDS
+    plan: StudyPlan = _parsed(StudyPlan, folder / STUDY_FILE, _text(folder / STUDY_FILE))
+    path = folder / QUESTIONS_FILE
+    rows = [row for row in _text(path).splitlines() if row.strip()]
+    return plan, [_parsed(StudyItem, path, row) for row in rows]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror}); is this a study?", file=str(path)
+        ) from error
+
+
+def _parsed(kind: Any, path: Path, text: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or None
+        raise DataError(first["msg"], file=str(path), key=key) from error

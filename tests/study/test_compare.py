@@ -1,0 +1,232 @@
+"""Studies of tiny real models: the same for all arms, kept, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyeyes.errors import DataError, ManyEyesError, UsageError
+from manyeyes.study import jobs
+from manyeyes.study.budget import parse_budget
+from manyeyes.study.compare import Finished, Settings, compare
+from manyeyes.study.contestants import Contestant
+from manyeyes.study.outputs import write_outputs
+from manyeyes.study.task import Task
+from manyeyes.study.trial import load_trial
+from manyeyes.world.make import make_world
+from study_arms import stage, write_recipe
+
+BENCHMARKS = ("vqa", "rec")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "world"
+    make_world(folder, images={"train": 8, "test": 6})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> list[Contestant]:
+    folder = tmp_path_factory.mktemp("recipes")
+    both = [stage("first"), stage("second", max_steps=2)]
+    return [
+        Contestant("clip", write_recipe(folder, parts, "clip")),
+        Contestant("comm", write_recipe(folder, parts, "clip+dinov2", stages=both)),
+    ]
+
+
+@pytest.fixture
+def settings(data: Path) -> Settings:
+    return Settings(
+        seeds=2,
+        budget=parse_budget("steps=3"),
+        data_dir=data,
+        benchmarks=BENCHMARKS,
+        limit=8,
+    )
+
+
+@pytest.fixture(scope="module")
+def study(
+    tmp_path_factory: pytest.TempPathFactory, arms: list[Contestant], data: Path
+) -> tuple[Path, Finished]:
+    out = tmp_path_factory.mktemp("study") / "out"
+    settings = Settings(2, parse_budget("steps=3"), data, BENCHMARKS, limit=8)
+    return out, compare(arms, out, settings)
+
+
+def machine_free(results: dict[str, Any]) -> dict[str, Any]:
+    """Drop what depends on the machine."""
+    arms = {
+        name: {key: value for key, value in arm.items() if key != "measured"}
+        for name, arm in results["arms"].items()
+    }
+    return {**results, "arms": arms}
+
+
+def read(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return machine_free(found)
+
+
+def test_every_arm_gets_the_same(study: tuple[Path, Finished]) -> None:
+    out, finished = study
+    assert (finished.run, finished.kept) == (4, 0)
+    states = {
+        arm: json.loads((out / "runs" / arm / "seed-1" / place / "data_state.json").read_text())
+        for arm, place in (("clip", "train/checkpoint-3"), ("comm", "first/checkpoint-2"))
+    }
+    for key in ("seed", "fingerprint", "length"):
+        assert states["clip"][key] == states["comm"][key]
+    for arm in ("clip", "comm"):
+        for seed in (0, 1):
+            trial = load_trial(out / "records" / arm / f"seed-{seed}.json")
+            assert trial is not None
+            assert (trial.steps, trial.samples) == (3, 6)
+            assert set(trial.answers) == set(BENCHMARKS)
+            assert len(trial.answers["vqa"]) == 8
+            assert trial.measured.encode_ms > 0
+            assert 0 < trial.measured.peak_gib < 8
+            assert trial.price.trained < trial.price.parameters
+
+
+def test_stages_share_the_budget(study: tuple[Path, Finished]) -> None:
+    trial = load_trial(study[0] / "records" / "comm" / "seed-0.json")
+    assert trial is not None
+    steps = {
+        stage: max(p.step for p in trial.curve if p.stage == stage) for stage in ("first", "second")
+    }
+    assert steps == {"first": 2, "second": 1}
+
+
+def test_seeds_change_weights_and_features_are_shared(study: tuple[Path, Finished]) -> None:
+    out, _ = study
+    arms = read(out)["arms"]
+    assert len({weights for arm in arms.values() for weights in arm["weights"]}) == 4
+    assert len(list((out / "features").iterdir())) == 3  # two sets of levels of CLIP, one of DINOv2
+    assert not list(out.glob("runs/*/*/features"))
+
+
+def test_a_finished_study_is_only_read(
+    study: tuple[Path, Finished], arms: list[Contestant], settings: Settings
+) -> None:
+    out, _ = study
+    before = read(out)
+    again = compare(arms, out, settings)
+    assert (again.run, again.kept) == (0, 4)
+    assert read(out) == before
+
+
+def test_another_seed_costs_only_itself(
+    study: tuple[Path, Finished], arms: list[Contestant], settings: Settings, tmp_path: Path
+) -> None:
+    out = copied(study[0], tmp_path / "more")
+    told: list[str] = []
+    more = compare(arms, out, replace(settings, seeds=3), note=told.append)
+    assert (more.run, more.kept) == (2, 4)
+    assert told == []
+
+
+def test_what_changed_is_run_again(
+    study: tuple[Path, Finished], arms: list[Contestant], settings: Settings, tmp_path: Path
+) -> None:
+    out = copied(study[0], tmp_path / "out")
+    changed = [arms[0], replace(arms[1], settings=("training.learning_rate=2e-3",))]
+    told: list[str] = []
+    done = compare(changed, out, replace(settings, seeds=1), note=told.append)
+    assert (done.run, done.kept) == (1, 1)
+    assert told == ["comm, seed 0: run again, because of another recipe"]
+
+
+def copied(study: Path, to: Path) -> Path:
+    """A study's records without its runs, as they travel to another machine."""
+    shutil.copytree(study / "records", to / "records")
+    return to
+
+
+def test_results_are_made_from_records_alone(study: tuple[Path, Finished], tmp_path: Path) -> None:
+    out = copied(study[0], tmp_path / "elsewhere")
+    write_outputs(out)
+    assert read(out) == read(study[0])
+    assert (out / "table.md").read_text() == (study[0] / "table.md").read_text()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_a_killed_study_ends_like_an_unbroken_one(
+    study: tuple[Path, Finished],
+    arms: list[Contestant],
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    calls = 0
+
+    def kill(label: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += "second" in label
+        if calls == 1 and "seed 0: second" in label:
+            raise Killed
+
+    with pytest.raises(Killed):
+        compare(arms, tmp_path, settings, progress=kill)
+    assert (tmp_path / "records" / "clip" / "seed-0.json").is_file()
+    assert not (tmp_path / "records" / "comm" / "seed-0.json").exists()
+    done = compare(arms, tmp_path, settings)
+    assert (done.run, done.kept) == (3, 1)
+    assert read(tmp_path) == read(study[0])
+
+
+def test_processes_give_the_same_and_a_killed_one_is_named(
+    study: tuple[Path, Finished],
+    arms: list[Contestant],
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = jobs._start
+
+    def kill_comm(task: Task) -> Any:
+        running = start(task)
+        if task.arm == "comm":
+            os.kill(running.process.pid or 0, signal.SIGKILL)
+        return running
+
+    monkeypatch.setattr(jobs, "_start", kill_comm)
+    few = replace(settings, seeds=1, jobs=2)
+    with pytest.raises(ManyEyesError, match=r"1 of 2 .*comm, seed 0: .*signal 9"):
+        compare(arms, tmp_path, few)
+    monkeypatch.setattr(jobs, "_start", start)
+    done = compare(arms, tmp_path, few)
+    assert (done.run, done.kept) == (1, 1)
+
+
+def test_a_budget_below_one_step_is_refused(
+    arms: list[Contestant], settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"too small for clip\+dinov2: stage 'second'"):
+        compare(arms, tmp_path, replace(settings, budget=parse_budget("steps=1")))
+
+
+def test_arms_that_answered_other_questions_are_refused(
+    study: tuple[Path, Finished], tmp_path: Path
+) -> None:
+    out = copied(study[0], tmp_path / "out")
+    path = out / "records" / "comm" / "seed-0.json"
+    trial = json.loads(path.read_text())
+    trial["exam"]["vqa"] = "other"
+    path.write_text(json.dumps(trial))
+    with pytest.raises(DataError, match="did not answer the same questions of 'vqa'"):
+        write_outputs(out)
+    path.unlink()
+    with pytest.raises(DataError, match="arm 'comm', seed 0 is not finished"):
+        write_outputs(out)

@@ -1,0 +1,143 @@
+"""What a study's records become: verdicts, tables, and a page that loads nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from manyeyes.errors import DataError, ImageError, UsageError
+from manyeyes.study.claims import Claim
+from manyeyes.study.judged_claims import claims_page, judge_claims
+from manyeyes.study.outputs import write_outputs
+from manyeyes.study.summary import Summary, needed, summarize
+from manyeyes.study.trial import trial_file
+from manyeyes.study.verdicts import BETTER, OPEN, WORSE, every_pair
+from study_trials import TITLES, change_record, write_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    folder = tmp_path_factory.mktemp("study")
+    write_study(folder, images=60)
+    return folder, write_outputs(folder)
+
+
+def test_the_better_arm_is_found_and_equal_ones_are_not_separable(
+    study: tuple[Path, Summary],
+) -> None:
+    found = {
+        (v.question.challenger, v.question.reference, v.question.benchmark): v
+        for v in study[1].verdicts
+    }
+    assert len(found) == 6
+    for benchmark in TITLES:
+        assert found["comm", "clip", benchmark].verdict == BETTER
+        assert found["comm", "dino", benchmark].verdict == BETTER
+        same = found["dino", "clip", benchmark]
+        assert same.verdict == OPEN
+        assert same.detectable is not None
+        assert same.detectable > abs(same.difference)
+        assert same.family == 6
+
+
+def test_an_open_verdict_says_what_would_close_it(tmp_path: Path) -> None:
+    verdicts = []
+    for seed in range(4):
+        write_study(tmp_path, images=30, good={"a": 0.5, "b": 0.6}, seed=seed)
+        verdicts += [v for v in summarize(tmp_path).verdicts if v.verdict == OPEN]
+    said = " ".join(needed(v) for v in verdicts)
+    assert "seeds" in said
+    assert "questions" in said
+
+
+def test_a_reference_leaves_fewer_comparisons(tmp_path: Path) -> None:
+    write_study(tmp_path, images=6, reference="clip")
+    summary = summarize(tmp_path)
+    assert {v.question.reference for v in summary.verdicts} == {"clip"}
+    assert len(summary.verdicts) == 4
+    with pytest.raises(UsageError, match="did you mean 'clip'"):
+        every_pair(["clip", "comm"], ["vqa"], "clp")
+
+
+def test_all_three_files_are_written_and_say_the_same(study: tuple[Path, Summary]) -> None:
+    folder, summary = study
+    results = json.loads((folder / "results.json").read_text())
+    assert results["family"]["comparisons"] == len(results["verdicts"]) == 6
+    assert results["arms"]["comm"]["cost"]["visual_tokens"] == 16
+    table = (folder / "table.md").read_text()
+    page = (folder / "report.html").read_text()
+    for verdict in summary.verdicts:
+        text = f"{verdict.difference:+.1f}".replace("-", "−")
+        assert text in table
+        assert text in page
+    assert "| best constant answer | 30.0 | 30.0 |" in table
+
+
+def test_the_page_loads_nothing_and_escapes(study: tuple[Path, Summary]) -> None:
+    page = (study[0] / "report.html").read_text()
+    beside = re.sub(r"data:image/png;base64,[^\"]+", "", page)
+    assert not re.search(r"https?:|//|@import|url\(|<script|<b>blue", beside)
+    assert "&lt;b&gt;blue&lt;/b&gt;" in page
+    assert (
+        page.index("Verdicts") < page.index("Score over cost") < page.index("By type of question")
+    )
+    assert page.count("<circle") == 6
+    assert page.count('class="box truth"') == 8
+    assert "Level weights, comm: clip" in page
+
+
+def test_the_page_is_made_again_without_the_data(
+    study: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    shutil.copytree(study[0] / "records", tmp_path / "records")
+    write_outputs(tmp_path)
+    for name in ("report.html", "results.json", "table.md"):
+        assert (tmp_path / name).read_bytes() == (study[0] / name).read_bytes()
+    shutil.rmtree(tmp_path / "records" / "pictures")
+    with pytest.raises(ImageError, match="no such picture"):
+        write_outputs(tmp_path)
+
+
+def test_other_questions_seeds_and_broken_records_are_refused(tmp_path: Path) -> None:
+    write_study(tmp_path, images=4)
+    path = trial_file(tmp_path, "comm", 1)
+    before = path.read_text()
+    change_record(path, exam={"vqa": "other", "rec": "questions"})
+    with pytest.raises(DataError, match=r"'clip' and 'comm' \(seed 1\).*questions of 'vqa'"):
+        summarize(tmp_path)
+    path.write_text(before.replace('"seed": 1', '"seed": 7'))
+    with pytest.raises(DataError, match=r"'comm' has seeds \[0, 2, 7\]"):
+        summarize(tmp_path)
+    change_record(path, steps="many")
+    with pytest.raises(DataError, match=r"seed-1\.json: steps"):
+        summarize(tmp_path)
+    path.unlink()
+    with pytest.raises(DataError, match="arm 'comm', seed 1 is not finished"):
+        summarize(tmp_path)
+    with pytest.raises(DataError, match="is this a study"):
+        summarize(tmp_path / "elsewhere")
+
+
+def test_claims_are_reproduced_reversed_or_open(study: tuple[Path, Summary]) -> None:
+    def claim(name: str, challenger: str, reference: str, **more: object) -> Claim:
+        return Claim(name, f"says {name}", "ours", challenger, reference, "vqa", **more)  # type: ignore[arg-type]
+
+    claims = [
+        claim("yes", "comm", "clip", control="dino"),
+        claim("no", "dino", "comm"),
+        claim("open", "dino", "clip", group=("question_type", "count")),
+    ]
+    judged = judge_claims(claims, study[1])
+    assert [one.outcome for one in judged] == ["reproduced", "reversed", "not separable"]
+    assert judged[0].control is not None
+    assert judged[0].control.verdict == BETTER
+    assert judged[1].verdict.verdict == WORSE
+    assert judged[2].verdict.n == 20
+    page = claims_page(judged, study[1])
+    assert "| says no | ours | reversed |" in page
+    with pytest.raises(DataError, match="no questions of vqa color2"):
+        judge_claims([claim("x", "comm", "clip", group=("question_type", "color2"))], study[1])

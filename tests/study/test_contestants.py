@@ -1,0 +1,154 @@
+"""Words and files that name arms, and budgets that become steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tiny
+from manyeyes.errors import DataError, RecipeError, UsageError
+from manyeyes.recipes import Recipe, load_recipe
+from manyeyes.study.budget import Budget, parse_budget, with_budget
+from manyeyes.study.claims import ARMS, CLAIMS, chosen_claims
+from manyeyes.study.contestants import Contestant, check_arms, parse_arm, read_arms
+from manyeyes.study.inputs import Inputs
+
+
+@pytest.mark.parametrize(
+    ("word", "arm"),
+    [
+        ("comm/world", Contestant("comm/world", "comm/world")),
+        ("mine/own.yaml", Contestant("own", "mine/own.yaml")),
+        (
+            "sum=comm/world:model.fusion.join=sum",
+            Contestant("sum", "comm/world", ("model.fusion.join=sum",)),
+        ),
+        (
+            "comm/world:model.encoders.clip.levels=[1,2],"
+            "stages.multitask.train={fusion: true, b: 1}",
+            Contestant(
+                "comm/world",
+                "comm/world",
+                (
+                    "model.encoders.clip.levels=[1,2]",
+                    "stages.multitask.train={fusion: true, b: 1}",
+                ),
+            ),
+        ),
+    ],
+)
+def test_words_name_arms(word: str, arm: Contestant) -> None:
+    assert parse_arm(word) == arm
+    assert parse_arm(arm.text if "=" not in word.partition(":")[0] else word) == arm
+
+
+@pytest.mark.parametrize("word", ["", "name=", "a b=comm/world", "=comm/world"])
+def test_words_that_name_none_are_refused(word: str) -> None:
+    with pytest.raises(UsageError, match="arm"):
+        parse_arm(word)
+
+
+def test_files_name_arms(tmp_path: Path) -> None:
+    path = tmp_path / "arms.yaml"
+    path.write_text("a: comm/world\nb: {recipe: own.yaml, set: ['seed=1']}\n")
+    assert read_arms(path) == [
+        Contestant("a", "comm/world"),
+        Contestant("b", str(tmp_path / "own.yaml"), ("seed=1",)),
+    ]
+    path.write_text("a: {recipe: comm/world, settings: []}\n")
+    with pytest.raises(RecipeError, match="a: knows only"):
+        read_arms(path)
+    path.write_text("a: 3\n")
+    with pytest.raises(RecipeError, match="a: expected a recipe"):
+        read_arms(path)
+
+
+def test_arms_need_names_of_their_own() -> None:
+    one = Contestant("comm/world", "comm/world")
+    with pytest.raises(UsageError, match="at least two arms"):
+        check_arms([one])
+    with pytest.raises(UsageError, match="again=comm/world"):
+        check_arms([one, Contestant("comm-world", "comm/world")])
+
+
+def test_a_seed_reaches_every_stage() -> None:
+    arm = parse_arm("comm/world:stages.instruct.seed=7")
+    recipe = arm.load(3)
+    assert recipe.seed == 3
+    assert [stage.seed for stage in recipe.stages] == [None, None]
+    with pytest.raises(RecipeError, match="arm 'x': no recipe"):
+        Contestant("x", "comm/wrld").load(0)
+
+
+def steps(budget: str, cost: dict[str, float] | None = None) -> list[int]:
+    recipe = with_budget(load_recipe("comm/world"), parse_budget(budget), cost)
+    return [int(stage.training["max_steps"]) for stage in recipe.stages]
+
+
+def test_stages_share_budgets_as_their_recipe_shares_steps() -> None:
+    assert steps("steps=400") == [300, 100]
+    assert steps("steps=10") == [8, 2]
+    assert sum(steps("steps=333")) == 333
+    assert steps("samples=12800") == [300, 100]
+    cost = {"multitask": 2e9, "instruct": 1e9}
+    assert steps("flops=8e11", cost) == [300, 200]
+    assert steps("minutes=2", {"multitask": 0.01, "instruct": 0.02}) == [150, 25]
+    assert with_budget(load_recipe("comm/world"), None) == load_recipe("comm/world")
+
+
+def test_budgets_below_one_step_are_refused() -> None:
+    with pytest.raises(UsageError, match="too small for comm/world: stage 'instruct'"):
+        steps("samples=100")
+    epochs = load_recipe("comm/world", ["stages.instruct.training.max_steps=-1"])
+    with pytest.raises(RecipeError, match="'instruct' is measured in epochs"):
+        with_budget(epochs, Budget("steps", 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("400", "UNIT=AMOUNT"),
+        ("step=400", "did you mean 'steps'"),
+        ("steps=many", "positive number"),
+        ("flops=-1", "positive number"),
+    ],
+)
+def test_budgets_that_make_no_sense_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_budget(text)
+
+
+def test_every_claim_names_known_arms_and_a_reason_to_fail() -> None:
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    used = {arm for claim in CLAIMS for arm in claim.arms}
+    assert used == set(ARMS)
+    for claim in CLAIMS:
+        assert claim.challenger != claim.reference
+    with pytest.raises(UsageError, match="did you mean 'late-over-early'"):
+        chosen_claims(["late-over-earl"])
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_of_a_claim_can_be_built(name: str) -> None:
+    arm = parse_arm(ARMS[name])
+    assert arm.name == name
+    assert arm.load(0).world is not None
+
+
+def test_the_machines_choice_of_numbers_is_no_other_recipe(parts: Path, tmp_path: Path) -> None:
+    data = tiny.save_data(tmp_path)
+    stage = {"name": "a", "train": {"fusion": True}, "data": [{"path": "train.json"}]}
+    block = {"name": "x", "model": tiny.model_block(parts), "stages": [stage]}
+    recipe = Recipe(**block)
+    hashes = Inputs(data).of_training(recipe)
+    half = recipe.stages[0].model_copy(update={"training": {"bf16": True}})
+    assert Inputs(data).of_training(recipe.model_copy(update={"stages": [half]})) == hashes
+    other = Inputs(data).of_training(recipe.model_copy(update={"seed": 1}))
+    assert {key for key in hashes if hashes[key] != other[key]} == {"recipe"}
+    (data / "0.png").write_bytes(b"")
+    changed = Inputs(data).of_training(recipe)
+    assert {key for key in hashes if hashes[key] != changed[key]} == {"data"}
+    (data / "train.json").unlink()
+    with pytest.raises(DataError, match=r"train\.json: cannot be read"):
+        Inputs(data).of_training(recipe)
