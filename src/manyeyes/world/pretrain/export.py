@@ -13,13 +13,19 @@ from transformers import PreTrainedModel
 from manyeyes.world.pretrain.pictures import preprocessor_config
 
 
-def save_part(model: PreTrainedModel, folder: Path, processor: str, normalization: str) -> None:
-    """Save a bf16 copy of ``model`` and the settings of its image ``processor`` class."""
+def save_part(
+    model: PreTrainedModel, folder: Path, processor: str, normalization: str, **settings: object
+) -> None:
+    """Save a bf16 copy of ``model`` and the settings of its image ``processor`` class.
+
+    ``settings``: those that only this class knows.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model)
     nn.Module.to(half, torch.bfloat16)
     half.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)  # written through a private temporary file; installed parts are public
-    settings = json.dumps(preprocessor_config(processor, normalization), indent=2) + "\n"
-    (folder / "preprocessor_config.json").write_text(settings, encoding="utf-8")
+    every = {**preprocessor_config(processor, normalization), **settings}
+    text = json.dumps(every, indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")

@@ -20,6 +20,7 @@ Trainer = Callable[..., Card]
 
 RECIPES: dict[str, Trainer] = {
     "clip": partial(pretrain_vision, "clip"),
+    "detector": partial(pretrain_vision, "detector"),
     "dinov2": partial(pretrain_vision, "dinov2"),
     "language": pretrain_language,
     "mae": partial(pretrain_vision, "mae"),

@@ -18,6 +18,7 @@ from manyeyes.errors import UsageError, nearest
 from manyeyes.precision import CPU, computed_in
 from manyeyes.world.pretrain.cards import Card, Table, stored_parameters, weight_files, write_card
 from manyeyes.world.pretrain.clip import ClipObjective
+from manyeyes.world.pretrain.detector import DetectorObjective
 from manyeyes.world.pretrain.dino import DinoObjective
 from manyeyes.world.pretrain.loop import Objective, RunState, train
 from manyeyes.world.pretrain.mae import MaeObjective
@@ -27,6 +28,7 @@ from manyeyes.world.pretrain.measure import (
     reconstruction_figures,
     retrieval_figures,
 )
+from manyeyes.world.pretrain.measure_detector import detection_figures
 
 Measure = Callable[[Path, int], Mapping[str, Table]]
 """Measures the exported part in a folder, with a seed for scenes and probes."""
@@ -56,6 +58,10 @@ def _measure_dinov2(folder: Path, seed: int) -> Mapping[str, Table]:
     }
 
 
+def _measure_detector(folder: Path, seed: int) -> Mapping[str, Table]:
+    return {"detection": detection_figures(folder, seed)}
+
+
 def _measure_mae(folder: Path, seed: int) -> Mapping[str, Table]:
     return {
         "reconstruction of hidden patches": reconstruction_figures(folder, seed),
@@ -71,6 +77,12 @@ VISION: dict[str, Recipe] = {
         "Image tower and text tower of CLIP type (`CLIPModel`), trained contrastively on rendered "
         "pictures and their captions. Captions name colour, shape, size, number and relations, "
         "never texture, mark or exact place.",
+    ),
+    "detector": Recipe(
+        DetectorObjective,
+        _measure_detector,
+        40.0,
+        "SUMMARY",
     ),
     "dinov2": Recipe(
         DinoObjective,
