@@ -23,7 +23,7 @@ LINE = (
     ("configuration",),
     ("parts_model",),
     ("modeling",),
-    ("chat_parts", "conversation", "pixels"),
+    ("chat_parts", "conversation", "pixels", "targets"),
     ("processing",),
     ("data",),
     ("recipes",),

@@ -1,57 +1,52 @@
-"""A detector of a few parameters behind the encoder contract: one object per 8 x 8 pixels.
+"""A tiny DETR, and the ``model:`` block of CLIP's tokens and its objects as adapter prompts.
 
-It stands where a real detector family will: pixels to ``ObjectFeatures``, with class and box heads
-that are linear in the object descriptors.
+It sees 32 x 32 pixels as 8 x 8 places and gives four objects of width 16, of two classes.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
-import tiny
-from manyeyes.encoders import EncoderSpec, ObjectShape, PixelTransform
-from manyeyes.records import ObjectFeatures
-
-OBJECTS, WIDTH, LABELS = 4, 8, ("red", "blue")
+OBJECTS, WIDTH, LABELS = 4, 16, ("red", "blue")
 
 
-class TinyDetector(nn.Module):
-    """Descriptors ``[I, 4, 8]``, boxes ``[I, 4, 4]`` and logits ``[I, 4, 3]`` (last: none)."""
+def config(labels: tuple[str, ...] = LABELS) -> DetrConfig:
+    backbone = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic", out_features=["stage1"]
+    )
+    return DetrConfig(
+        backbone_config=backbone,
+        backbone=None,
+        use_timm_backbone=False,
+        d_model=WIDTH,
+        num_queries=OBJECTS,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        dropout=0.0,
+        image_size=32,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
 
-    def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
-        super().__init__()
-        self.spec = spec
-        self.backbone = nn.Conv2d(3, WIDTH, kernel_size=8, stride=8)
-        self.class_head = nn.Linear(WIDTH, len(LABELS) + 1)
-        self.box_head = nn.Linear(WIDTH, 4)
 
-    @classmethod
-    def read_config(cls, spec: EncoderSpec) -> PreTrainedConfig:
-        return PreTrainedConfig()
-
-    @classmethod
-    def shape(cls, spec: EncoderSpec, config: PreTrainedConfig) -> ObjectShape:
-        return ObjectShape(WIDTH, OBJECTS)
-
-    @classmethod
-    def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:
-        side, half = tiny.IMAGE_SIZE, (0.5, 0.5, 0.5)
-        return PixelTransform((side, side), half, half, "bilinear")
-
-    def pretrained_parts(self) -> dict[str, Any]:
-        return {"backbone": self.backbone}
-
-    def forward(self, pixels: Tensor, **unused: Any) -> ObjectFeatures:
-        queries = self.backbone(pixels.to(self.backbone.weight.dtype)).flatten(2).transpose(1, 2)
-        logits, boxes = self.heads(queries)
-        return ObjectFeatures(queries, boxes, logits, LABELS)
-
-    def heads(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        return self.class_head(queries), torch.sigmoid(self.box_head(queries))
+def save_detector(folder: Path, *, labels: tuple[str, ...] = LABELS, seed: int = 5) -> Path:
+    """Save a random DETR whose objects differ from each other and from image to image."""
+    torch.manual_seed(seed)
+    model = DetrForObjectDetection(config(labels))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2 and ".backbone." not in name:
+                parameter.normal_(std=0.25)
+    model.save_pretrained(folder)
+    return folder
 
 
 def block(parts: Any, *, detector: bool = True, **fusion: Any) -> dict[str, Any]:
@@ -65,9 +60,11 @@ def block(parts: Any, *, detector: bool = True, **fusion: Any) -> dict[str, Any]
         "keep_prefix": True,
     }
     small = {"name": "shared_queries", "queries": 4, "width": 16, "heads": 4, "visual_depth": 2}
-    found = [{"name": "detector", "family": "tiny_detector"}] if detector else []
+    if detector and not (parts / "detr" / "config.json").is_file():
+        save_detector(parts / "detr")
+    found = {"name": "detector", "family": "detr", "checkpoint": str(parts / "detr")}
     return {
-        "encoders": [clip, *found],
+        "encoders": [clip, found] if detector else [clip],
         "fusion": {**small, **fusion},
         "bridge": {"name": "adapter_prompts"},
     }

@@ -9,7 +9,14 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from manyeyes.boxes import BOX_STYLES
 from manyeyes.bridge import Given, parse_bridge
-from manyeyes.encoders import ENCODERS, EncoderSpec, PixelTransform, Shape, parse_encoder
+from manyeyes.encoders import (
+    ENCODERS,
+    DetectorEncoder,
+    EncoderSpec,
+    PixelTransform,
+    Shape,
+    parse_encoder,
+)
 from manyeyes.errors import RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
@@ -144,6 +151,16 @@ class ManyEyesConfig(PreTrainedConfig):
         """Which text the fusion reads beside the images; None = it reads none."""
         cls, options = parse_fusion(self.fusion)
         return cls.reads_text(options)
+
+    @property
+    def target_labels(self) -> tuple[str, ...] | None:
+        """Classes of the detector whose objects the fusion refines; None = it refines none."""
+        cls, options = parse_fusion(self.fusion)
+        if not cls.refines_objects(options):
+            return None
+        families = [(spec, ENCODERS[spec.family]) for spec in self.encoder_specs()]
+        found = [(s, family) for s, family in families if issubclass(family, DetectorEncoder)]
+        return next((family.label_names(family.read_config(s)) for s, family in found), None)
 
     @property
     def given(self) -> Given:

@@ -17,15 +17,17 @@ from transformers.utils.generic import ModelOutput
 
 from manyeyes.bridge import ImageTokenIds, parse_bridge
 from manyeyes.configuration import ManyEyesConfig
-from manyeyes.encoders import ENCODERS, GridEncoder, GridShape
+from manyeyes.encoders import ENCODERS, GridEncoder
 from manyeyes.errors import PartError, PlaceholderError
-from manyeyes.fusion import grid_features, parse_fusion
+from manyeyes.fusion import grid_features, object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, kind_of, parse_language
 from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
+from manyeyes.losses.detection import ObjectTargets, set_prediction_loss
 from manyeyes.losses.next_token import next_token_sum
 from manyeyes.parts_model import PartsModel
 from manyeyes.records import (
     LOCAL_STATES,
+    REFINED,
     FeatureBundle,
     Features,
     FusionText,
@@ -40,6 +42,9 @@ LANGUAGE = ("logits", "targets")
 """Intermediates that only the language model gives."""
 READ_BACK = ("predicted_patches", "target_patches", "hidden_patches")
 """Intermediates that a masked autoencoder's decoder gives."""
+DETECTION = "detection_loss"
+"""Intermediate that a detector's heads and its own loss give for refined objects."""
+TARGETS = ("target_counts", "target_classes", "target_boxes")
 
 Texts = dict[str, FusionText]
 """Texts that the fusion reads, by kind: question, caption."""
@@ -133,18 +138,17 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
 
     def encode(self, **inputs: Tensor) -> FeatureBundle:
         """Step 1. ``pixel_values_<encoder>`` ``[I, 3, h, w]`` or stored ``features_<encoder>``
-        ``[I, levels, R + N, D]`` → feature bundle, in the fusion's dtype. ``noise_<encoder>``
-        ``[I, N]`` decides which patches a masked autoencoder does not see.
+        ``[I, ...]`` (see ``Encoder.pack``) → feature bundle, in the fusion's dtype.
+        ``noise_<encoder>`` ``[I, N]`` decides which patches a masked autoencoder does not see.
 
         Raises:
             PartError: an encoder's pixels are missing.
         """
-        shapes = self.config.encoder_shapes()
         dtype = next(iter(self.fusion.parameters())).dtype
         bundle = {}
         for name, encoder in self.encoders.items():
             if f"{FEATURES}{name}" in inputs:
-                features: Features = _stored(inputs[f"{FEATURES}{name}"], shapes[name])
+                features: Features = encoder.unpack(inputs[f"{FEATURES}{name}"])
             elif f"{PIXELS}{name}" in inputs:
                 noise = inputs.get(f"{NOISE}{name}")
                 features = encoder(inputs[f"{PIXELS}{name}"], training=self.training, noise=noise)
@@ -215,10 +219,12 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         ``wanted``: names of intermediates that objectives read, to be found in the output's trace.
         """
         visual, rest = split_visual(kwargs)
-        texts = take_texts(rest)
+        texts, targets = take_texts(rest), take_targets(rest)
         trace: dict[str, Tensor] = {}
         if evidence is None and visual:
-            evidence, trace = self._fuse(visual, texts, wanted)
+            evidence, trace = self._fuse(visual, texts, wanted, targets)
+        elif DETECTION in wanted:
+            trace = {DETECTION: torch.zeros((), device=self.device)}
         if not set(LANGUAGE) & set(wanted):
             return ManyEyesOutput(trace=trace)
         if inputs_embeds is None:
@@ -246,7 +252,11 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
 
     def _fuse(
-        self, visual: Mapping[str, Tensor], texts: Texts, wanted: Collection[str]
+        self,
+        visual: Mapping[str, Tensor],
+        texts: Texts,
+        wanted: Collection[str],
+        targets: ObjectTargets | None,
     ) -> tuple[VisualEvidence | None, dict[str, Tensor]]:
         """Step 2: evidence if it is needed, and those of ``wanted`` that images and texts give."""
         bundle = self.encode(**visual)
@@ -257,7 +267,55 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             trace = {**evidence.trace, **trace}
         if set(READ_BACK) & set(wanted):
             trace |= self._read_back(trace, bundle, visual)
+        if DETECTION in wanted:
+            trace[DETECTION] = self._detection_loss(trace, bundle, targets)
         return evidence, trace
+
+    def _detection_loss(
+        self, trace: Mapping[str, Tensor], bundle: FeatureBundle, targets: ObjectTargets | None
+    ) -> Tensor:
+        """The detector's own loss of what its heads say of refined objects.
+
+        Raises:
+            PartError: nothing is refined, or the batch says nothing about objects.
+        """
+        if targets is None:
+            raise PartError(
+                "detection: the batch holds no targets; the processor makes them where the model "
+                "has a fusion with refine: true"
+            )
+        refined = self._judged(trace, bundle)
+        detector: Any = self.encoders[self.fusion.refines]
+        return set_prediction_loss(detector.backbone, refined.logits, refined.boxes, targets)
+
+    def _judged(self, trace: Mapping[str, Tensor], bundle: FeatureBundle) -> ObjectFeatures:
+        """What the detector's heads say of the objects that the fusion has refined."""
+        name = self.fusion.refines
+        if name is None or REFINED not in trace:
+            raise PartError(
+                "detection needs a fusion that refines a detector's objects (fusion "
+                "'shared_queries' with a detector and refine: true)"
+            )
+        detector: Any = self.encoders[name]
+        judged: ObjectFeatures = detector.judge(object_features(bundle, name), trace[REFINED])
+        return judged
+
+    def detect(self, **inputs: Tensor) -> tuple[ObjectFeatures, ObjectFeatures | None]:
+        """Return a detector's objects of I images, and the same after refinement in the features.
+
+        ``inputs``: pixels or stored features, as for ``encode``. The second is None where the
+        fusion refines nothing; with a gate at zero it equals the first bit for bit.
+
+        Raises:
+            PartError: the model has no detector.
+        """
+        bundle = self.encode(**inputs)
+        found = [features for features in bundle.values() if isinstance(features, ObjectFeatures)]
+        if not found:
+            raise PartError("detect: this model has no detector among its encoders")
+        if self.fusion.refines is None:
+            return found[0], None
+        return found[0], self._judged(self.fusion(bundle).trace, bundle)
 
     def _read_back(
         self, trace: Mapping[str, Tensor], bundle: FeatureBundle, visual: Mapping[str, Tensor]
@@ -302,7 +360,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
         evidence = self.encode_images(FusionText(nothing, nothing + 1), **zeros)
         total = like.new_zeros((), dtype=torch.float32)
-        for part in (evidence.tokens, evidence.prompts):
+        for part in (evidence.tokens, evidence.prompts, *evidence.trace.values()):
             if part is not None:
                 total = total + part.float().sum()
         for parameter in self.bridge.parameters():
@@ -376,14 +434,10 @@ def take_texts(inputs: dict[str, Any]) -> Texts:
     return texts
 
 
-def _stored(features_ILND: Tensor, shape: object) -> GridFeatures:
-    """Cut stored features, prefix tokens first, as the encoder would have given them."""
-    if not isinstance(shape, GridShape):
-        raise PartError("only patch features can be stored, not a detector's objects")
-    levels = features_ILND.unbind(dim=1)
-    patches = tuple(level[:, shape.num_prefix :] for level in levels)
-    prefix = tuple(level[:, : shape.num_prefix] for level in levels) if shape.num_prefix else ()
-    return GridFeatures(patches, shape.level_indices, shape.grid, prefix)
+def take_targets(inputs: dict[str, Any]) -> ObjectTargets | None:
+    """Take a detector's targets out of keyword arguments."""
+    found = [inputs.pop(name, None) for name in TARGETS]
+    return None if any(part is None for part in found) else ObjectTargets(*found)
 
 
 def _cast(features: Features, dtype: torch.dtype) -> Features:

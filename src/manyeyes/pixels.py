@@ -21,7 +21,10 @@ def to_pixels(
     geometry: str,
     pad_color: Sequence[int],
 ) -> Tensor:
-    """Make images square, resize and normalise them: ``[images, 3, height, width]`` in float32."""
+    """Make images square, resize and normalise them: ``[images, 3, height, width]`` in float32.
+
+    ``geometry``: how they become square, unless the ``rule`` has its own.
+    """
     height, width = rule.size
     mean = np.asarray(rule.mean, dtype=np.float32)
     std = np.asarray(rule.std, dtype=np.float32)
@@ -31,7 +34,7 @@ def to_pixels(
         fitted = fit_image(
             image,
             height,
-            geometry=geometry,
+            geometry=rule.geometry or geometry,
             color=(red, green, blue),
             resample=_RESAMPLING[rule.resample],
         )

@@ -31,6 +31,7 @@ from manyeyes.language import IGNORE
 from manyeyes.pixels import to_pixels
 from manyeyes.reader import TextReader, without_placeholders
 from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn
+from manyeyes.targets import target_batch, target_row
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
@@ -53,6 +54,7 @@ class ManyEyesProcessor(ProcessorMixin):
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
         max_length: its ``max_tokens``.
         answers_in_sequence: False for encoder-decoder language models.
+        target_labels: classes of the detector that learns from annotated images, see ``targets``.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
     """
@@ -72,6 +74,7 @@ class ManyEyesProcessor(ProcessorMixin):
         max_length: int | None = None,
         answers_in_sequence: bool = True,
         reader: Mapping[str, Any] | None = None,
+        target_labels: Sequence[str] | None = None,
         chat_template: str | None = None,
     ) -> None:
         tokenizer.add_special_tokens(
@@ -87,6 +90,7 @@ class ManyEyesProcessor(ProcessorMixin):
         self.max_length, self.answers_in_sequence = max_length, answers_in_sequence
         self.reader = None if reader is None else dict(reader)
         self.text_reader: TextReader | None = None
+        self.target_labels = None if target_labels is None else list(target_labels)
         super().__init__(tokenizer, chat_template=chat_template)
         self.image_token_ids_by_role = image_token_ids(tokenizer)
 
@@ -114,6 +118,7 @@ class ManyEyesProcessor(ProcessorMixin):
             prompt_style=config.prompt_style,
             max_length=config.max_tokens,
             answers_in_sequence=not config.is_encoder_decoder,
+            target_labels=config.target_labels,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
         spec = config.reader
@@ -175,6 +180,7 @@ class ManyEyesProcessor(ProcessorMixin):
             row = self._encode_apart(messages, sample.id)
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])
+        row |= target_row(sample, image_sizes, self.target_labels)
         return {**row, **self._fusion_text(turns, len(image_sizes), sample.id)}
 
     def _fusion_text(self, turns: Sequence[Turn], images: int, name: str) -> dict[str, Tensor]:
@@ -206,6 +212,7 @@ class ManyEyesProcessor(ProcessorMixin):
         for key in rows[0]:
             if key.startswith(("pixel_values_", "features_")):
                 batch[key] = torch.cat([row[key] for row in rows])
+        batch |= target_batch(rows)
         if self.text_reader is not None:
             texts = [row[f"{self.text_reader.kind}_ids"] for row in rows]
             batch.update(self._per_image(texts, batch["image_counts"].tolist()))

@@ -114,14 +114,25 @@ class GridFeatures:
 class ObjectFeatures:
     """Detector output of I images.
 
-    ``queries`` ``[I, Q, D]``, ``boxes`` ``[I, Q, 4]`` (cx, cy, w, h in 0..1) and ``logits``
-    ``[I, Q, C]``.
+    ``queries`` ``[I, Q, D]`` are the object descriptors, ``boxes`` ``[I, Q, 4]`` (cx, cy, w, h in
+    0..1 of the whole image) and ``logits`` ``[I, Q, C]``, one class per label and, with
+    ``no_object``, a last one for "nothing". ``aligned``: a descriptor, a box and a row of logits
+    belong together; otherwise the descriptors are of places in the image, ``[I, M, D]``.
     """
 
     queries: Tensor
     boxes: Tensor
     logits: Tensor
     labels: tuple[str, ...]
+    no_object: bool = False
+    aligned: bool = True
+
+    @property
+    def scores(self) -> Tensor:
+        """``[I, Q, labels]`` in 0..1: softmax without its last class, or sigmoid."""
+        if self.no_object:
+            return self.logits.float().softmax(dim=-1)[..., :-1]
+        return self.logits.float().sigmoid()
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,9 @@ class FusionText:
 
 LOCAL_STATES = "local_states"
 """Name in a trace of local features ``[I, 1 + visible, D]`` that a decoder can turn into pixels."""
+
+REFINED = "refined_objects"
+"""Name in a trace of object descriptors ``[I, Q, D]`` that a detector's heads can judge anew."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,25 @@ from typing import Any
 
 from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder
 from manyeyes.encoders.contract import (
+    Encoder,
+    EncoderCost,
     EncoderSpec,
     GridEncoder,
     GridShape,
     ObjectShape,
     PixelTransform,
     Shape,
+)
+from manyeyes.encoders.detectors import (
+    ConditionalDetrDetector,
+    DabDetrDetector,
+    DeformableDetrDetector,
+    DetectorEncoder,
+    DetrDetector,
+    DFineDetector,
+    RtDetrDetector,
+    RtDetrV2Detector,
+    YolosDetector,
 )
 from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
@@ -21,16 +34,24 @@ from manyeyes.encoders.mae import MaeEncoder
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
 from manyeyes.options import check_choice, parse_options
 
-ENCODERS: dict[str, type[GridEncoder]] = {
+ENCODERS: dict[str, type[Encoder]] = {
     "clip": ClipEncoder,
     "clip_projected": ClipProjectedEncoder,
+    "conditional_detr": ConditionalDetrDetector,
+    "d_fine": DFineDetector,
+    "dab_detr": DabDetrDetector,
+    "deformable_detr": DeformableDetrDetector,
+    "detr": DetrDetector,
     "dinov2": Dinov2Encoder,
     "dinov2_registers": Dinov2RegistersEncoder,
     "dinov3": Dinov3Encoder,
     "eva_clip": EvaClipEncoder,
     "mae": MaeEncoder,
+    "rt_detr": RtDetrDetector,
+    "rt_detr_v2": RtDetrV2Detector,
     "siglip": SiglipEncoder,
     "siglip2": Siglip2Encoder,
+    "yolos": YolosDetector,
 }
 
 
@@ -47,6 +68,9 @@ def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
 
 __all__ = [
     "ENCODERS",
+    "DetectorEncoder",
+    "Encoder",
+    "EncoderCost",
     "EncoderSpec",
     "GridEncoder",
     "GridShape",

@@ -1,4 +1,4 @@
-"""What every grid encoder is: pixels in, patch features of chosen levels out.
+"""What every encoder is: pixels in, features out; grid encoders give patches of chosen levels.
 
 Level i is entry i of the backbone's ``hidden_states``: 0 is the embedding output, i the output of
 block i (COMM's "layer i"). Shapes: I images, N patches, R prefix tokens, D width, L blocks.
@@ -6,6 +6,7 @@ block i (COMM's "layer i"). Shapes: I images, N patches, R prefix tokens, D widt
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -18,12 +19,13 @@ from manyeyes import hub
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.layers.patches import resample_grid
 from manyeyes.options import check_choice
-from manyeyes.records import GridFeatures
+from manyeyes.records import Features, GridFeatures
 
 NORMALIZATIONS: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 """Mean and standard deviation per channel, of pixels in 0..1."""
 
@@ -45,6 +47,10 @@ class EncoderSpec:
     otherwise. decoder: keep the checkpoint's pixel decoder, for reconstruction. target: what that
     decoder predicts, ``raw`` or per-patch ``normalized`` pixels; ``own`` = as its configuration
     says.
+
+    Detectors only: object_source: what describes the objects, the last states of the ``decoder``,
+    one per query, or of the ``encoder``, one per place. labels: the class names that the recipe
+    counts on, in order; a checkpoint with others is refused. Empty = the checkpoint's own.
     """
 
     name: str
@@ -63,9 +69,12 @@ class EncoderSpec:
     eval_mask_ratio: float = 0.0
     decoder: bool = False
     target: str = "own"
+    object_source: str = "decoder"
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"encoders.{self.name}"
+        check_choice(where, "object_source", self.object_source, ("decoder", "encoder"))
         check_choice(where, "target", self.target, ("own", "raw", "normalized"))
         for key in ("mask_ratio", "eval_mask_ratio"):
             if not 0.0 <= getattr(self, key) < 1.0:
@@ -91,13 +100,29 @@ class GridShape:
 
 @dataclass(frozen=True)
 class ObjectShape:
-    """What a fusion must know of a detector before it is built: its query width and number."""
+    """What a fusion must know of a detector before it is built.
+
+    ``width``: of its descriptors. ``num_queries``: the objects it gives. ``num_classes``: of its
+    logits. ``aligned``: see ``ObjectFeatures``.
+    """
 
     width: int
     num_queries: int
+    num_classes: int = 0
+    aligned: bool = True
 
 
 Shape = GridShape | ObjectShape
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """tokens: that pass its blocks. given: that it hands on. width, blocks: of its transformer."""
+
+    tokens: int
+    given: int
+    width: int
+    blocks: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +130,7 @@ class PixelTransform:
     """How an image becomes this encoder's pixels: resize to ``size`` (height, width), normalise.
 
     ``bgr``: the channels come in the order blue, green, red; mean and std apply in that order.
+    ``geometry``: how the image becomes square for this encoder; empty = as the recipe says.
     """
 
     size: tuple[int, int]
@@ -112,13 +138,14 @@ class PixelTransform:
     std: tuple[float, float, float]
     resample: str
     bgr: bool = False
+    geometry: str = ""
 
 
-class GridEncoder(nn.Module):
-    """A ViT-type encoder of ``transformers`` behind the contract. Subclasses name a family.
+class Encoder(nn.Module, ABC):
+    """A model of ``transformers``, its ``backbone``, behind the contract. Subclasses name a family.
 
     Raises:
-        PartError: a level the backbone does not have, or a size it cannot take.
+        PartError: an option or a size that the backbone cannot take.
     """
 
     model_class: ClassVar[type[PreTrainedModel]]
@@ -129,7 +156,6 @@ class GridEncoder(nn.Module):
     def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
         super().__init__()
         self.spec = spec
-        self.levels = parse_levels(spec.levels, self.num_blocks(config), spec.name)
         self.backbone: Any = self.model_class(self.prepare(config))
 
     @classmethod
@@ -141,6 +167,84 @@ class GridEncoder(nn.Module):
     def prepare(cls, config: PreTrainedConfig) -> PreTrainedConfig:
         """Return the configuration to build with; families switch off what is never read."""
         return config
+
+    @classmethod
+    @abstractmethod
+    def image_size(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
+        """Side of the square input in pixels."""
+
+    @classmethod
+    @abstractmethod
+    def shape(cls, spec: EncoderSpec, config: PreTrainedConfig) -> Shape:
+        """Return what a fusion must know, without building the backbone."""
+
+    @classmethod
+    @abstractmethod
+    def cost(cls, spec: EncoderSpec, config: PreTrainedConfig) -> EncoderCost:
+        """Return what an estimate of memory and time needs."""
+
+    @classmethod
+    def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:
+        """Return the resize and normalisation rule of this encoder."""
+        name = cls.normalization if spec.normalization == "own" else spec.normalization
+        size = cls.image_size(spec, config)
+        return PixelTransform((size, size), *NORMALIZATIONS[name], cls.resize, spec.bgr)
+
+    def pretrained_parts(self) -> dict[str, Any]:
+        """Return the modules that the checkpoint holds, by attribute name."""
+        return {"backbone": self.backbone}
+
+    @property
+    def changes(self) -> bool:
+        """Whether features of one image differ from step to step in training, even if frozen."""
+        return False
+
+    def gradients(self) -> torch.set_grad_enabled:
+        """Return the context in which a graph is built only if the backbone is trained."""
+        trained = any(parameter.requires_grad for parameter in self.backbone.parameters())
+        return torch.set_grad_enabled(torch.is_grad_enabled() and trained)
+
+    @abstractmethod
+    def packed_size(self) -> tuple[int, ...]:
+        """Shape of one image's features as one tensor, in a feature store.
+
+        Raises:
+            RecipeError: they have no fixed shape.
+        """
+
+    def packed_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype to store features in, where training computes in ``dtype``."""
+        return dtype
+
+    @abstractmethod
+    def pack(self, features: Any) -> Tensor:
+        """Return features of I images as one tensor ``[I, *packed_size()]``."""
+
+    @abstractmethod
+    def unpack(self, packed: Tensor) -> Features:
+        """Return the features that ``pack`` made ``packed`` from."""
+
+    @abstractmethod
+    def forward(
+        self, pixels: Tensor, *, training: bool = False, noise: Tensor | None = None
+    ) -> Features:
+        """Return the features of ``pixels`` ``[I, 3, height, width]``.
+
+        ``training`` and ``noise`` concern families that hide patches: see ``MaeEncoder``.
+        """
+
+
+class GridEncoder(Encoder):
+    """A ViT-type encoder: patch features of chosen levels.
+
+    Raises:
+        PartError: a level the backbone does not have, or a size it cannot take.
+    """
+
+    def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
+        levels = parse_levels(spec.levels, self.num_blocks(config), spec.name)
+        super().__init__(spec, config)
+        self.levels = levels
 
     @classmethod
     def num_blocks(cls, config: PreTrainedConfig) -> int:
@@ -182,11 +286,10 @@ class GridEncoder(nn.Module):
         return int(config.hidden_size)
 
     @classmethod
-    def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:
-        """Return the resize and normalisation rule of this encoder."""
-        name = cls.normalization if spec.normalization == "own" else spec.normalization
-        size = cls.image_size(spec, config)
-        return PixelTransform((size, size), *NORMALIZATIONS[name], cls.resize, spec.bgr)
+    def cost(cls, spec: EncoderSpec, config: PreTrainedConfig) -> EncoderCost:
+        side = cls.image_size(spec, config) // int(config.patch_size)
+        tokens = side * side + cls.num_prefix_tokens(config)
+        return EncoderCost(tokens, tokens, int(config.hidden_size), cls.num_blocks(config))
 
     def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Run the backbone: pixels ``[I, 3, height, width]`` → L + 1 states ``[I, R + N, D]``."""
@@ -200,15 +303,6 @@ class GridEncoder(nn.Module):
         """Apply the backbone's final LayerNorm (only families that have one)."""
         raise RecipeError(f"encoders.{self.spec.name}.final_norm: {self.spec.family} has none")
 
-    def pretrained_parts(self) -> dict[str, Any]:
-        """Return the modules that the checkpoint holds, by attribute name."""
-        return {"backbone": self.backbone}
-
-    @property
-    def changes(self) -> bool:
-        """Whether features of one image differ from step to step in training, even if frozen."""
-        return False
-
     def forward(
         self, pixels: Tensor, *, training: bool = False, noise: Tensor | None = None
     ) -> GridFeatures:
@@ -220,15 +314,27 @@ class GridEncoder(nn.Module):
             states = self.hidden_states(pixels.to(self.backbone.dtype))
         return self.select(states, self.grid(pixels))
 
+    def packed_size(self) -> tuple[int, ...]:
+        shape = self.shape(self.spec, self.backbone.config)
+        return len(shape.level_indices), shape.num_prefix + shape.num_patches, shape.width
+
+    def pack(self, features: GridFeatures) -> Tensor:
+        """Return ``[I, levels, R + N, D]``, prefix tokens first."""
+        levels = torch.stack(features.levels, dim=1)
+        prefix = [torch.stack(features.prefix, dim=1)] if features.prefix else []
+        return torch.cat([*prefix, levels], dim=2)
+
+    def unpack(self, packed: Tensor) -> GridFeatures:
+        shape = self.shape(self.spec, self.backbone.config)
+        levels = packed.unbind(dim=1)
+        patches = tuple(level[:, shape.num_prefix :] for level in levels)
+        prefix = tuple(level[:, : shape.num_prefix] for level in levels) if shape.num_prefix else ()
+        return GridFeatures(patches, shape.level_indices, shape.grid, prefix)
+
     def grid(self, pixels: Tensor) -> tuple[int, int]:
         """Return rows and columns of patches of ``pixels``."""
         patch = int(self.backbone.config.patch_size)
         return pixels.shape[-2] // patch, pixels.shape[-1] // patch
-
-    def gradients(self) -> torch.set_grad_enabled:
-        """Return the context in which a graph is built only if the backbone is trained."""
-        trained = any(parameter.requires_grad for parameter in self.backbone.parameters())
-        return torch.set_grad_enabled(torch.is_grad_enabled() and trained)
 
     def select(self, states: Sequence[Tensor], grid: tuple[int, int]) -> GridFeatures:
         """Cut the chosen levels out of all hidden states: prefix apart, patches resampled."""

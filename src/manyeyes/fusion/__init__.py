@@ -8,7 +8,7 @@ from typing import Any
 from manyeyes.errors import RecipeError
 from manyeyes.fusion.comm import CommFusion
 from manyeyes.fusion.concat import ConcatFusion
-from manyeyes.fusion.contract import Fusion, Shapes, grid_features
+from manyeyes.fusion.contract import Fusion, Shapes, grid_features, object_features
 from manyeyes.fusion.llama_adapter_v2 import LlamaAdapterV2Fusion
 from manyeyes.fusion.qformer import QFormerFusion
 from manyeyes.fusion.shared_queries import SharedQueriesFusion
@@ -41,4 +41,4 @@ def parse_fusion(values: Mapping[str, Any]) -> tuple[type[Fusion], Any]:
     return cls, parse_options(cls.options_class, rest, "fusion")
 
 
-__all__ = ["FUSIONS", "Fusion", "Shapes", "grid_features", "parse_fusion"]
+__all__ = ["FUSIONS", "Fusion", "Shapes", "grid_features", "object_features", "parse_fusion"]

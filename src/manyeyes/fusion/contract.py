@@ -80,6 +80,11 @@ class Fusion(nn.Module, ABC):
         """Return which text the processor must make for this fusion; None = it reads none."""
         return None
 
+    @classmethod
+    def refines_objects(cls, options: Any) -> bool:
+        """Whether it gives a detector's objects anew, as ``REFINED`` in the evidence's trace."""
+        return False
+
     @abstractmethod
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """Turn the features of I images into evidence."""
@@ -87,6 +92,11 @@ class Fusion(nn.Module, ABC):
     @property
     def reconstructs(self) -> str | None:
         """Name of the encoder whose decoder can read this fusion's local states."""
+        return None
+
+    @property
+    def refines(self) -> str | None:
+        """Name of the detector whose objects it gives anew, as ``REFINED`` in the trace."""
         return None
 
     def intermediates(

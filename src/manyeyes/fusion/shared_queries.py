@@ -24,14 +24,18 @@ from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Fusion, all_tokens, grid_features, object_features
 from manyeyes.layers.mlp import ZeroLinear
-from manyeyes.layers.object_refiner import ObjectRefiner
+from manyeyes.layers.object_refiner import REFINER_HEADS, ObjectRefiner
 from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
 from manyeyes.options import check_choice
-from manyeyes.records import FeatureBundle, FusionText, ObjectFeatures, VisualEvidence
+from manyeyes.records import (
+    REFINED,
+    FeatureBundle,
+    FusionText,
+    ObjectFeatures,
+    VisualEvidence,
+)
 
 MLPS = ("mlp", "linear")
-REFINED = "refined_objects"
-"""Name in the evidence's trace of the refined object descriptors ``[I, Q, object width]``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,16 @@ class SharedQueriesFusion(Fusion):
         for name in ("box_embed", "refine"):
             if detector is None and getattr(options, name):
                 raise PartError(f"fusion.{name}: there is no detector whose objects it could use")
+        if detector is not None:
+            _check_objects(options, detector, shapes[detector])
+
+    @classmethod
+    def refines_objects(cls, options: SharedQueriesOptions) -> bool:
+        return options.refine
+
+    @property
+    def refines(self) -> str | None:
+        return self.detector if self.options.refine else None
 
     @classmethod
     def num_tokens(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> int:
@@ -124,6 +138,17 @@ class SharedQueriesFusion(Fusion):
         if self.options.box_embed:
             described = described + self.box_embed(objects.boxes.to(described.dtype))
         return described
+
+
+def _check_objects(options: SharedQueriesOptions, detector: str, shape: Shape) -> None:
+    for name in ("box_embed", "refine"):
+        if getattr(options, name) and isinstance(shape, ObjectShape) and not shape.aligned:
+            raise PartError(
+                f"fusion.{name} needs one descriptor per object, but {detector!r} describes places "
+                "in the image (object_source: encoder); use object_source: decoder"
+            )
+    if options.refine:
+        check_heads(shape.width, REFINER_HEADS, f"fusion.refine, objects of {detector!r}")
 
 
 def _roles(shapes: Mapping[str, Shape]) -> tuple[str, str | None]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+REFINER_HEADS = 8
+
 
 class ObjectRefiner(nn.Module):
     """``O' = O + tanh(g) · CrossAttention(LN(O), LN(Q_shared))`` with a gate that starts at zero.
@@ -16,7 +18,7 @@ class ObjectRefiner(nn.Module):
     Form and 8 heads are ours.
     """
 
-    def __init__(self, object_width: int, query_width: int, heads: int = 8) -> None:
+    def __init__(self, object_width: int, query_width: int, heads: int = REFINER_HEADS) -> None:
         super().__init__()
         self.norm_objects = nn.LayerNorm(object_width)
         self.norm_queries = nn.LayerNorm(query_width)

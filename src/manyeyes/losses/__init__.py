@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from manyeyes.losses.contract import Objective
+from manyeyes.losses.detection import DETECTION
 from manyeyes.losses.itc import ITC
 from manyeyes.losses.itg import ITG
 from manyeyes.losses.itm import ITM
@@ -12,6 +13,7 @@ from manyeyes.losses.next_token import NEXT_TOKEN
 from manyeyes.losses.reconstruction import RECONSTRUCTION
 
 OBJECTIVES: Mapping[str, Objective] = {
+    "detection": DETECTION,
     "itc": ITC,
     "itg": ITG,
     "itm": ITM,

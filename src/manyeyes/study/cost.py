@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from manyeyes.configuration import ManyEyesConfig
-from manyeyes.encoders import ENCODERS
+from manyeyes.encoders import ENCODERS, EncoderCost
 from manyeyes.recipes import Recipe, StageRecipe
 from manyeyes.training.parts import Assignment
 
@@ -162,9 +162,10 @@ class _Shape:
             activations += kept * scale
             # logits of supervised positions: values, probabilities and their gradient, in float32
             activations += 3 * 4 * batch * ANSWER_TOKENS * self.vocabulary
-        for _, prefix, tokens, width, blocks in self._encoders():
+        for prefix, size in self._encoders():
             if self._count(prefix, learning=True):
-                activations += _kept(batch * tokens, width, blocks, self.recompute) * scale
+                tokens = batch * size.tokens
+                activations += _kept(tokens, size.width, size.blocks, self.recompute) * scale
         return Memory(
             weights=4 * learns + _BYTES[dtype] * frozen,
             gradients=4 * learns,
@@ -175,9 +176,10 @@ class _Shape:
     def operations_per_sample(self) -> float:
         """Return the floating-point operations of forward and backward for one sample."""
         total = 0.0
-        for _, prefix, tokens, width, blocks in self._encoders():
+        for prefix, size in self._encoders():
             learns = self._count(prefix, learning=True)
-            forward = 2.0 * self._count(prefix) * tokens + _attention(tokens, width, blocks)
+            forward = 2.0 * self._count(prefix) * size.tokens
+            forward += _attention(size.tokens, size.width, size.blocks)
             total += 3.0 * forward if learns else (0.0 if self.cached else forward)
         learns = self._count("fusion.", learning=True)
         total += (6.0 if learns else 2.0) * self._count("fusion.") * self._fusion_tokens()
@@ -196,24 +198,20 @@ class _Shape:
     def _fusion_tokens(self) -> int:
         """Return the tokens that pass the fusion for one sample, all passes together."""
         # a fusion that gives prompts works on the tokens it reads
-        read = sum(tokens for _, _, tokens, _, _ in self._encoders())
+        read = sum(size.given for _, size in self._encoders())
         queries, reader = self.config.visual_tokens or read, self.config.reader
         text = 0 if reader is None else reader.length
         pairs = {"itc": 1, "itm": 3, "itg": 1}
         passes = sum(pairs.get(name, 0) for name in self.objectives)
         return passes * (queries + text) or queries + text
 
-    def _encoders(self) -> list[tuple[str, str, int, int, int]]:
-        """Return (name, parameter prefix, tokens, width, blocks) of every encoder."""
-        found = []
-        for spec in self.config.encoder_specs():
-            family = ENCODERS[spec.family]
-            backbone = family.read_config(spec)
-            side = family.image_size(spec, backbone) // int(backbone.patch_size)
-            tokens = side * side + family.num_prefix_tokens(backbone)
-            width, blocks = int(backbone.hidden_size), family.num_blocks(backbone)
-            found.append((spec.name, f"encoders.{spec.name}.", tokens, width, blocks))
-        return found
+    def _encoders(self) -> list[tuple[str, EncoderCost]]:
+        """Return the parameter prefix and the sizes of every encoder."""
+        return [
+            (f"encoders.{spec.name}.", family.cost(spec, family.read_config(spec)))
+            for spec in self.config.encoder_specs()
+            for family in (ENCODERS[spec.family],)
+        ]
 
     def _count(self, prefix: str, *, learning: bool = False) -> int:
         names = self.learning if learning else self.sizes

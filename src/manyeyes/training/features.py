@@ -1,7 +1,7 @@
 """Features of frozen encoders, computed once before a stage and read back in every epoch.
 
-Rows then carry ``features_<encoder>`` ``[images, levels, R + N, D]`` (prefix tokens, then patches)
-in place of pixels, and images are not decoded any more.
+Rows then carry ``features_<encoder>`` ``[images, ...]``, from the encoder's ``pack``, in place of
+pixels, and images are not decoded any more.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from torch.utils.data import Dataset
 from manyeyes import hub
 from manyeyes.data.feature_store import FeatureStore, content_id
 from manyeyes.data.mixture import Mixture
-from manyeyes.encoders import GridShape
 from manyeyes.errors import RecipeError
 from manyeyes.images import image_size, load_image
 from manyeyes.modeling import FEATURES, ManyEyesForConditionalGeneration
 from manyeyes.options import plain
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import GridFeatures, Sample
+from manyeyes.records import Sample
 from manyeyes.training.arguments import rank, world_size
 
 logger = logging.getLogger(__name__)
@@ -134,19 +133,19 @@ def _open_store(
     max_gb: float,
     dtype: torch.dtype,
 ) -> FeatureStore:
+    encoder: Any = model.encoders[name]
     shape = model.config.encoder_shapes()[name]
-    if not isinstance(shape, GridShape):
-        raise RecipeError(f"cache_features: encoder {name!r} gives no grid features")
     spec = next(spec for spec in model.config.encoder_specs() if spec.name == name)
     key = {
         "weights": hub.module_fingerprint(model.encoders[name]),
         "spec": repr({k: v for k, v in plain(spec).items() if k not in ("checkpoint", "backbone")}),
-        "levels": repr(shape.level_indices),
+        "shape": repr(shape),
         "transform": repr(model.config.pixel_transforms()[name]),
         "geometry": repr((processor.geometry, tuple(processor.pad_color))),
     }
-    size = (len(shape.level_indices), shape.num_prefix + shape.num_patches, shape.width)
-    return FeatureStore(folder, key, size, dtype, max_gb=max_gb)
+    return FeatureStore(
+        folder, key, encoder.packed_size(), encoder.packed_dtype(dtype), max_gb=max_gb
+    )
 
 
 def _fill(
@@ -182,12 +181,5 @@ def _encode(
     pixels: dict[str, Any] = processor.pixels([load_image(path) for path in paths])
     device = next(model.parameters()).device
     bundle = model.encode(**{key: value.to(device) for key, value in pixels.items()})
-    found = {}
-    for name in names:
-        features = bundle[name]
-        if not isinstance(features, GridFeatures):
-            raise RecipeError(f"cache_features: encoder {name!r} gives no grid features")
-        levels = torch.stack(features.levels, dim=1)
-        prefix = [torch.stack(features.prefix, dim=1)] if features.prefix else []
-        found[name] = torch.cat([*prefix, levels], dim=2)
-    return found
+    encoders: Any = model.encoders
+    return {name: encoders[name].pack(bundle[name]) for name in names}
