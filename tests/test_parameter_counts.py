@@ -145,6 +145,32 @@ def test_mr_mllm_check_17_shapes_at_real_size() -> None:
     }
 
 
+def test_mr_mllm_check_18_and_19_by_the_recipe() -> None:
+    found = inspect_recipe(load_recipe("mr-mllm/paper")).to_json()
+    parts = found["parts"]
+    gates = parts["bridge"]["modules"]["gates"]
+    assert gates == 992
+    assert found["trainable_by_stage"]["refine"] - gates == 95_147_521
+    assert found["trainable_by_stage"]["pretrain"] == 95_148_513 - 527_361
+    assert parts["encoders"]["modules"]["detector"] == 41_524_768
+    assert parts["encoders"]["trainable_by_stage"] == {"pretrain": 0, "finetune": 0, "refine": 0}
+    assert parts["language"]["total"] - 1_097_728 == 6_738_415_616
+
+
+def test_mr_mllm_check_17_objects_of_the_real_detector() -> None:
+    (spec,) = [s for s in load_recipe("mr-mllm/paper").model["encoders"] if s["name"] == "detector"]
+    parsed = parse_encoder(spec)
+    family = ENCODERS["detr"]
+    config = family.read_config(parsed)
+    shape = family.shape(parsed, config)
+    assert shape == ObjectShape(256, 100, 92)
+    with torch.device("meta"):
+        detector = family(parsed, config).eval()
+        found = detector(torch.empty(2, 3, 800, 800))
+    assert found.queries.shape == (2, 100, 256) and found.boxes.shape == (2, 100, 4)
+    assert found.logits.shape == (2, 100, 92) and found.labels[1] == "person"
+
+
 def test_mr_mllm_check_18_llama_adapter_v2_by_its_recipe() -> None:
     found = inspect_recipe(load_recipe("llama-adapter-v2/paper"))
     assert found.trainable_by_stage == {"pretrain": 61_731_584, "finetune": 1_363_968}

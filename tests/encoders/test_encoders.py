@@ -42,12 +42,14 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "siglip": SiglipVisionConfig(image_size=16, **COMMON),
     "siglip2": Siglip2VisionConfig(num_patches=16, **COMMON),
 }
+GRIDS = {name: cls for name, cls in ENCODERS.items() if issubclass(cls, GridEncoder)}
+"""The families that give patch features; detectors have their own tests."""
 PREFIX = {"dinov2_registers": 3, "dinov3": 3, "siglip": 0, "siglip2": 0}
 
 
 def build(family: str, **spec: Any) -> GridEncoder:
     torch.manual_seed(0)
-    cls = ENCODERS[family]
+    cls = GRIDS[family]
     fields = {"name": family, "family": family, "levels": [1, 3], **spec}
     encoder = cls(parse_encoder(fields), type(CONFIGS[family])(**CONFIGS[family].to_dict()))
     for parameter in encoder.parameters():  # some families start at exact zeros, which hide errors
@@ -76,10 +78,10 @@ def reference_states(encoder: GridEncoder, images: torch.Tensor) -> tuple[torch.
 
 
 def test_every_family_has_a_configuration_here() -> None:
-    assert set(CONFIGS) == set(ENCODERS)
+    assert set(CONFIGS) == set(GRIDS)
 
 
-@pytest.mark.parametrize("family", sorted(ENCODERS))
+@pytest.mark.parametrize("family", sorted(GRIDS))
 def test_levels_equal_the_hidden_states_of_transformers(family: str) -> None:
     encoder = build(family, levels=[0, 2, 3])
     images = pixels()
@@ -92,18 +94,18 @@ def test_levels_equal_the_hidden_states_of_transformers(family: str) -> None:
     assert features.grid == (4, 4) and features.level_indices == (0, 2, 3)
 
 
-@pytest.mark.parametrize("family", sorted(ENCODERS))
+@pytest.mark.parametrize("family", sorted(GRIDS))
 def test_declared_shape_is_the_real_shape(family: str) -> None:
     encoder = build(family, image_size=24)
     config = type(CONFIGS[family])(**CONFIGS[family].to_dict())
-    declared = ENCODERS[family].shape(encoder.spec, config)
+    declared = GRIDS[family].shape(encoder.spec, config)
     features = encoder(pixels(24))
     assert features.grid == declared.grid == (6, 6)
     assert all(level.shape == (2, 36, declared.width) for level in features.levels)
     assert all(bool(torch.isfinite(level).all()) for level in features.levels)
 
 
-@pytest.mark.parametrize("family", sorted(ENCODERS))
+@pytest.mark.parametrize("family", sorted(GRIDS))
 def test_one_image_alone_equals_the_same_image_in_a_batch(family: str) -> None:
     encoder, images = build(family), pixels(images=3)
     batch, single = encoder(images).levels[1], encoder(images[1:2]).levels[1]
@@ -111,7 +113,7 @@ def test_one_image_alone_equals_the_same_image_in_a_batch(family: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", sorted(ENCODERS))
+@pytest.mark.parametrize("family", sorted(GRIDS))
 def test_patches_are_in_raster_order(family: str) -> None:
     """Changing one corner's pixels changes that patch's embedding (level 0) and no other."""
     encoder = build(family, levels=[0])
@@ -123,7 +125,7 @@ def test_patches_are_in_raster_order(family: str) -> None:
     assert float(difference.sum() - difference[3]) < 1e-5
 
 
-@pytest.mark.parametrize("family", sorted(ENCODERS))
+@pytest.mark.parametrize("family", sorted(GRIDS))
 def test_frozen_gives_no_graph_and_trainable_gives_gradients(family: str) -> None:
     encoder = build(family)
     assert encoder(pixels()).levels[1].requires_grad
@@ -134,7 +136,20 @@ def test_frozen_gives_no_graph_and_trainable_gives_gradients(family: str) -> Non
     assert not encoder(pixels()).levels[1].requires_grad
 
 
-@pytest.mark.parametrize("family", sorted(ENCODERS))
+@torch.no_grad()
+@pytest.mark.parametrize("family", sorted(GRIDS))
+def test_packed_features_come_back_as_they_were(family: str) -> None:
+    encoder = build(family, keep_prefix=PREFIX.get(family, 1) > 0)
+    features = encoder(pixels())
+    packed = encoder.pack(features)
+    assert packed.shape == (2, *encoder.packed_size())
+    again = encoder.unpack(packed)
+    assert again.grid == features.grid and again.level_indices == features.level_indices
+    for one, other in ((again.levels, features.levels), (again.prefix, features.prefix)):
+        assert len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("family", sorted(GRIDS))
 def test_resampler_reaches_the_declared_grid(family: str) -> None:
     features = build(family, resample=[2, 3])(pixels())
     assert features.grid == (2, 3)
@@ -154,7 +169,7 @@ def test_final_norm_is_the_backbones_last_norm() -> None:
 def test_projected_clip_ends_in_the_image_embedding_of_transformers() -> None:
     encoder = build("clip_projected", levels=[3], final_norm=True, keep_prefix=True)
     features, images = encoder(pixels()), pixels()
-    declared = ENCODERS["clip_projected"].shape(encoder.spec, encoder.backbone.config)
+    declared = GRIDS["clip_projected"].shape(encoder.spec, encoder.backbone.config)
     assert (declared.width, declared.num_prefix) == (8, 1)
     assert features.levels[0].shape == (2, 16, 8)
     embedding = encoder.backbone(pixel_values=images).image_embeds
@@ -163,8 +178,8 @@ def test_projected_clip_ends_in_the_image_embedding_of_transformers() -> None:
 
 def test_bgr_exchanges_red_and_blue() -> None:
     spec = {"name": "c", "family": "clip"}
-    plain = ENCODERS["clip"].transform(parse_encoder(spec), CONFIGS["clip"])
-    swapped = ENCODERS["clip"].transform(parse_encoder({**spec, "bgr": True}), CONFIGS["clip"])
+    plain = GRIDS["clip"].transform(parse_encoder(spec), CONFIGS["clip"])
+    swapped = GRIDS["clip"].transform(parse_encoder({**spec, "bgr": True}), CONFIGS["clip"])
     image = Image.new("RGB", (16, 16), (200, 100, 50))
     turned = Image.new("RGB", (16, 16), (50, 100, 200))
     given = to_pixels([image], swapped, "pad", (0, 0, 0))
@@ -186,8 +201,8 @@ def test_mae_is_deterministic_and_unmasked() -> None:
 
 def test_normalizations() -> None:
     config = CONFIGS["dinov2"]
-    own = ENCODERS["dinov2"].transform(parse_encoder({"name": "d", "family": "dinov2"}), config)
-    clip = ENCODERS["dinov2"].transform(
+    own = GRIDS["dinov2"].transform(parse_encoder({"name": "d", "family": "dinov2"}), config)
+    clip = GRIDS["dinov2"].transform(
         parse_encoder({"name": "d", "family": "dinov2", "normalization": "clip"}), config
     )
     assert (own.mean, own.std) == NORMALIZATIONS["imagenet"]
@@ -228,7 +243,7 @@ def test_words_are_no_levels() -> None:
 
 def test_image_size_must_fit_the_patches() -> None:
     with pytest.raises(PartError, match="not a multiple of its patch size 4"):
-        ENCODERS["clip"].shape(
+        GRIDS["clip"].shape(
             parse_encoder({"name": "c", "family": "clip", "image_size": 18}), CONFIGS["clip"]
         )
 
@@ -236,10 +251,10 @@ def test_image_size_must_fit_the_patches() -> None:
 def test_a_missing_checkpoint_names_the_id_and_the_remedy() -> None:
     spec = parse_encoder({"name": "c", "family": "clip", "checkpoint": "nobody/nothing"})
     with pytest.raises(CheckpointError, match=r"nobody/nothing.*hf download"):
-        ENCODERS["clip"].read_config(spec)
+        GRIDS["clip"].read_config(spec)
 
 
 def test_a_missing_world_part_names_the_command() -> None:
     spec = parse_encoder({"name": "c", "family": "clip", "checkpoint": "world:unicorn"})
     with pytest.raises(CheckpointError, match="manyeyes world pretrain"):
-        ENCODERS["clip"].read_config(spec)
+        GRIDS["clip"].read_config(spec)
