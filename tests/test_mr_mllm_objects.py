@@ -145,6 +145,15 @@ def test_a_detector_of_other_labels_than_the_recipe_counts_on_is_refused(
         build(**block)
 
 
+def test_a_declared_number_of_classes_must_be_the_checkpoints(build: Build, parts: Path) -> None:
+    block = tiny_detector.block(parts)
+    block["encoders"][1]["backbone"] = tiny_detector.config(("red", "green", "blue")).to_dict()
+    with pytest.raises(
+        CheckpointError, match="weights of other sizes .* another number of classes"
+    ):
+        build(**block)
+
+
 def test_a_class_that_the_detector_lacks_is_named(make: Any, pictures: Pictures) -> None:
     _, processor = make()
     wrong = marked("odd", ("bleu", (1.0, 1.0, 8.0, 9.0)))

@@ -85,6 +85,11 @@ def load_pretrained(
     except Exception as error:  # a damaged safetensors header raises its own, untyped error
         if type(error).__name__ == "SafetensorError":
             raise CheckpointError(f"{checkpoint!r}: damaged weights ({error})") from error
+        if isinstance(error, RuntimeError) and "mismatch" in str(error):
+            raise CheckpointError(
+                f"{checkpoint!r} has weights of other sizes than the architecture that was declared "
+                "for it, for example another number of classes"
+            ) from error
         raise
     if report["missing_keys"]:
         raise CheckpointError(

@@ -35,7 +35,13 @@ from transformers import (
     YolosForObjectDetection,
 )
 
-from manyeyes.encoders.contract import Encoder, EncoderCost, EncoderSpec, ObjectShape
+from manyeyes.encoders.contract import (
+    Encoder,
+    EncoderCost,
+    EncoderSpec,
+    ObjectShape,
+    PixelTransform,
+)
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.records import ObjectFeatures
 
@@ -105,7 +111,7 @@ class DetectorEncoder(Encoder):
         return int(spec.image_size or own or cls.side)
 
     @classmethod
-    def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> Any:
+    def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:
         return replace(super().transform(spec, config), geometry="squash")
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -51,7 +52,7 @@ def detection_figures(folder: Path, seed: int, number: int = MEASURED_SCENES) ->
 @torch.no_grad()
 def detections(folder: Path, scenes: Sequence[Scene]) -> list[FoundBox]:
     """Return what the detector in ``folder`` finds, by its own image processor, in pixels."""
-    options = {"local_files_only": True}
+    options: dict[str, Any] = {"local_files_only": True}
     processor = AutoImageProcessor.from_pretrained(folder, **options)
     model = AutoModelForObjectDetection.from_pretrained(folder, dtype=torch.float32, **options)
     model.eval()
