@@ -87,8 +87,8 @@ def load_pretrained(
             raise CheckpointError(f"{checkpoint!r}: damaged weights ({error})") from error
         if isinstance(error, RuntimeError) and "mismatch" in str(error):
             raise CheckpointError(
-                f"{checkpoint!r} has weights of other sizes than the architecture that was declared "
-                "for it, for example another number of classes"
+                f"{checkpoint!r} has weights of other sizes than the architecture declared for it, "
+                "for example another number of classes"
             ) from error
         raise
     if report["missing_keys"]:

@@ -27,6 +27,7 @@ from transformers import (
     DFineConfig,
     DFineForObjectDetection,
     PreTrainedConfig,
+    PreTrainedModel,
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrV2Config,
@@ -100,7 +101,7 @@ class DetectorEncoder(Encoder):
     @classmethod
     def label_names(cls, config: PreTrainedConfig) -> tuple[str, ...]:
         """Return the class names of a configuration in the order of the logits."""
-        names: dict[int, str] = config.id2label or {}
+        names: Any = config.id2label or {}
         return tuple(str(names[number]) for number in sorted(names))
 
     @classmethod
@@ -120,7 +121,7 @@ class DetectorEncoder(Encoder):
 
     @classmethod
     def shape(cls, spec: EncoderSpec, config: PreTrainedConfig) -> ObjectShape:
-        classes = int(config.num_labels) + int(cls.no_object)
+        classes = len(cls.label_names(config)) + int(cls.no_object)
         aligned = spec.object_source == "decoder"
         return ObjectShape(int(config.hidden_size), cls.num_queries(config), classes, aligned)
 
@@ -263,8 +264,8 @@ class DeformableDetrDetector(DetectorEncoder):
 class RtDetrDetector(DetectorEncoder):
     """RT-DETR (arXiv 2304.08069); pixels are scaled to 0..1 and not normalised further."""
 
-    model_class = RTDetrForObjectDetection
-    config_class = RTDetrConfig
+    model_class: ClassVar[type[PreTrainedModel]] = RTDetrForObjectDetection
+    config_class: ClassVar[type[PreTrainedConfig]] = RTDetrConfig
     normalization = "none"
     encoder_states = False
     side = 640

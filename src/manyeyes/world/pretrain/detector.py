@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,24 +95,29 @@ def spread_references(network: ConditionalDetrForObjectDetection) -> None:
 
 def detector_config() -> ConditionalDetrConfig:
     """Return the shipped configuration: ConvNeXt to 8 x 8 places, 1 encoder, 3 decoder layers."""
-    backbone = ConvNextConfig(
-        num_stages=2, patch_size=3, hidden_sizes=[48, WIDTH], depths=[1, 2], out_features=["stage2"]
-    )
-    return ConditionalDetrConfig(
-        backbone_config=backbone,
-        backbone=None,
-        use_timm_backbone=False,
-        d_model=WIDTH,
-        num_queries=QUERIES,
-        encoder_layers=1,
-        decoder_layers=3,
-        encoder_ffn_dim=2 * WIDTH,
-        decoder_ffn_dim=2 * WIDTH,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        dropout=0.0,
-        image_size=IMAGE_SIZE,
-        auxiliary_loss=True,
-        id2label=dict(enumerate(SHAPES)),
-        label2id={shape: number for number, shape in enumerate(SHAPES)},
-    )
+    stages: dict[str, Any] = {
+        "num_stages": 2,
+        "patch_size": 3,
+        "hidden_sizes": [48, WIDTH],
+        "depths": [1, 2],
+        "out_features": ["stage2"],
+    }
+    fields: dict[str, Any] = {
+        "backbone_config": ConvNextConfig(**stages),
+        "backbone": None,
+        "use_timm_backbone": False,
+        "d_model": WIDTH,
+        "num_queries": QUERIES,
+        "encoder_layers": 1,
+        "decoder_layers": 3,
+        "encoder_ffn_dim": 2 * WIDTH,
+        "decoder_ffn_dim": 2 * WIDTH,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "dropout": 0.0,
+        "image_size": IMAGE_SIZE,
+        "auxiliary_loss": True,
+        "id2label": dict(enumerate(SHAPES)),
+        "label2id": {shape: number for number, shape in enumerate(SHAPES)},
+    }
+    return ConditionalDetrConfig(**fields)
