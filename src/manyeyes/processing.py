@@ -52,9 +52,8 @@ class ManyEyesProcessor(ProcessorMixin):
         visual_tokens: K; with 0 and no ``start_end`` a placeholder leaves nothing in the text.
         start_end: images stand between two marker tokens.
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
-        max_length: its ``max_tokens``.
+        max_length: its ``max_tokens``. target_labels: its ``target_labels``, see ``targets``.
         answers_in_sequence: False for encoder-decoder language models.
-        target_labels: classes of the detector that learns from annotated images, see ``targets``.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
     """
