@@ -17,11 +17,12 @@ from manyeyes.encoders import (
     Shape,
     parse_encoder,
 )
-from manyeyes.errors import RecipeError
+from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
 from manyeyes.language import parse_language, read_config
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, parse_options
+from manyeyes.perception import PerceptionOptions
 from manyeyes.prompts import PROMPT_STYLES
 from manyeyes.reader import ReaderSpec
 
@@ -41,6 +42,8 @@ class ManyEyesConfig(PreTrainedConfig):
         pad_color: RGB of the padding, 0..255.
         box_style: how boxes are written in text, see ``BOX_STYLES``.
         prompt_style: see ``PROMPT_STYLES``.
+        perception_text: how detected objects are written into the prompt, see
+            ``PerceptionOptions``; None = they are not.
         max_tokens: longest training sequence, visual tokens included; None = no limit.
         image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>``; set by
             ``ManyEyesProcessor.from_config``.
@@ -65,6 +68,7 @@ class ManyEyesConfig(PreTrainedConfig):
         pad_color: Sequence[int] = (255, 255, 255),
         box_style: str = "shikra",
         prompt_style: str = "chat",
+        perception_text: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         image_tokens: Sequence[int] | None = None,
         references: Mapping[str, Mapping[str, str]] | None = None,
@@ -80,6 +84,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.text_config: Any = text_config
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
+        self.perception_text = None if perception_text is None else dict(perception_text)
         self.max_tokens = max_tokens
         self.image_tokens = None if image_tokens is None else list(image_tokens)
         self.references = {part: dict(entry) for part, entry in (references or {}).items()}
@@ -94,9 +99,27 @@ class ManyEyesConfig(PreTrainedConfig):
         parse_fusion(self.fusion)
         parse_bridge(self.bridge)
         parse_language(self.language)
+        self._check_perception(names)
         check_choice("model", "geometry", self.geometry, tuple(GEOMETRIES))
         check_choice("model", "box_style", self.box_style, tuple(sorted(BOX_STYLES)))
         check_choice("model", "prompt_style", self.prompt_style, tuple(PROMPT_STYLES))
+
+    def _check_reading(self, reads: bool) -> None:
+        """The fusion reads texts about objects exactly where the recipe hands them to it."""
+        form = (self.perception_text or {}).get("form", "prompt")
+        handed = self.perception_text is not None and form == "adapter"
+        if handed != reads:
+            raise PartError(
+                "perception_text.form 'adapter' needs a fusion that reads it, and such a fusion "
+                "needs the form: fusion 'shared_queries' with text_depth above 0"
+            )
+
+    def _check_perception(self, encoders: Sequence[str]) -> None:
+        if self.perception_text is None:
+            return
+        options = parse_options(PerceptionOptions, self.perception_text, "perception_text")
+        if options.detector is not None:
+            check_choice("perception_text", "detector", options.detector, tuple(encoders))
 
     def encoder_specs(self) -> list[EncoderSpec]:
         """Return the checked specs of all encoders, in order."""
@@ -120,7 +143,8 @@ class ManyEyesConfig(PreTrainedConfig):
         cls, _ = parse_fusion(self.fusion)
         cls.resolve(self.fusion)
         _, options = parse_fusion(self.fusion)
-        cls.check(options, cls.accept(self.encoder_shapes()))
+        cls.check(options, cls.accept(self.fused_shapes()))
+        self._check_reading(cls.reads_object_texts(options))
         bridge, bridge_options = parse_bridge(self.bridge)
         bridge.check(bridge_options, self.text_config, self.given)
         return self
@@ -131,6 +155,11 @@ class ManyEyesConfig(PreTrainedConfig):
             spec.name: ENCODERS[spec.family].shape(spec, ENCODERS[spec.family].read_config(spec))
             for spec in self.encoder_specs()
         }
+
+    def fused_shapes(self) -> dict[str, Shape]:
+        """Return the shapes of those encoders that the fusion reads (needs ``resolve``)."""
+        shapes = self.encoder_shapes()
+        return {spec.name: shapes[spec.name] for spec in self.encoder_specs() if spec.fused}
 
     def pixel_transforms(self) -> dict[str, PixelTransform]:
         """Return each encoder's resize and normalisation rule by name (needs ``resolve``)."""
@@ -166,7 +195,7 @@ class ManyEyesConfig(PreTrainedConfig):
     def given(self) -> Given:
         """What the fusion gives per image, tokens and prompts (needs ``resolve``)."""
         cls, options = parse_fusion(self.fusion)
-        tokens = cls.num_tokens(options, cls.accept(self.encoder_shapes()))
+        tokens = cls.num_tokens(options, cls.accept(self.fused_shapes()))
         return Given(tokens, cls.num_prompts(options))
 
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
 from manyeyes.boxes import format_boxes, format_points
 from manyeyes.errors import DataError, RecipeError
-from manyeyes.prompts import PROMPT_STYLES
-from manyeyes.records import BOXES_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
+from manyeyes.prompts import PROMPT_STYLES, STYLES_WITH_INPUT
+from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
 
+_PLACEHOLDER_LINE = re.compile(f"{IMAGE_PLACEHOLDER}\\n?")
 _PLACEHOLDERS = re.compile(f"{BOXES_PLACEHOLDER}|{POINTS_PLACEHOLDER}")
 
 
@@ -37,8 +38,33 @@ class Rendered:
 
 
 def turns_to_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """Return turns as chat messages with string content."""
-    return [{"role": turn.role, "content": turn.text} for turn in turns]
+    """Return turns as chat messages with string content; ``input`` holds a turn's context."""
+    return [
+        {
+            "role": turn.role,
+            "content": turn.text,
+            **({"input": turn.context} if turn.context else {}),
+        }
+        for turn in turns
+    ]
+
+
+def add_contexts(turns: Sequence[Turn], contexts: Sequence[str]) -> list[Turn]:
+    """Give every turn the texts of the images whose placeholders stand in it.
+
+    ``contexts``: one text per image of the conversation, "" = none. Where there are several images
+    each text says which one it is about. Placeholders without a text are left alone.
+    """
+    several = len(contexts) > 1
+    named = [
+        f"Image {n}: {text}" if several and text else text for n, text in enumerate(contexts, 1)
+    ]
+    first, found = 0, []
+    for turn in turns:
+        last = first + turn.text.count(IMAGE_PLACEHOLDER)
+        found.append(replace(turn, context="\n".join(filter(None, named[first:last]))))
+        first = last
+    return found
 
 
 def write_boxes(turn: Turn, image_sizes: Sequence[tuple[int, int]], style: str) -> Turn:
@@ -64,7 +90,8 @@ def write_boxes(turn: Turn, image_sizes: Sequence[tuple[int, int]], style: str) 
     boxes = (format_boxes(g, style=style, width=width, height=height) for g in turn.boxes)
     points = (format_points(g, style=style, width=width, height=height) for g in turn.points)
     texts = {BOXES_PLACEHOLDER: boxes, POINTS_PLACEHOLDER: points}
-    return Turn(turn.role, _PLACEHOLDERS.sub(lambda found: next(texts[found.group()]), turn.text))
+    text = _PLACEHOLDERS.sub(lambda found: next(texts[found.group()]), turn.text)
+    return Turn(turn.role, text, context=turn.context)
 
 
 def render(
@@ -83,6 +110,8 @@ def render(
             earlier text changes when a turn is added, so that answers cannot be located.
     """
     own = style == "chat"
+    if template is not None or style not in STYLES_WITH_INPUT:
+        messages = [_with_input(message) for message in messages]
     if own and template is None and not tokenizer.chat_template:
         raise RecipeError(
             "model.prompt_style 'chat': the tokenizer has no chat template; choose one of "
@@ -114,3 +143,29 @@ def render(
             )
         spans.append((len(before), len(through.rstrip())))
     return Rendered(text, tuple(spans), add_special_tokens=not own)
+
+
+def without_images(rendered: Rendered) -> tuple[Rendered, int]:
+    """Take every image placeholder, with the newline after it, out of a rendered conversation.
+
+    Returns the rest, whose spans still cover the same words, and the number of placeholders.
+    """
+    places = [match.span() for match in _PLACEHOLDER_LINE.finditer(rendered.text)]
+
+    def moved(position: int) -> int:
+        return position - sum(min(last, position) - min(first, position) for first, last in places)
+
+    spans = tuple((moved(first), moved(last)) for first, last in rendered.spans)
+    text = _PLACEHOLDER_LINE.sub("", rendered.text)
+    return Rendered(text, spans, rendered.add_special_tokens), len(places)
+
+
+def _with_input(message: dict[str, str]) -> dict[str, str]:
+    """The message for a style without a place for inputs: images, input, then the question."""
+    if not message.get("input"):
+        return message
+    content = message["content"]
+    last = max((match.end() for match in _PLACEHOLDER_LINE.finditer(content)), default=0)
+    lead = content[:last] if not last or content[:last].endswith("\n") else content[:last] + "\n"
+    parts = (message["input"], content[last:])
+    return {"role": message["role"], "content": lead + "\n".join(part for part in parts if part)}

@@ -22,11 +22,13 @@ from manyeyes.errors import PartError, PlaceholderError
 from manyeyes.fusion import grid_features, object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, kind_of, parse_language
 from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
+from manyeyes.layers.pooled_text import pool_text
 from manyeyes.losses.detection import ObjectTargets, set_prediction_loss
 from manyeyes.losses.next_token import next_token_sum
 from manyeyes.parts_model import PartsModel
 from manyeyes.records import (
     LOCAL_STATES,
+    PERCEPTION,
     REFINED,
     FeatureBundle,
     Features,
@@ -47,7 +49,7 @@ DETECTION = "detection_loss"
 TARGETS = ("target_counts", "target_classes", "target_boxes")
 
 Texts = dict[str, FusionText]
-"""Texts that the fusion reads, by kind: question, caption."""
+"""Texts that the fusion reads, by kind: question, caption, perception."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         )
         width = int(config.text_config.hidden_size)
         fusion_class, fusion_options = parse_fusion(config.fusion)
-        shapes = fusion_class.accept(config.encoder_shapes())
+        shapes = fusion_class.accept(config.fused_shapes())
         self.fusion = fusion_class(fusion_options, shapes, width)
         bridge_class, bridge_options = parse_bridge(config.bridge)
         self.bridge = bridge_class(bridge_options, config.text_config, config.given)
@@ -140,6 +142,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         """Step 1. ``pixel_values_<encoder>`` ``[I, 3, h, w]`` or stored ``features_<encoder>``
         ``[I, ...]`` (see ``Encoder.pack``) → feature bundle, in the fusion's dtype.
         ``noise_<encoder>`` ``[I, N]`` decides which patches a masked autoencoder does not see.
+        Encoders that the fusion does not read are left out where they have no pixels.
 
         Raises:
             PartError: an encoder's pixels are missing.
@@ -152,18 +155,35 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             elif f"{PIXELS}{name}" in inputs:
                 noise = inputs.get(f"{NOISE}{name}")
                 features = encoder(inputs[f"{PIXELS}{name}"], training=self.training, noise=noise)
+            elif not encoder.spec.fused:
+                continue
             else:
                 raise PartError(f"no pixels for encoder {name!r}: pass {PIXELS}{name}")
             bundle[name] = _cast(features, dtype)
         return bundle
 
-    def encode_images(self, question: FusionText | None = None, **inputs: Tensor) -> VisualEvidence:
+    def encode_images(
+        self,
+        question: FusionText | None = None,
+        perception: FusionText | None = None,
+        **inputs: Tensor,
+    ) -> VisualEvidence:
         """Steps 1 and 2: pixels (or stored features) → evidence.
 
-        It is reusable for many questions unless the fusion reads the ``question``.
+        It is reusable for many questions unless the fusion reads the ``question``. ``perception``:
+        texts about detected objects ``[I, O, T]`` for a fusion that reads them.
         """
-        evidence: VisualEvidence = self.fusion(self.encode(**inputs), question)
+        evidence: VisualEvidence = self.fusion(
+            self.told(self.encode(**inputs), perception), question
+        )
         return evidence
+
+    def told(self, bundle: FeatureBundle, perception: FusionText | None) -> FeatureBundle:
+        """Return a bundle with the pooled texts ``[I, O, T]`` about the images' objects."""
+        if perception is None:
+            return bundle
+        texts = pool_text(self.get_input_embeddings(), perception.ids, perception.mask)
+        return {**bundle, PERCEPTION: texts}
 
     def embed(
         self,
@@ -259,7 +279,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         targets: ObjectTargets | None,
     ) -> tuple[VisualEvidence | None, dict[str, Tensor]]:
         """Step 2: evidence if it is needed, and those of ``wanted`` that images and texts give."""
-        bundle = self.encode(**visual)
+        bundle = self.told(self.encode(**visual), texts.get("perception"))
         trace = self.fusion.intermediates(bundle, texts.get("caption"), wanted)
         evidence = None
         if set(LANGUAGE) & set(wanted) or not trace:
@@ -284,11 +304,11 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
                 "detection: the batch holds no targets; the processor makes them where the model "
                 "has a fusion with refine: true"
             )
-        refined = self._judged(trace, bundle)
+        refined = self.judged(trace, bundle)
         detector: Any = self.encoders[self.fusion.refines]
         return set_prediction_loss(detector.backbone, refined.logits, refined.boxes, targets)
 
-    def _judged(self, trace: Mapping[str, Tensor], bundle: FeatureBundle) -> ObjectFeatures:
+    def judged(self, trace: Mapping[str, Tensor], bundle: FeatureBundle) -> ObjectFeatures:
         """What the detector's heads say of the objects that the fusion has refined."""
         name = self.fusion.refines
         if name is None or REFINED not in trace:
@@ -315,7 +335,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             raise PartError("detect: this model has no detector among its encoders")
         if self.fusion.refines is None:
             return found[0], None
-        return found[0], self._judged(self.fusion(bundle).trace, bundle)
+        return found[0], self.judged(self.fusion(bundle).trace, bundle)
 
     def _read_back(
         self, trace: Mapping[str, Tensor], bundle: FeatureBundle, visual: Mapping[str, Tensor]
@@ -355,7 +375,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         if not learning:
             return like.new_zeros(())
         zeros: dict[str, Tensor] = {}
-        for name, rule in self.config.pixel_transforms().items():
+        rules = self.config.pixel_transforms()
+        for name in self.config.fused_shapes():
+            rule = rules[name]
             zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
         nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
         evidence = self.encode_images(FusionText(nothing, nothing + 1), **zeros)
@@ -390,7 +412,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             raise PartError("generate needs input_ids")
         texts = take_texts(rest)
         if evidence is None and visual:
-            evidence = self.encode_images(texts.get("question"), **visual)
+            evidence = self.encode_images(texts.get("question"), texts.get("perception"), **visual)
         embeddings = self.embed(input_ids, evidence, image_counts, image_index)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -427,9 +449,9 @@ def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str
 def take_texts(inputs: dict[str, Any]) -> Texts:
     """Take the texts that a fusion reads out of keyword arguments: ``<kind>_ids``, ``_mask``."""
     texts: Texts = {}
-    for kind in ("question", "caption"):
+    for kind in ("question", "caption", "perception"):
         ids, mask = inputs.pop(f"{kind}_ids", None), inputs.pop(f"{kind}_mask", None)
-        if ids is not None:
+        if ids is not None and len(ids):
             texts[kind] = FusionText(ids, torch.ones_like(ids) if mask is None else mask)
     return texts
 

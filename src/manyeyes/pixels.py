@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,12 @@ from manyeyes.encoders import PixelTransform
 from manyeyes.images import fit_image
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def saved_rule(encoder: Mapping[str, Any]) -> PixelTransform:
+    """Return the rule in a processor's saved entry of an encoder."""
+    rule = {key: value for key, value in encoder.items() if key not in ("name", "fused")}
+    return PixelTransform(**{k: tuple(v) if isinstance(v, list) else v for k, v in rule.items()})
 
 
 def to_pixels(

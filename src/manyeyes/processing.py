@@ -5,18 +5,16 @@ Shapes: B samples, T positions, I images of the batch, K visual tokens per image
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from manyeyes import hub
-from manyeyes.bridge import ImageTokenIds, parse_bridge
+from manyeyes.bridge import parse_bridge
 from manyeyes.chat_parts import (
     conversation_images,
     flatten_images,
@@ -24,23 +22,26 @@ from manyeyes.chat_parts import (
     last_question,
 )
 from manyeyes.configuration import ManyEyesConfig
-from manyeyes.conversation import Rendered, render, turns_to_messages, write_boxes
-from manyeyes.encoders import PixelTransform
-from manyeyes.errors import CheckpointError, DataError, PlaceholderError
+from manyeyes.conversation import (
+    Rendered,
+    render,
+    turns_to_messages,
+    without_images,
+)
+from manyeyes.errors import DataError, PlaceholderError
 from manyeyes.language import IGNORE
-from manyeyes.pixels import to_pixels
+from manyeyes.object_texts import ObjectTexts, join_objects
+from manyeyes.pixels import saved_rule, to_pixels
 from manyeyes.reader import TextReader, without_placeholders
-from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Turn
 from manyeyes.targets import target_batch, target_row
+from manyeyes.tokenization import IMAGE_TOKENS, image_token_ids, load_tokenizer
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
-IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
-_PLACEHOLDER_LINE = re.compile(f"{IMAGE_PLACEHOLDER}\\n?")
 
-
-class ManyEyesProcessor(ProcessorMixin):
+class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
     """Tokenizer plus one pixel transform per encoder.
 
     ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
@@ -48,7 +49,7 @@ class ManyEyesProcessor(ProcessorMixin):
 
     Args:
         tokenizer: a fast tokenizer; the image tokens are added to it.
-        encoders: per encoder ``{name, size, mean, std, resample}``.
+        encoders: per encoder ``{name, fused, size, mean, std, resample}``.
         visual_tokens: K; with 0 and no ``start_end`` a placeholder leaves nothing in the text.
         start_end: images stand between two marker tokens.
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
@@ -56,6 +57,7 @@ class ManyEyesProcessor(ProcessorMixin):
         answers_in_sequence: False for encoder-decoder language models.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
+        perception_text: see ``PerceptionOptions``; None = detected objects are not written.
     """
 
     tokenizer_class = "AutoTokenizer"
@@ -74,10 +76,11 @@ class ManyEyesProcessor(ProcessorMixin):
         answers_in_sequence: bool = True,
         reader: Mapping[str, Any] | None = None,
         target_labels: Sequence[str] | None = None,
+        perception_text: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
         tokenizer.add_special_tokens(
-            {"additional_special_tokens": [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]},
+            {"additional_special_tokens": list(IMAGE_TOKENS)},
             replace_extra_special_tokens=False,
         )
         if tokenizer.pad_token is None:
@@ -90,6 +93,7 @@ class ManyEyesProcessor(ProcessorMixin):
         self.reader = None if reader is None else dict(reader)
         self.text_reader: TextReader | None = None
         self.target_labels = None if target_labels is None else list(target_labels)
+        self.perception_text = None if perception_text is None else dict(perception_text)
         super().__init__(tokenizer, chat_template=chat_template)
         self.image_token_ids_by_role = image_token_ids(tokenizer)
 
@@ -105,10 +109,13 @@ class ManyEyesProcessor(ProcessorMixin):
         """
         config.resolve()
         bridge, bridge_options = parse_bridge(config.bridge)
-        transforms = config.pixel_transforms()
+        transforms, fused = config.pixel_transforms(), config.fused_shapes()
         processor = cls(
             tokenizer or load_tokenizer(config.language["checkpoint"]),
-            encoders=[{"name": name, **vars(rule)} for name, rule in transforms.items()],
+            encoders=[
+                {"name": name, "fused": name in fused, **vars(rule)}
+                for name, rule in transforms.items()
+            ],
             visual_tokens=config.visual_tokens,
             start_end=bridge.marks_images(bridge_options),
             geometry=config.geometry,
@@ -118,6 +125,7 @@ class ManyEyesProcessor(ProcessorMixin):
             max_length=config.max_tokens,
             answers_in_sequence=not config.is_encoder_decoder,
             target_labels=config.target_labels,
+            perception_text=config.perception_text,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
         spec = config.reader
@@ -158,7 +166,7 @@ class ManyEyesProcessor(ProcessorMixin):
             DataError: nothing is left to supervise.
         """
         row = self.encode_text(sample, [image.size for image in images])
-        return {**row, **self.pixels(images)}
+        return {**row, **self.pixels(images, self.fused)}
 
     def encode_text(
         self, sample: Sample, image_sizes: Sequence[tuple[int, int]]
@@ -168,7 +176,7 @@ class ManyEyesProcessor(ProcessorMixin):
         Raises:
             PlaceholderError, DataError: see ``encode``.
         """
-        turns = self.write_boxes(sample.turns, image_sizes)
+        turns = self.write_boxes(sample.turns, image_sizes, sample.objects)
         messages = turns_to_messages(turns)
         rendered = render(messages, self.tokenizer, self.prompt_style)
         if self._images_leave_no_token:
@@ -180,6 +188,7 @@ class ManyEyesProcessor(ProcessorMixin):
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])
         row |= target_row(sample, image_sizes, self.target_labels)
+        row |= self.object_inputs(sample.objects, image_sizes)
         return {**row, **self._fusion_text(turns, len(image_sizes), sample.id)}
 
     def _fusion_text(self, turns: Sequence[Turn], images: int, name: str) -> dict[str, Tensor]:
@@ -212,6 +221,7 @@ class ManyEyesProcessor(ProcessorMixin):
             if key.startswith(("pixel_values_", "features_")):
                 batch[key] = torch.cat([row[key] for row in rows])
         batch |= target_batch(rows)
+        batch |= join_objects(rows)
         if self.text_reader is not None:
             texts = [row[f"{self.text_reader.kind}_ids"] for row in rows]
             batch.update(self._per_image(texts, batch["image_counts"].tolist()))
@@ -329,13 +339,26 @@ class ManyEyesProcessor(ProcessorMixin):
                 "input_ids": padded["input_ids"],
                 "attention_mask": padded["attention_mask"],
                 "image_counts": torch.tensor(counts),
-                **(self.pixels(pictures) | self.question_inputs(asked) if pictures else {}),
+                **(
+                    self.pixels(pictures, self.fused) | self.question_inputs(asked)
+                    if pictures
+                    else {}
+                ),
             }
         )
 
-    def prompt(self, turns: Sequence[Turn], *, image_sizes: Sequence[tuple[int, int]] = ()) -> str:
-        """Return the string of a conversation that awaits an answer; ``image_sizes`` for boxes."""
-        messages = turns_to_messages(self.write_boxes(turns, image_sizes))
+    def prompt(
+        self,
+        turns: Sequence[Turn],
+        *,
+        image_sizes: Sequence[tuple[int, int]] = (),
+        objects: Sequence[Detections] | None = None,
+    ) -> str:
+        """Return the string of a conversation that awaits an answer.
+
+        ``image_sizes``: (width, height), for boxes; ``objects``: what was detected in each image.
+        """
+        messages = turns_to_messages(self.write_boxes(turns, image_sizes, objects))
         return render(messages, self.tokenizer, self.prompt_style, generation_prompt=True).text
 
     def answer_inputs(
@@ -412,17 +435,11 @@ class ManyEyesProcessor(ProcessorMixin):
         """
         return {
             f"pixel_values_{encoder['name']}": to_pixels(
-                images, PixelTransform(**_rule(encoder)), self.geometry, self.pad_color
+                images, saved_rule(encoder), self.geometry, self.pad_color
             )
             for encoder in self.encoders
             if only is None or encoder["name"] in only
         }
-
-    def write_boxes(
-        self, turns: Sequence[Turn], image_sizes: Sequence[tuple[int, int]]
-    ) -> list[Turn]:
-        """Replace every ``<boxes>`` by its boxes in the recipe's style, see ``write_boxes``."""
-        return [write_boxes(turn, image_sizes, self.box_style) for turn in turns]
 
     @property
     def _images_leave_no_token(self) -> bool:
@@ -449,51 +466,6 @@ class ManyEyesProcessor(ProcessorMixin):
                 f"sample {name!r}: {found} image tokens in the text, but {num_images} image(s) x "
                 f"{self.visual_tokens} visual tokens = {num_images * self.visual_tokens}"
             )
-
-
-def without_images(rendered: Rendered) -> tuple[Rendered, int]:
-    """Take every image placeholder, with the newline after it, out of a rendered conversation.
-
-    Returns the rest, whose spans still cover the same words, and the number of placeholders.
-    """
-    places = [match.span() for match in _PLACEHOLDER_LINE.finditer(rendered.text)]
-
-    def moved(position: int) -> int:
-        return position - sum(min(last, position) - min(first, position) for first, last in places)
-
-    spans = tuple((moved(first), moved(last)) for first, last in rendered.spans)
-    text = _PLACEHOLDER_LINE.sub("", rendered.text)
-    return Rendered(text, spans, rendered.add_special_tokens), len(places)
-
-
-def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:
-    """Return the ids of the image tokens in a tokenizer that has them."""
-    tokens = [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]
-    image, start, end = (cast(int, tokenizer.convert_tokens_to_ids(token)) for token in tokens)
-    return ImageTokenIds(image, start, end)
-
-
-def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a language-model checkpoint.
-
-    Raises:
-        CheckpointError: none there.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(hub.resolve(checkpoint))
-    except OSError as error:
-        raise hub.missing_checkpoint(checkpoint) from error
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint!r} holds no usable tokenizer: {error}") from error
-
-
-def _rule(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a ``PixelTransform`` in a processor's saved encoder entry."""
-    return {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in encoder.items()
-        if key != "name"
-    }
 
 
 def _pad_right(rows: Sequence[Tensor], value: int) -> Tensor:

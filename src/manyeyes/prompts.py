@@ -23,10 +23,15 @@ _VICUNA = (
 )
 
 _ALPACA = (
-    "{{ 'Below is an instruction that describes a task. Write a response that appropriately "
-    "completes the request.' }}"
+    "{% set inputs = messages | selectattr('role', 'equalto', 'user') "
+    "| map(attribute='input', default='') | list %}"
+    "{{ 'Below is an instruction that describes a task' }}"
+    "{% if inputs and inputs[0] %}"
+    "{{ ', paired with an input that provides further context' }}{% endif %}"
+    "{{ '. Write a response that appropriately completes the request.' }}"
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '\\n\\n### Instruction:\\n' + message['content'] }}"
+    "{% if message['input'] %}{{ '\\n\\n### Input:\\n' + message['input'] }}{% endif %}"
     "{% elif message['role'] == 'assistant' %}"
     "{{ '\\n\\n### Response:' + message['content'] + eos_token }}{% endif %}"
     "{% endfor %}"
@@ -48,6 +53,10 @@ PROMPT_STYLES: dict[str, str | None] = {
 }
 """Template by the name recipes use; None = the tokenizer's own chat template.
 
-``vicuna_v1.1``: COMM and Shikra. ``alpaca``: LLaMA-Adapter V2, without input. ``plain``: BLIP-2,
-nothing around prompt and answer.
+``vicuna_v1.1``: COMM and Shikra. ``alpaca``: LLaMA-Adapter V2; the form with input where the first
+user message has one. ``plain``: BLIP-2, nothing around prompt and answer.
 """
+
+STYLES_WITH_INPUT = ("alpaca",)
+"""Styles with a place of their own for a message's ``input``; in others it stands between the
+message's images and its question (ours)."""

@@ -57,7 +57,8 @@ class Turn:
 
     ``boxes`` holds one group of boxes for each ``<boxes>`` in ``text``; a group of several boxes is
     one phrase that names several objects; ``points`` and ``<points>`` likewise. ``box_image`` is
-    the index of the image that both lie in.
+    the index of the image that both lie in. ``context`` is text that was made from the turn's
+    images; the prompt style decides where it stands.
     """
 
     role: Role
@@ -65,6 +66,20 @@ class Turn:
     boxes: tuple[tuple[Box, ...], ...] = ()
     box_image: int = 0
     points: tuple[tuple[Point, ...], ...] = ()
+    context: str = ""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object of an image; ``score`` in 0..1, None where nobody gave one."""
+
+    label: str
+    box: Box
+    score: float | None = None
+
+
+Detections = tuple[Detection, ...]
+"""The objects of one image."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,7 @@ class Sample:
     """One training or evaluation conversation, with its images still as paths or `PackedImage`s.
 
     ``meta`` carries what benchmarks need besides (question type, label, image id, ...).
+    ``objects``: what a detector found, one entry per image; None = nobody looked.
     """
 
     id: str
@@ -79,6 +95,7 @@ class Sample:
     turns: tuple[Turn, ...]
     task: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    objects: tuple[Detections, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +160,21 @@ class TagFeatures:
     scores: tuple[tuple[float, ...], ...]
 
 
-Features = GridFeatures | ObjectFeatures | TagFeatures
+@dataclass(frozen=True)
+class TextFeatures:
+    """Short texts about each image as pooled token embeddings of the language model.
+
+    ``vectors`` ``[I, O, H]``, one per text; ``mask`` ``[I, O]``, true = there is one.
+    """
+
+    vectors: Tensor
+    mask: Tensor
+
+
+PERCEPTION = "perception_text"
+"""Name in a feature bundle of the texts about detected objects."""
+
+Features = GridFeatures | ObjectFeatures | TagFeatures | TextFeatures
 FeatureBundle = Mapping[str, Features]
 """Features of one batch of images by encoder name."""
 

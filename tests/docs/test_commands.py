@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 import tiny
+import tiny_detector
 from cli_runs import invoke
 from manyeyes import hub
 from manyeyes.cli import COMMANDS, WORLD_COMMANDS
+from manyeyes.world.scene import SHAPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 BLOCK = re.compile(r"(<!-- slow -->\n)?```bash\n(.*?)```", flags=re.DOTALL)
@@ -28,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder; ``world:`` parts are tiny random ones."""
     parts = tiny.save_parts(tmp_path / "parts")
     (parts / "llama").rename(parts / "language")
+    tiny_detector.save_detector(parts / "detector", labels=SHAPES)
     monkeypatch.setattr(hub, "WORLD_PARTS", parts)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

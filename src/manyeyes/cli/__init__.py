@@ -19,6 +19,7 @@ from manyeyes.cli import (
     convert_data,
     convert_tasks,
     demo,
+    detect,
     evaluate,
     export,
     report,
@@ -40,6 +41,7 @@ COMMANDS: Mapping[str, Command] = {
     "claims": (claims.claims, claims.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "score": (score.score, score.EXAMPLES),
+    "detect": (detect.detect, detect.EXAMPLES),
     "chat": (chat.chat, chat.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
 }

@@ -12,6 +12,7 @@ from rich.table import Table
 from manyeyes.cli.check_data import report_files
 from manyeyes.cli.output import Output
 from manyeyes.data.files import check_file
+from manyeyes.data.objects import check_object_file
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.recipes.sources import locate_source
 from manyeyes.study.cost import ASSUMPTIONS
@@ -39,6 +40,8 @@ def _check_sources(output: Output, recipe: Recipe, data: Path) -> dict[str, Any]
             located.path, format=located.format, options=options, exclusion=located.exclusion
         )
         files.append(report)
+        if located.objects is not None and located.objects.path is not None:
+            files.append(check_object_file(located.objects.path, located.options.image_root))
     return report_files(output, files)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
 from manyeyes.cli.output import session
-from manyeyes.errors import UsageError
+from manyeyes.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from manyeyes.data.objects import ObjectTable
+    from manyeyes.data.per_image import Use
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -51,6 +55,16 @@ def evaluate(
             metavar="MODE", help="Multiple choice by generate, letter, loglik or loglik_norm."
         ),
     ] = "generate",
+    objects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write these objects (COCO layout) where the model writes what it detects.",
+        ),
+    ] = None,
+    objects_use: Annotated[
+        str, typer.Option(metavar="USE", help="Of --objects: given, shuffled or empty.")
+    ] = "given",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -76,7 +90,12 @@ def evaluate(
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
         loaded, processor = load_model(model, dtype=stored, device=device)
-        predictor = ModelPredictor(loaded, processor, batch_size=batch_size, dtype=lower)
+        table = None if objects is None else object_table(objects, data / "images", objects_use)
+        if table is not None and processor.object_writer is None:
+            raise UsageError("--objects: the model writes no detected objects (perception_text)")
+        predictor = ModelPredictor(
+            loaded, processor, batch_size=batch_size, objects=table, dtype=lower
+        )
         folder = out or default_folder(model, split)
         with output.progress() as report:
             results = run(
@@ -120,6 +139,16 @@ def parse_variants(words: list[str]) -> dict[str, str]:
             raise UsageError(f"--variant is given twice for {name!r}")
         found[name] = get_benchmark(name).checked_variant(variant)
     return found
+
+
+def object_table(file: Path, image_root: Path, use: str) -> ObjectTable:
+    """Return a file's objects by image path; raises ``UsageError`` for an unknown use."""
+    from manyeyes.data.objects import read_object_table
+    from manyeyes.data.per_image import USES
+
+    if use not in USES:
+        raise UsageError(f"--objects-use takes {', '.join(USES)}, got {use!r}{nearest(use, USES)}")
+    return read_object_table(file, image_root).used_as(cast(Use, use), seed=0)
 
 
 def default_folder(model: str, split: str) -> Path:

@@ -166,7 +166,8 @@ def fingerprint(samples: Sequence[Sample] | Mixture) -> str:
     for sample in samples:
         names = tuple(path.replace("\\", "/").rsplit("/", 1)[-1] for path in sample.images)
         turns = tuple((t.role, t.text, t.boxes, t.points, t.box_image) for t in sample.turns)
-        digest.update(repr((sample.id, names, turns)).encode())
+        seen = () if sample.objects is None else (sample.objects,)
+        digest.update(repr((sample.id, names, turns, *seen)).encode())
     return digest.hexdigest()
 
 

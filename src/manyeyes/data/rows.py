@@ -29,6 +29,7 @@ class SourceOptions:
     ``image_name``: pattern of image files that a format refers to by number only, as
     ``COCO_val2014_{image_id:012d}.jpg``. ``split`` keeps one split of a file that holds several
     (RefCOCO's pickles, Karpathy's JSON). ``full_answer``: GQA's whole sentences as answers.
+    ``refine``: COCO instances become rows that ask to correct a detector's objects.
     """
 
     image_root: str
@@ -38,6 +39,7 @@ class SourceOptions:
     image_name: str | None = None
     split: str | None = None
     full_answer: bool = False
+    refine: bool = False
 
 
 @dataclass(frozen=True)

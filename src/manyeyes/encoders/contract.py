@@ -41,7 +41,7 @@ class EncoderSpec:
     LayerNorm to every level. keep_prefix: keep class and register tokens. resample: target
     (rows, columns); None = the encoder's own grid. bgr: channels in the order blue, green, red,
     as models trained on OpenCV's images expect. backbone: configuration fields, so that no file is
-    needed to build it.
+    needed to build it. fused: the fusion reads it; off for a detector that only writes text.
 
     Masked autoencoders only: mask_ratio, eval_mask_ratio: share of patches hidden in training and
     otherwise. decoder: keep the checkpoint's pixel decoder, for reconstruction. target: what that
@@ -65,6 +65,7 @@ class EncoderSpec:
     resample_mode: str = "bilinear"
     bgr: bool = False
     backbone: Mapping[str, Any] = field(default_factory=dict)
+    fused: bool = True
     mask_ratio: float = 0.0
     eval_mask_ratio: float = 0.0
     decoder: bool = False

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from manyeyes.detections import read_objects
 from manyeyes.evaluation.ranking import ShownImages
 from manyeyes.images import load_image
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import (
+    Detections,
     FeatureBundle,
     Features,
     FusionText,
@@ -27,6 +30,7 @@ from manyeyes.records import (
     Masking,
     ObjectFeatures,
     TagFeatures,
+    TextFeatures,
     VisualEvidence,
 )
 
@@ -36,6 +40,7 @@ class Look:
 
     Args:
         paths: the images, in the order of the rows that `shown` takes.
+        objects: what counts as detected in each; None = what the model's own detector finds.
     """
 
     def __init__(
@@ -43,15 +48,49 @@ class Look:
         model: ManyEyesForConditionalGeneration,
         processor: ManyEyesProcessor,
         paths: Sequence[str],
+        objects: Sequence[Detections] | None = None,
     ) -> None:
-        self.model, self.processor = model, processor
-        pixels = processor.pixels([load_image(path) for path in paths])
+        self.model, self.processor, self.paths = model, processor, list(paths)
+        pictures = [load_image(path) for path in paths]
+        self.sizes = [picture.size for picture in pictures]
+        pixels = processor.pixels(pictures)
         placed: dict[str, Any] = {name: value.to(model.device) for name, value in pixels.items()}
         self._features = model.encode(**placed)
+        self._given = objects
+        self._features = self._told()
         self.reads_questions = bool(processor.question_inputs(["?"]))
         self._evidence: VisualEvidence | None = None
         if not self.reads_questions:
             self._evidence = model.fusion(self._features)
+
+    @cached_property
+    def objects(self) -> list[Detections] | None:
+        """What was detected in each image; None where nobody looked."""
+        if self._given is not None:
+            return list(self._given)
+        return self.processor.read_objects(self._features, self.sizes)
+
+    def _told(self) -> FeatureBundle:
+        """The features, with the words about objects where the fusion reads them."""
+        if not self.processor.object_inputs(None, []):
+            return self._features
+        words = self.processor.object_inputs(self.objects, self.sizes)
+        placed = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
+        return self.model.told(self._features, FusionText(*placed))
+
+    def refined_objects(self) -> list[Detections] | None:
+        """The objects after the fusion's refinement; None where it refines none."""
+        if self.model.fusion.refines is None or self._evidence is None:
+            return None
+        judged = self.model.judged(self._evidence.trace, self._features)
+        return read_objects(judged, self.sizes)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that the detector knows."""
+        name = self.processor.detector_in(self._features)
+        features = self._features.get(name or "")
+        return features.labels if isinstance(features, ObjectFeatures) else ()
 
     def shown(self, rows: Sequence[int], questions: Sequence[str]) -> ShownImages:
         """What B questions are shown; ``rows`` are their images, ``questions`` their texts."""
@@ -83,6 +122,8 @@ def _take(features: Features, rows: Tensor) -> Features:
     if isinstance(features, ObjectFeatures):
         parts = {name: getattr(features, name)[rows] for name in ("queries", "boxes", "logits")}
         return replace(features, **parts)
+    if isinstance(features, TextFeatures):
+        return TextFeatures(features.vectors[rows], features.mask[rows])
     assert isinstance(features, TagFeatures), "there is no other kind of features"
     chosen = rows.tolist()
     return TagFeatures(

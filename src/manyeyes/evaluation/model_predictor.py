@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from manyeyes.data.objects import ObjectTable
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import AnswerKind, Item
 from manyeyes.evaluation.looking import Look
@@ -25,7 +27,7 @@ from manyeyes.evaluation.ranking import (
 from manyeyes.images import image_size
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Turn
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
@@ -36,6 +38,15 @@ MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
 """Length limit of an answer by its kind."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A question, the sizes of its images where they are needed, and what was detected in them."""
+
+    turn: Turn
+    sizes: list[tuple[int, int]]
+    objects: list[Detections] | None
+
+
 class ModelPredictor:
     """Greedy answers of a manyeyes model, in its recipe's prompt style.
 
@@ -44,6 +55,8 @@ class ModelPredictor:
         batch_size: questions that are generated together, sorted by length and padded on the left.
         image_batch: images that are encoded together.
         max_new_tokens: limits by answer kind, instead of ``MAX_NEW_TOKENS``.
+        objects: what is written as detected in place of what the model's own detector finds, by
+            image path; for annotated, shuffled or no objects.
         dtype: run under autocast in this type (``torch.bfloat16`` is several times faster on CPUs
             that have it; answers can differ in rare ties).
 
@@ -59,6 +72,7 @@ class ModelPredictor:
         batch_size: int = 32,
         image_batch: int = 32,
         max_new_tokens: Mapping[AnswerKind, int] | None = None,
+        objects: ObjectTable | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if batch_size < 1 or image_batch < 1:
@@ -67,7 +81,7 @@ class ModelPredictor:
         self.model.eval()
         self.batch_size, self.image_batch = batch_size, image_batch
         self.max_new_tokens = {**MAX_NEW_TOKENS, **(max_new_tokens or {})}
-        self.dtype = dtype
+        self.objects, self.dtype = objects, dtype
 
     @property
     def box_style(self) -> str:
@@ -83,6 +97,7 @@ class ModelPredictor:
             "max_new_tokens": dict(self.max_new_tokens),
             "dtype": str(self.dtype or next(self.model.parameters()).dtype),
             "prompt_style": self.processor.prompt_style,
+            **self._written_objects(),
         }
 
     @cached_property
@@ -132,10 +147,15 @@ class ModelPredictor:
                 places = range(start, min(start + together, len(items)))
                 questions = []
                 for place in places:
-                    turn, sizes = self._question(items[place], with_images)
-                    candidates = items[place].candidates
+                    asked = self._question(items[place], look)
                     questions.append(
-                        ranked_question(self.processor, turn, candidates, image_sizes=sizes)
+                        ranked_question(
+                            self.processor,
+                            asked.turn,
+                            items[place].candidates,
+                            image_sizes=asked.sizes,
+                            objects=asked.objects,
+                        )
                     )
                 shown = self._shown(look, items, places)
                 ranked += rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
@@ -155,7 +175,7 @@ class ModelPredictor:
         answered: list[tuple[int, str]] = []
         with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
             look = self._look(items) if with_images else None
-            prompts = [self._prompt(item, with_images) for item in items]
+            prompts = [self._prompt(item, look) for item in items]
             for batch in self._batches(items, prompts):
                 texts = self._generate(
                     [prompts[place] for place in batch],
@@ -166,7 +186,9 @@ class ModelPredictor:
         return answered
 
     def _look(self, items: Sequence[Item]) -> Look:
-        return Look(self.model, self.processor, _paths(items))
+        paths = _paths(items)
+        given = None if self.objects is None else [self.objects[path] for path in paths]
+        return Look(self.model, self.processor, paths, given)
 
     def _shown(
         self, look: Look | None, items: Sequence[Item], places: Sequence[int]
@@ -178,19 +200,31 @@ class ModelPredictor:
         chosen = [items[place] for place in places]
         questions = []
         for item in chosen if look.reads_questions else ():
-            turn, sizes = self._question(item, with_images=True)
-            questions.append(self.processor.write_boxes([turn], sizes)[0].text)
+            asked = self._question(item, look)
+            questions.append(self.processor.write_boxes([asked.turn], asked.sizes)[0].text)
         return look.shown([rows[item.image] for item in chosen], questions)
 
-    def _prompt(self, item: Item, with_images: bool) -> str:
-        turn, sizes = self._question(item, with_images)
-        return self.processor.prompt([turn], image_sizes=sizes)
+    def _prompt(self, item: Item, look: Look | None) -> str:
+        asked = self._question(item, look)
+        return self.processor.prompt([asked.turn], image_sizes=asked.sizes, objects=asked.objects)
 
-    def _question(self, item: Item, with_images: bool) -> tuple[Turn, list[tuple[int, int]]]:
-        """The question as a turn, with the sizes of its images where boxes are written."""
-        text = f"{IMAGE_PLACEHOLDER}\n{item.prompt}" if with_images else item.prompt
-        sizes = [item.size or image_size(item.image)] if item.boxes or item.points else []
-        return Turn("user", text, item.boxes, points=item.points), sizes
+    def _question(self, item: Item, look: Look | None) -> _Asked:
+        """The question as a turn; ``look`` None = without its image."""
+        text = item.prompt if look is None else f"{IMAGE_PLACEHOLDER}\n{item.prompt}"
+        turn = Turn("user", text, item.boxes, points=item.points)
+        objects = None
+        if look is not None and self.processor.object_writer is not None and look.objects:
+            objects = [look.objects[look.paths.index(item.image)]]
+        sized = item.boxes or item.points or objects is not None
+        sizes = [item.size or image_size(item.image)] if sized else []
+        return _Asked(turn, sizes, objects)
+
+    def _written_objects(self) -> dict[str, Any]:
+        """For the record: by whose objects the prompts were made, where that is not the model."""
+        if self.objects is None:
+            return {}
+        digest = hashlib.sha256(repr(sorted(self.objects.items())).encode()).hexdigest()
+        return {"objects": {"file": self.objects.file, "sha256": digest}}
 
     def _batches(self, items: Sequence[Item], prompts: Sequence[str]) -> Iterator[list[int]]:
         by_kind: dict[AnswerKind, list[int]] = {}

@@ -25,7 +25,7 @@ from manyeyes.language.contract import IGNORE, ReadPrompt
 from manyeyes.layers.adapter_attention import AdapterState, answering
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn, VisualEvidence
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Turn, VisualEvidence
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,19 @@ def ranked_question(
     candidates: Sequence[str],
     *,
     image_sizes: Sequence[tuple[int, int]] = (),
+    objects: Sequence[Detections] | None = None,
 ) -> RankedQuestion:
     """Tokenise a question with each of its candidates; its text holds ``<image>`` if one is shown.
 
-    ``image_sizes``: (width, height), needed where the question holds boxes.
+    ``image_sizes``: (width, height), needed where the question holds boxes, and with ``objects``,
+    what was detected in each image.
 
     Raises:
         DataError: no candidates, or a conversation that does not fit the recipe's max_length.
     """
     if not candidates:
         raise DataError(f"no candidates to rank for {question.text!r}")
-    (written,) = processor.write_boxes([question], image_sizes)
+    (written,) = processor.write_boxes([question], image_sizes, objects)
     rows = [_row(processor, written, candidate) for candidate in candidates]
     if not processor.answers_in_sequence:
         answers = tuple(Continuation(labels, labels) for _, labels in rows)

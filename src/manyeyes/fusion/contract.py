@@ -85,6 +85,11 @@ class Fusion(nn.Module, ABC):
         """Whether it gives a detector's objects anew, as ``REFINED`` in the evidence's trace."""
         return False
 
+    @classmethod
+    def reads_object_texts(cls, options: Any) -> bool:
+        """Whether it reads the texts about detected objects, ``PERCEPTION`` in the bundle."""
+        return False
+
     @abstractmethod
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """Turn the features of I images into evidence."""

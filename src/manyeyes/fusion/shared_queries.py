@@ -5,7 +5,10 @@
     Q_shared = F([V^m ; V^p])                shared query fusion
     prompts = LN(MLP_v(Q_shared^m)) + LN(MLP_p(Q_shared^p))
 
-The same learned queries Q_s enter both blocks. Without a detector VF and MLP_v remain; with
+With ``text_depth`` the detections' words are read too: V^t = TF([Q_s ; LN(W_t E)]) over the pooled
+token embeddings E of each object, and LN(MLP_t(V^t)) is added; images without such text get none.
+
+The same learned queries Q_s enter all blocks. Without a detector VF and MLP_v remain; with
 ``mlp: linear`` that is LLaMA-Adapter V2. Depths of PF and F, the box embedding and the refiner are
 ours: the paper's text was not available.
 
@@ -28,10 +31,12 @@ from manyeyes.layers.object_refiner import REFINER_HEADS, ObjectRefiner
 from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
 from manyeyes.options import check_choice
 from manyeyes.records import (
+    PERCEPTION,
     REFINED,
     FeatureBundle,
     FusionText,
     ObjectFeatures,
+    TextFeatures,
     VisualEvidence,
 )
 
@@ -41,8 +46,9 @@ MLPS = ("mlp", "linear")
 @dataclass(frozen=True, kw_only=True)
 class SharedQueriesOptions:
     """queries: K. width, heads: of all blocks. visual_depth, perception_depth, fusion_depth: number
-    of blocks in VF, PF and F. mlp: Linear, GELU, Linear or ``linear``. box_embed: add an embedding
-    of each object's box, zero at the start. refine: update the objects from Q_shared.
+    of blocks in VF, PF and F. text_depth: of blocks in TF, for perception text in the form
+    ``adapter``; 0 = none. mlp: Linear, GELU, Linear or ``linear``. box_embed: add an embedding of
+    each object's box, zero at the start. refine: update the objects from Q_shared.
     """
 
     queries: int = 10
@@ -51,6 +57,7 @@ class SharedQueriesOptions:
     visual_depth: int = 8
     perception_depth: int = 2
     fusion_depth: int = 2
+    text_depth: int = 0
     mlp: str = "mlp"
     box_embed: bool = False
     refine: bool = False
@@ -76,6 +83,10 @@ class SharedQueriesFusion(Fusion):
         self.scene_proj = projection(shapes[self.scene].width, width)
         self.visual_blocks = QueryBlocks(width, heads, options.visual_depth)
         self.mlp_v = prompt_head(options.mlp, width, out_width)
+        if options.text_depth:
+            self.text_proj = projection(out_width, width)
+            self.text_blocks = QueryBlocks(width, heads, options.text_depth)
+            self.mlp_t = prompt_head(options.mlp, width, out_width)
         if self.detector is None:
             return
         object_width = shapes[self.detector].width
@@ -119,19 +130,39 @@ class SharedQueriesFusion(Fusion):
     def num_prompts(cls, options: SharedQueriesOptions) -> int:
         return options.queries
 
+    @classmethod
+    def reads_object_texts(cls, options: SharedQueriesOptions) -> bool:
+        return options.text_depth > 0
+
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         scene = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))
         queries = self.queries.weight.to(scene.dtype).expand(len(scene), -1, -1)
         visual = self.visual_blocks(queries, scene)
         if self.detector is None:
-            return VisualEvidence(prompts=self.mlp_v(visual)[:, None])
+            prompts = self.mlp_v(visual) + self._read_texts(bundle, queries)
+            return VisualEvidence(prompts=prompts[:, None])
         objects = object_features(bundle, self.detector)
         perception = self.perception_blocks(queries, self._describe(objects))
         shared = self.fusion_blocks(torch.cat([visual, perception], dim=1))
         fused_visual, fused_perception = shared.chunk(2, dim=1)
         prompts = self.mlp_v(fused_visual) + self.mlp_p(fused_perception)
+        prompts = prompts + self._read_texts(bundle, queries)
         trace = {REFINED: self.refiner(objects.queries, shared)} if self.options.refine else {}
         return VisualEvidence(prompts=prompts[:, None], trace=trace)
+
+    def _read_texts(self, bundle: FeatureBundle, queries_IKD: Tensor) -> Tensor | float:
+        """What the words about an image's objects add to its prompts ``[I, K, H]``."""
+        if not self.options.text_depth:
+            return 0.0
+        texts = bundle.get(PERCEPTION)
+        if not isinstance(texts, TextFeatures):
+            # nobody looked: the parameters still get a gradient, which is zero
+            width = self.text_proj[0].in_features
+            empty = queries_IKD.new_zeros(len(queries_IKD), 0, width)
+            texts = TextFeatures(empty, torch.zeros_like(empty[..., 0], dtype=torch.bool))
+        described = self.text_proj(texts.vectors.to(queries_IKD.dtype))
+        read = self.text_blocks(queries_IKD, described, texts.mask)
+        return self.mlp_t(read) * texts.mask.any(dim=1)[:, None, None]
 
     def _describe(self, objects: ObjectFeatures) -> Tensor:
         described: Tensor = self.object_proj(objects.queries)

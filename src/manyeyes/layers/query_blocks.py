@@ -21,11 +21,13 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_IMD: Tensor) -> Tensor:
+    def forward(self, x_IMD: Tensor, mask_IM: Tensor | None = None) -> Tensor:
+        """Return what each position reads of those that ``mask_IM`` (true) leaves, or of all."""
         images, length, width = x_IMD.shape
+        keys = None if mask_IM is None else mask_IM[:, None, None]
         joint = self.qkv(x_IMD).view(images, length, 3, self.heads, width // self.heads)
         query, key, value = joint.permute(2, 0, 3, 1, 4)
-        read = F.scaled_dot_product_attention(query, key, value)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
         return self.proj(read.transpose(1, 2).reshape(images, length, width))
 
 
@@ -50,8 +52,8 @@ class ViTBlock(nn.Module):
         self.attn = SelfAttention(width, heads)
         self.mlp = Mlp(width, ratio)
 
-    def forward(self, x_IMD: Tensor) -> Tensor:
-        x = x_IMD + self.attn(self.norm1(x_IMD))
+    def forward(self, x_IMD: Tensor, mask_IM: Tensor | None = None) -> Tensor:
+        x = x_IMD + self.attn(self.norm1(x_IMD), mask_IM)
         return x + self.mlp(self.norm2(x))
 
 
@@ -61,11 +63,22 @@ class QueryBlocks(nn.ModuleList):
     def __init__(self, width: int, heads: int, depth: int, ratio: int = 4) -> None:
         super().__init__(ViTBlock(width, heads, ratio) for _ in range(depth))
 
-    def forward(self, queries_IKD: Tensor, tokens_IMD: Tensor | None = None) -> Tensor:
-        """Return the queries after all blocks, ``[I, K, D]``; without tokens, of themselves."""
+    def forward(
+        self,
+        queries_IKD: Tensor,
+        tokens_IMD: Tensor | None = None,
+        mask_IM: Tensor | None = None,
+    ) -> Tensor:
+        """Return the queries after all blocks, ``[I, K, D]``; without tokens, of themselves.
+
+        ``mask_IM``: true = a token that counts; None = all do.
+        """
         x = queries_IKD if tokens_IMD is None else torch.cat([queries_IKD, tokens_IMD], dim=1)
+        mask = mask_IM
+        if mask_IM is not None:
+            mask = torch.cat([mask_IM.new_ones(queries_IKD.shape[:2]), mask_IM], dim=1)
         for block in self:
-            x = block(x)
+            x = block(x, mask)
         return x[:, : queries_IKD.shape[1]]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from manyeyes.data.per_image import Use
 from manyeyes.errors import RecipeError, nearest
 from manyeyes.losses import OBJECTIVES
 from manyeyes.recipes.training_fields import check_training
@@ -42,14 +43,26 @@ class PartTraining(Block):
     weight_decay: float | None = Field(default=None, ge=0)
 
 
+class ObjectSource(Block):
+    """Detected objects of a source's images, for perception text.
+
+    ``path``: a file in COCO's layout, detections or annotations; None = the model's own detector
+    looks at the images once, before the stage. ``use``: each image's objects as ``given``, or for
+    comparison another image's (``shuffled``) or none at all (``empty``).
+    """
+
+    path: str | None = None
+    use: Use = "given"
+
+
 class DataSource(Block):
     """One data file of a stage's mixture.
 
     Paths are relative to the data folder. ``weight`` is the share of samples drawn from this file
     (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
-    ``image_name``, ``split`` and ``full_answer`` are for formats that need them (see
-    ``SourceOptions``). ``exclude`` names files of evaluation sets; rows with one of their images
-    are left out.
+    ``image_name``, ``split``, ``full_answer`` and ``refine`` are for formats that need them (see
+    ``SourceOptions``). ``objects``: see ``ObjectSource``; a text is its path. ``exclude`` names
+    files of evaluation sets; rows with one of their images are left out.
     """
 
     path: str
@@ -61,7 +74,14 @@ class DataSource(Block):
     image_name: str | None = None
     split: str | None = None
     full_answer: bool = False
+    refine: bool = False
+    objects: ObjectSource | None = None
     exclude: tuple[str, ...] = ()
+
+    @field_validator("objects", mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
 
 class WeightSource(Block):

@@ -8,11 +8,20 @@ from functools import lru_cache
 from pathlib import Path
 
 from manyeyes.data.exclusion import Exclusion, read_exclusion
+from manyeyes.data.per_image import Use
 from manyeyes.data.rows import SourceOptions
 from manyeyes.errors import UsageError
 from manyeyes.recipes.schema import DataSource
 
 _KEPT_EXCLUSIONS = 8
+
+
+@dataclass(frozen=True)
+class LocatedObjects:
+    """Where the objects of a source's images are (None = the model looks) and how they are used."""
+
+    path: Path | None
+    use: Use
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class LocatedSource:
     options: SourceOptions
     exclusion: Exclusion | None
     limit: int | None
+    objects: LocatedObjects | None = None
 
 
 def locate_source(source: DataSource, data_dir: Path | None) -> LocatedSource:
@@ -44,10 +54,16 @@ def locate_source(source: DataSource, data_dir: Path | None) -> LocatedSource:
         image_name=source.image_name,
         split=source.split,
         full_answer=source.full_answer,
+        refine=source.refine,
     )
     files = tuple(os.fspath(_place(data_dir, name)) for name in source.exclude)
     exclusion = _exclusion(files) if files else None
-    return LocatedSource(path, source.format, options, exclusion, source.limit)
+    objects = None
+    if source.objects is not None:
+        name = source.objects.path
+        found = None if name is None else _place(data_dir, name)
+        objects = LocatedObjects(found, source.objects.use)
+    return LocatedSource(path, source.format, options, exclusion, source.limit, objects)
 
 
 @lru_cache(maxsize=_KEPT_EXCLUSIONS)

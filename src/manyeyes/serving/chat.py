@@ -25,6 +25,7 @@ from manyeyes.records import (
     IMAGE_PLACEHOLDER,
     POINTS_PLACEHOLDER,
     Box,
+    Detections,
     FeatureBundle,
     FusionText,
     Turn,
@@ -48,13 +49,15 @@ class Answer:
 class _SeenImage:
     """An image that has been encoded: its file's identity, its picture and its evidence.
 
-    ``features`` in place of evidence where the fusion reads the question.
+    ``features`` in place of evidence where the fusion reads the question; ``objects``: what the
+    model's detector found.
     """
 
     key: tuple[str, int]
     picture: Image.Image
     evidence: VisualEvidence | None
     features: FeatureBundle
+    objects: Detections | None = None
 
 
 class Conversation:
@@ -108,9 +111,18 @@ class Conversation:
     def _look(
         self, key: tuple[str, int], picture: Image.Image, pixels: dict[str, Tensor]
     ) -> _SeenImage:
-        if self._reads_questions:
-            return _SeenImage(key, picture, None, self.model.encode(**pixels))
-        return _SeenImage(key, picture, self.model.encode_images(**pixels), {})
+        if self.processor.object_writer is None and not self._reads_questions:
+            return _SeenImage(key, picture, self.model.encode_images(**pixels), {})
+        features = self.model.encode(**pixels)
+        found = None
+        if self.processor.object_writer is not None:
+            found = self.processor.read_objects(features, [picture.size])
+        words = self.processor.object_inputs(found, [picture.size])
+        if words:
+            placed = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
+            features = self.model.told(features, FusionText(*placed))
+        evidence = None if self._reads_questions else self.model.fusion(features)
+        return _SeenImage(key, picture, evidence, features, None if found is None else found[0])
 
     @property
     def _reads_questions(self) -> bool:
@@ -143,7 +155,9 @@ class Conversation:
         self, turns: list[Turn], shown: list[int], on_text: Callable[[str], None] | None
     ) -> str:
         sizes = [self._seen[place].picture.size for place in shown]
-        prompt = self.processor.prompt(turns, image_sizes=sizes)
+        found = [self._seen[place].objects for place in shown]
+        objects = [] if None in found else [o for o in found if o is not None]
+        prompt = self.processor.prompt(turns, image_sizes=sizes, objects=objects or None)
         batch = self.processor.answer_inputs([prompt], images_encoded=True)
         inputs = {name: value.to(self.model.device) for name, value in batch.items()}
         length = inputs["input_ids"].shape[1]

@@ -17,10 +17,13 @@ SMALLEST_SIDE = 384
 """Smaller pictures are enlarged by a whole factor first, so that lines do not hide the objects."""
 
 
-def draw_boxes(image: Image.Image, groups: Sequence[Sequence[Box]]) -> Image.Image:
+def draw_boxes(
+    image: Image.Image, groups: Sequence[Sequence[Box]], names: Sequence[str] = ()
+) -> Image.Image:
     """Return a copy of an RGB image with every group of boxes (pixels of it) in its own colour.
 
-    Boxes that reach beyond the picture are cut off at its edge.
+    Boxes that reach beyond the picture are cut off at its edge. ``names``: one per group, written
+    into each of its boxes.
     """
     factor = max(1, -(-SMALLEST_SIDE // max(image.size)))
     width, height = image.width * factor, image.height * factor
@@ -31,11 +34,19 @@ def draw_boxes(image: Image.Image, groups: Sequence[Sequence[Box]]) -> Image.Ima
         for x1, y1, x2, y2 in group:
             corners = _within(x1 * factor, width), _within(y1 * factor, height)
             opposite = _within(x2 * factor, width), _within(y2 * factor, height)
-            pen.rectangle((*corners, *opposite), outline=COLORS[number % len(COLORS)], width=line)
+            color = COLORS[number % len(COLORS)]
+            pen.rectangle((*corners, *opposite), outline=color, width=line)
+            if names:
+                pen.text((corners[0] + 2 * line, corners[1] + line), names[number], fill=color)
     return canvas
 
 
-def save_drawing(image: Image.Image, groups: Sequence[Sequence[Box]], path: Path) -> Path:
+def save_drawing(
+    image: Image.Image,
+    groups: Sequence[Sequence[Box]],
+    path: Path,
+    names: Sequence[str] = (),
+) -> Path:
     """Draw ``groups`` onto ``image`` and write it as PNG to ``path``; return the path.
 
     Raises:
@@ -45,7 +56,7 @@ def save_drawing(image: Image.Image, groups: Sequence[Sequence[Box]], path: Path
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: boxes are drawn into a .png file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_boxes(image, groups).save(path, format="PNG")
+    draw_boxes(image, groups, names).save(path, format="PNG")
     return path
 
 

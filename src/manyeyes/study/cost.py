@@ -210,6 +210,7 @@ class _Shape:
         return [
             (f"encoders.{spec.name}.", family.cost(spec, family.read_config(spec)))
             for spec in self.config.encoder_specs()
+            if spec.fused
             for family in (ENCODERS[spec.family],)
         ]
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from manyeyes.data.dataset import ConversationDataset
+from manyeyes.data.dataset import Augment, ConversationDataset
 from manyeyes.data.files import FileReport, read_samples
 from manyeyes.data.mixture import Mixture
+from manyeyes.data.objects import ObjectTable, read_object_table, with_objects
 from manyeyes.data.sampler import ResumableSampler
 from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.perception import augmented
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource, model_config, stage_model
-from manyeyes.recipes.sources import locate_source
+from manyeyes.recipes.sources import LocatedSource, locate_source
+from manyeyes.records import Sample
 from manyeyes.training.weights import take_weights
+
+Look = Callable[[list[str]], ObjectTable]
+"""Finds the objects of images by their paths."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -88,8 +96,11 @@ def read_mixture(
     seed: int,
     global_batch: int,
     skip_bad_rows: bool = False,
+    look: Look | None = None,
 ) -> StageMixture:
     """Read a stage's files and mix them, without the rows whose images a source excludes.
+
+    ``look`` finds the objects of images for sources that leave that to the model.
 
     Raises:
         DataError: a missing file or, unless ``skip_bad_rows``, the first broken row.
@@ -106,7 +117,7 @@ def read_mixture(
             limit=located.limit,
             exclusion=located.exclusion,
         )
-        sources.append(samples)
+        sources.append(_with_objects(samples, located, seed, look))
         reports.append(report)
     weighted = stage.mixture != "concatenate"
     mixture = Mixture(
@@ -119,8 +130,43 @@ def read_mixture(
     return StageMixture(mixture, tuple(reports))
 
 
+def _with_objects(
+    samples: list[Sample], source: LocatedSource, seed: int, look: Look | None
+) -> list[Sample]:
+    if source.objects is None:
+        return samples
+    if source.objects.path is not None:
+        table = read_object_table(source.objects.path, source.options.image_root)
+    elif look is not None:
+        table = look(list(dict.fromkeys(path for sample in samples for path in sample.images)))
+    else:
+        return samples
+    return with_objects(samples, table.used_as(source.objects.use, seed))
+
+
+def text_augmentation(processor: ManyEyesProcessor) -> Augment | None:
+    """Return what training changes in the objects that are written; None = nothing is."""
+    writer = processor.object_writer
+    if writer is None:
+        return None
+    options = writer.options
+
+    def augment(
+        sample: Sample, images: list[Image.Image], seed: int
+    ) -> tuple[Sample, list[Image.Image]]:
+        return augmented(sample, options, seed), images
+
+    return augment
+
+
 def plain_dataset(
     mixture: Mixture, processor: ManyEyesProcessor, *, seed: int, skip_bad_images: bool
 ) -> ConversationDataset:
     """Return the mixture with images decoded as they are drawn."""
-    return ConversationDataset(mixture, processor, seed=seed, skip_bad_images=skip_bad_images)
+    return ConversationDataset(
+        mixture,
+        processor,
+        seed=seed,
+        skip_bad_images=skip_bad_images,
+        augment=text_augmentation(processor),
+    )

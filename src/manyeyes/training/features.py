@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from manyeyes import hub
+from manyeyes.data.counters import mixed_seed
+from manyeyes.data.dataset import Augment
 from manyeyes.data.feature_store import FeatureStore, content_id
 from manyeyes.data.mixture import Mixture
 from manyeyes.errors import RecipeError
@@ -38,7 +40,8 @@ KEPT_ROWS = 50_000
 class FeatureDataset(Dataset[Mapping[str, Tensor]]):
     """A mixture whose images are looked up in stores; indices as for ``ConversationDataset``.
 
-    ``seen``: encoders without a store, which get pixels.
+    ``seen``: encoders without a store, which get pixels. ``augment``: of samples whose objects are
+    written, as for ``ConversationDataset``; their rows are made anew each time.
     """
 
     def __init__(
@@ -48,21 +51,29 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
         stores: Mapping[str, FeatureStore],
         ids: Mapping[str, str],
         seen: Collection[str] = (),
+        augment: Augment | None = None,
+        seed: int = 0,
     ) -> None:
         self.mixture, self.processor, self.seen = mixture, processor, tuple(seen)
         self.stores, self.ids = dict(stores), dict(ids)
+        self.augment, self.seed = augment, seed
         self._rows: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.mixture)
 
     def __getitem__(self, index: int) -> Mapping[str, Tensor]:
-        place = self.mixture.locate(*divmod(index, len(self)))
+        epoch, position = divmod(index, len(self))
+        place = self.mixture.locate(epoch, position)
         sample = self.mixture.sources[place[0]][place[1]]
-        row = self._rows.get(place)
+        changes = self.augment is not None and sample.objects is not None
+        row = None if changes else self._rows.get(place)
         if row is None:
-            row = self.processor.encode_text(sample, [image_size(path) for path in sample.images])
-            if len(self._rows) < KEPT_ROWS:
+            told = sample
+            if self.augment is not None and changes:
+                told, _ = self.augment(sample, [], mixed_seed(self.seed, epoch, position))
+            row = self.processor.encode_text(told, [image_size(path) for path in sample.images])
+            if len(self._rows) < KEPT_ROWS and not changes:
                 self._rows[place] = row
         return {**row, **self._features(sample)}
 
@@ -83,6 +94,8 @@ def cached_dataset(
     max_gb: float,
     dtype: torch.dtype,
     device: torch.device,
+    augment: Augment | None = None,
+    seed: int = 0,
 ) -> FeatureDataset | None:
     """Return the mixture over stored features, computing those that are missing.
 
@@ -98,10 +111,10 @@ def cached_dataset(
                 f"cache_features: encoder {name!r} is trained, so nothing can be kept"
             )
     paths = unique_images(mixture)
-    changing = [name for name, encoder in model.encoders.items() if encoder.changes]
+    changing = [name for name in processor.fused if model.encoders[name].changes]
     stores = {
         name: _open_store(model, processor, name, folder, max_gb, dtype)
-        for name in model.encoders
+        for name in processor.fused
         if name not in changing
     }
     needed = sum(store.estimate_bytes(len(paths)) for store in stores.values()) / 1e9
@@ -116,7 +129,7 @@ def cached_dataset(
     ids = {path: content_id(path) for path in paths}
     model.to(device)  # type: ignore[arg-type]
     _fill(model, processor, stores, ids)
-    return FeatureDataset(mixture, processor, stores, ids, changing)
+    return FeatureDataset(mixture, processor, stores, ids, changing, augment, seed)
 
 
 def unique_images(mixture: Mixture) -> list[str]:
@@ -178,7 +191,7 @@ def _encode(
     paths: Sequence[str],
     names: Collection[str],
 ) -> dict[str, Tensor]:
-    pixels: dict[str, Any] = processor.pixels([load_image(path) for path in paths])
+    pixels: dict[str, Any] = processor.pixels([load_image(path) for path in paths], processor.fused)
     device = next(model.parameters()).device
     bundle = model.encode(**{key: value.to(device) for key, value in pixels.items()})
     encoders: Any = model.encoders

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from manyeyes import hub
+from manyeyes.data.objects import ObjectTable
 from manyeyes.errors import UsageError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
@@ -31,6 +32,7 @@ from manyeyes.training.callbacks import (
 )
 from manyeyes.training.features import cached_dataset
 from manyeyes.training.loader import EndlessOrder
+from manyeyes.training.objects import look_at
 from manyeyes.training.parts import Assignment, assign, freeze
 from manyeyes.training.results import stage_results, write_json
 from manyeyes.training.sharding import forget_stage
@@ -105,7 +107,7 @@ class Stage:
         assignment = assign(model, self.spec.train)
         freeze(model, assignment)
         build.cast_frozen(model, build.DTYPES[self.recipe.dtype])
-        mixture = self._read()
+        mixture = self._read(model, processor)
         forget_stage()
         args = self._arguments(mixture, assignment)
         data = self._data(mixture, model, processor, args)
@@ -147,13 +149,19 @@ class Stage:
             )
         return stage.last_checkpoint
 
-    def _read(self) -> build.StageMixture:
+    def _read(
+        self, model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor
+    ) -> build.StageMixture:
+        def look(paths: list[str]) -> ObjectTable:
+            return look_at(model, processor, paths, self.options.out_dir / "objects")
+
         mixture = build.read_mixture(
             self.spec,
             self.options.data_dir,
             seed=self.seed,
             global_batch=global_batch(self.spec),
             skip_bad_rows=self.options.skip_bad_rows,
+            look=look,
         )
         for report in mixture.reports:
             if report.broken or report.excluded:
@@ -191,6 +199,8 @@ class Stage:
                 max_gb=self.spec.cache_max_gb,
                 dtype=torch.bfloat16 if args.bf16 else torch.float32,
                 device=args.device,
+                augment=build.text_augmentation(processor),
+                seed=self.seed,
             )
         if dataset is None:
             dataset = build.plain_dataset(

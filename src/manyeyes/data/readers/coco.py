@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from manyeyes.data.documents import Document
-from manyeyes.data.rows import Row, SourceOptions, image_path, show
+from manyeyes.data.rows import Row, SourceOptions, image_path, show, size_box
 from manyeyes.errors import DataError
+from manyeyes.records import Box
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,77 @@ def written_size(row: Row) -> tuple[int, int] | None:
     if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
         return None
     return width, height
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One annotated or detected object; only detections have a ``score``."""
+
+    image: CocoImage
+    label: str
+    box: Box
+    crowd: bool
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class CocoObjects:
+    """The usable images of a file, the objects of each by its id, and the errors of the rest.
+
+    An image with a broken object is not in ``by_image``.
+    """
+
+    images: Mapping[str | int, CocoImage]
+    by_image: Mapping[str | int, list[Instance]]
+    errors: tuple[DataError, ...]
+
+
+def read_instances(document: Document, options: SourceOptions) -> CocoObjects:
+    """Read ``images``, ``categories`` and ``annotations`` of instances or of detections."""
+    images, errors = coco_images(document, options)
+    names: dict[str | int, str] = {}
+    for row in entries(document, "categories"):
+        try:
+            if isinstance(row, DataError):
+                raise row
+            names[row.identity("id")] = row.text("name")
+        except DataError as error:
+            errors.append(error)
+    found: dict[str | int, list[Instance]] = {identity: [] for identity in images}
+    for row in entries(document, "annotations"):
+        try:
+            if isinstance(row, DataError):
+                raise row
+            instance = _instance(row, images, names)
+            found.get(instance.image.id, []).append(instance)
+        except DataError as error:
+            identity = row.value.get("image_id") if isinstance(row, Row) else None
+            if isinstance(identity, str | int):
+                found.pop(identity, None)
+            errors.append(error)
+    return CocoObjects(images, found, tuple(errors))
+
+
+def _instance(
+    row: Row, images: dict[str | int, CocoImage], names: Mapping[str | int, str]
+) -> Instance:
+    """Validate one annotation; raises ``DataError``."""
+    image = image_of(row, images)
+    category = row.identity("category_id")
+    if category not in names:
+        message = f"expected the id of one of 'categories', got {category!r}"
+        raise row.error("category_id", message)
+    crowd = bool(row.value.get("iscrowd"))
+    return Instance(image, names[category], size_box(row, "bbox"), crowd, _score(row))
+
+
+def _score(row: Row) -> float | None:
+    value = row.value.get("score")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise row.error("score", f"expected a number in 0..1, got {show(value)}")
+    return float(value)
 
 
 def entries(document: Document, key: str) -> Iterator[Row | DataError]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.boxes import parse_boxes
-from manyeyes.data.documents import Document
+from manyeyes.data.documents import Document, open_document
 from manyeyes.data.readers.coco import coco_images, entries, image_of
 from manyeyes.data.readers.prompts import NO_OBJECTS
 from manyeyes.data.rows import Row, SourceOptions, show, size_box
@@ -74,7 +74,7 @@ def detection_items(document: Document, prompt: str) -> list[Item]:
 
 
 def load_detections(path: Path) -> dict[str, Prediction]:
-    """Detections by image; also takes evaluate's rows.
+    """Detections by image; also takes evaluate's rows, and files of ``manyeyes detect``.
 
     Raises:
         DataError: a missing key, a score or a number that is not finite, a negative size; with file
@@ -82,12 +82,19 @@ def load_detections(path: Path) -> dict[str, Prediction]:
     """
     texts: dict[str, Prediction] = {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in result_rows(path):
+    for row in _detection_rows(path):
         if is_own(row):
             texts[unique_id(row, "id", texts)] = row_text(row, "prediction")
         else:
             found.setdefault(str(row.identity("image_id")), []).append(_detection(row))
     return {**texts, **found}
+
+
+def _detection_rows(path: Path) -> Iterator[Row]:
+    document = open_document(path)
+    if document.layout == "object" and "annotations" in document.content:
+        return _rows(document, "annotations")
+    return result_rows(path)
 
 
 class DetectionReader:

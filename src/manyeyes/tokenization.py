@@ -1,0 +1,37 @@
+"""The tokenizer of a language model, and the tokens that stand for images in it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from manyeyes import hub
+from manyeyes.bridge import ImageTokenIds
+from manyeyes.errors import CheckpointError
+from manyeyes.records import IMAGE_PLACEHOLDER
+
+IMAGE_TOKENS = (IMAGE_PLACEHOLDER, "<im_start>", "<im_end>")
+"""What stands for an image, and the markers before and after it."""
+
+
+def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:
+    """Return the ids of the image tokens in a tokenizer that has them."""
+    image, start, end = (
+        cast(int, tokenizer.convert_tokens_to_ids(token)) for token in IMAGE_TOKENS
+    )
+    return ImageTokenIds(image, start, end)
+
+
+def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a language-model checkpoint.
+
+    Raises:
+        CheckpointError: none there.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(hub.resolve(checkpoint))
+    except OSError as error:
+        raise hub.missing_checkpoint(checkpoint) from error
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint!r} holds no usable tokenizer: {error}") from error
