@@ -17,6 +17,7 @@ import tiny
 import tiny_detector
 from cli_runs import invoke, the_object
 from manyeyes import ManyEyesConfig, ManyEyesProcessor
+from manyeyes.cli.evaluate import object_table
 from manyeyes.data.mixture import Mixture
 from manyeyes.data.objects import ObjectTable
 from manyeyes.errors import DataError, PartError, RecipeError, UsageError
@@ -403,6 +404,19 @@ def test_detect_writes_files_for_training_and_for_scoring(make: Any, tmp_path: P
     assert "AP" in the_object(scored)["metrics"]
     refused = invoke(*common, "--out-refined", tmp_path / "r.json")
     assert refused.exit_code == 2 and "nothing is refined" in refused.stderr
+
+
+def test_evaluate_takes_the_objects_of_a_file(make: Any, parts: Path, tmp_path: Path) -> None:
+    data = tiny.save_data(tmp_path / "d", samples=2)
+    file = instances(data, 2)
+    assert object_table(file, data, "given")[str(data / "1.png")][0].box == (1.0, 0.0, 5.0, 5.0)
+    assert set(object_table(file, data, "empty").values()) == {()}
+    with pytest.raises(UsageError, match="did you mean 'shuffled'"):
+        object_table(file, data, "shuffld")
+    plain = saved(make(perception_text=None), tmp_path / "m")
+    words = ["-b", "pope", "--data", data, "--objects", file]
+    refused = invoke("evaluate", plain, *words)
+    assert refused.exit_code == 2 and "writes no detected objects" in refused.stderr
 
 
 def test_detect_says_what_is_wrong(make: Any, parts: Path, tmp_path: Path) -> None:

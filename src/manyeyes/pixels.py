@@ -18,8 +18,12 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 def saved_rule(encoder: Mapping[str, Any]) -> PixelTransform:
     """Return the rule in a processor's saved entry of an encoder."""
-    rule = {key: value for key, value in encoder.items() if key not in ("name", "fused")}
-    return PixelTransform(**{k: tuple(v) if isinstance(v, list) else v for k, v in rule.items()})
+    rule: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in encoder.items()
+        if key not in ("name", "fused")
+    }
+    return PixelTransform(**rule)
 
 
 def to_pixels(
