@@ -380,7 +380,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             rule = rules[name]
             zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
         nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
-        evidence = self.encode_images(FusionText(nothing, nothing + 1), **zeros)
+        evidence = self.encode_images(FusionText(nothing, nothing + 1), None, **zeros)
         total = like.new_zeros((), dtype=torch.float32)
         for part in (evidence.tokens, evidence.prompts, *evidence.trace.values()):
             if part is not None:

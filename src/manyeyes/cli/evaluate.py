@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ from manyeyes.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from manyeyes.data.objects import ObjectTable
-    from manyeyes.data.per_image import Use
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -148,7 +147,7 @@ def object_table(file: Path, image_root: Path, use: str) -> ObjectTable:
 
     if use not in USES:
         raise UsageError(f"--objects-use takes {', '.join(USES)}, got {use!r}{nearest(use, USES)}")
-    return read_object_table(file, image_root).used_as(cast(Use, use), seed=0)
+    return read_object_table(file, image_root).used_as(use, seed=0)
 
 
 def default_folder(model: str, split: str) -> Path:

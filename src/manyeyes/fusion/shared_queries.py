@@ -76,7 +76,7 @@ class SharedQueriesFusion(Fusion):
         self, options: SharedQueriesOptions, shapes: Mapping[str, Shape], out_width: int
     ) -> None:
         super().__init__()
-        self.options = options
+        self.options, self.out_width = options, out_width
         self.scene, self.detector = _roles(shapes)
         width, heads = options.width, options.heads
         self.queries = nn.Embedding(options.queries, width)
@@ -157,8 +157,7 @@ class SharedQueriesFusion(Fusion):
         texts = bundle.get(PERCEPTION)
         if not isinstance(texts, TextFeatures):
             # nobody looked: the parameters still get a gradient, which is zero
-            width = self.text_proj[0].in_features
-            empty = queries_IKD.new_zeros(len(queries_IKD), 0, width)
+            empty = queries_IKD.new_zeros(len(queries_IKD), 0, self.out_width)
             texts = TextFeatures(empty, torch.zeros_like(empty[..., 0], dtype=torch.bool))
         described = self.text_proj(texts.vectors.to(queries_IKD.dtype))
         read = self.text_blocks(queries_IKD, described, texts.mask)
