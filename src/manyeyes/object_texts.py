@@ -76,11 +76,12 @@ class ObjectTexts:
         image_sizes: Sequence[tuple[int, int]],
         *,
         name: str | None = None,
+        min_score: float = 0.0,
     ) -> list[Detections] | None:
         """Return what a detector among the features found in each image, in original pixels.
 
-        ``name``: which detector; None = the one whose objects the recipe writes. None is returned
-        where the model has no detector.
+        ``name``: which detector; None = the one whose objects the recipe writes. ``min_score``:
+        objects below it are left out. None is returned where the model has no detector.
 
         Raises:
             PartError: several detectors, and nothing says which.
@@ -88,7 +89,8 @@ class ObjectTexts:
         found = self.detector_in(bundle, name)
         if found is None:
             return None
-        return read_objects(cast(ObjectFeatures, bundle[found]), image_sizes)
+        features = cast(ObjectFeatures, bundle[found])
+        return read_objects(features, image_sizes, min_score=min_score)
 
     def detector_in(self, bundle: FeatureBundle, name: str | None = None) -> str | None:
         """Return the name of the detector among the features, see ``read_objects``."""

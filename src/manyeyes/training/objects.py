@@ -17,7 +17,7 @@ from manyeyes.errors import RecipeError
 from manyeyes.images import load_image
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import Detections, ObjectFeatures
+from manyeyes.records import ObjectFeatures
 from manyeyes.training.arguments import rank, world_size
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ def look_at(
 ) -> ObjectTable:
     """Return the objects of images; a file in ``folder`` keeps them for the next time.
 
+    Only those that the recipe's ``min_score`` lets into the text.
+
     Raises:
         RecipeError: the model has no detector, or it is trained and so will find others.
         ImageError: an image cannot be read.
@@ -44,13 +46,15 @@ def look_at(
             f"objects: detector {name!r} is trained, so what it finds now does not hold; name a "
             "file of objects"
         )
+    writer = processor.object_writer
+    least = 0.0 if writer is None else writer.options.min_score
     digest = hashlib.sha256(hub.module_fingerprint(model.encoders[name]).encode())
-    for part in (model.config.pixel_transforms()[name], processor.geometry, *paths):
+    for part in (model.config.pixel_transforms()[name], processor.geometry, least, *paths):
         digest.update(repr(part).encode())
     file = folder / f"{digest.hexdigest()[:16]}.json"
     if rank() == 0 and not file.is_file():
         logger.info("detector %r looks at %d images", name, len(paths))
-        _write(model, processor, name, paths, file)
+        _write(model, processor, name, least, paths, file)
     if world_size() > 1:
         torch.distributed.barrier()
     table = read_object_table(file, "/")
@@ -81,6 +85,7 @@ def _write(
     model: ManyEyesForConditionalGeneration,
     processor: ManyEyesProcessor,
     name: str,
+    min_score: float,
     paths: list[str],
     file: Path,
 ) -> None:
@@ -95,7 +100,8 @@ def _write(
         (pixels,) = processor.pixels(pictures, [name]).values()
         features: ObjectFeatures = encoder(pixels.to(device))
         sizes = [picture.size for picture in pictures]
-        found: list[Detections] = processor.read_objects({name: features}, sizes, name=name) or []
+        found = processor.read_objects({name: features}, sizes, name=name, min_score=min_score)
+        assert found is not None, "the encoder is a detector"
         labels = features.labels
         for path, size, objects in zip(chunk, sizes, found, strict=True):
             images.append(ImageObjects(os.path.abspath(path), path, size, objects))
