@@ -12,7 +12,7 @@ LINE = (
     ("errors",),
     ("options", "precision"),
     ("records",),
-    ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names"),
+    ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "tasks"),
     ("reader",),
     ("layers",),
     ("encoders",),

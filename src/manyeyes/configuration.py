@@ -146,6 +146,12 @@ class ManyEyesConfig(PreTrainedConfig):
         return cls.reads_text(options)
 
     @property
+    def routed(self) -> bool:
+        """Whether every sample needs the route of its task type."""
+        cls, options = parse_bridge(self.bridge)
+        return cls.routes_samples(options)
+
+    @property
     def given(self) -> Given:
         """What the fusion gives per image, tokens and prompts (needs ``resolve``)."""
         cls, options = parse_fusion(self.fusion)

@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerBase
 from manyeyes.boxes import format_boxes, format_points
 from manyeyes.errors import DataError, RecipeError
 from manyeyes.prompts import PROMPT_STYLES
-from manyeyes.records import BOXES_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
+from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
 
+_PLACEHOLDER_LINE = re.compile(f"{IMAGE_PLACEHOLDER}\\n?")
 _PLACEHOLDERS = re.compile(f"{BOXES_PLACEHOLDER}|{POINTS_PLACEHOLDER}")
 
 
@@ -114,3 +115,18 @@ def render(
             )
         spans.append((len(before), len(through.rstrip())))
     return Rendered(text, tuple(spans), add_special_tokens=not own)
+
+
+def without_images(rendered: Rendered) -> tuple[Rendered, int]:
+    """Take every image placeholder, with the newline after it, out of a rendered conversation.
+
+    Returns the rest, whose spans still cover the same words, and the number of placeholders.
+    """
+    places = [match.span() for match in _PLACEHOLDER_LINE.finditer(rendered.text)]
+
+    def moved(position: int) -> int:
+        return position - sum(min(last, position) - min(first, position) for first, last in places)
+
+    spans = tuple((moved(first), moved(last)) for first, last in rendered.spans)
+    text = _PLACEHOLDER_LINE.sub("", rendered.text)
+    return Rendered(text, spans, rendered.add_special_tokens), len(places)

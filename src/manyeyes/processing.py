@@ -5,7 +5,6 @@ Shapes: B samples, T positions, I images of the batch, K visual tokens per image
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,19 +23,25 @@ from manyeyes.chat_parts import (
     last_question,
 )
 from manyeyes.configuration import ManyEyesConfig
-from manyeyes.conversation import Rendered, render, turns_to_messages, write_boxes
+from manyeyes.conversation import (
+    Rendered,
+    render,
+    turns_to_messages,
+    without_images,
+    write_boxes,
+)
 from manyeyes.encoders import PixelTransform
 from manyeyes.errors import CheckpointError, DataError, PlaceholderError
 from manyeyes.language import IGNORE
 from manyeyes.pixels import to_pixels
-from manyeyes.reader import TextReader, without_placeholders
+from manyeyes.reader import TextReader, question_of, without_placeholders
 from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn
+from manyeyes.tasks import route_of, routes_of
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
 IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
-_PLACEHOLDER_LINE = re.compile(f"{IMAGE_PLACEHOLDER}\\n?")
 
 
 class ManyEyesProcessor(ProcessorMixin):
@@ -53,6 +58,7 @@ class ManyEyesProcessor(ProcessorMixin):
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
         max_length: its ``max_tokens``.
         answers_in_sequence: False for encoder-decoder language models.
+        routed: every sample needs the route of its task type, see ``manyeyes.tasks``.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
     """
@@ -71,6 +77,7 @@ class ManyEyesProcessor(ProcessorMixin):
         prompt_style: str = "chat",
         max_length: int | None = None,
         answers_in_sequence: bool = True,
+        routed: bool = False,
         reader: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
@@ -85,6 +92,7 @@ class ManyEyesProcessor(ProcessorMixin):
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.max_length, self.answers_in_sequence = max_length, answers_in_sequence
+        self.routed = routed
         self.reader = None if reader is None else dict(reader)
         self.text_reader: TextReader | None = None
         super().__init__(tokenizer, chat_template=chat_template)
@@ -114,6 +122,7 @@ class ManyEyesProcessor(ProcessorMixin):
             prompt_style=config.prompt_style,
             max_length=config.max_tokens,
             answers_in_sequence=not config.is_encoder_decoder,
+            routed=config.routed,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
         spec = config.reader
@@ -147,7 +156,8 @@ class ManyEyesProcessor(ProcessorMixin):
         """Return one unpadded training row.
 
         ``input_ids`` ``[T]``, ``labels`` ``[T]`` (decoder-only) or ``[A]`` (encoder-decoder),
-        ``image_counts`` ``[1]``, and ``pixel_values_<encoder>`` ``[images, 3, height, width]``.
+        ``image_counts`` ``[1]``, ``routes`` ``[1]`` where the model has any, and
+        ``pixel_values_<encoder>`` ``[images, 3, height, width]``.
 
         Raises:
             PlaceholderError: ``<image>`` placeholders and images disagree.
@@ -175,6 +185,8 @@ class ManyEyesProcessor(ProcessorMixin):
             row = self._encode_apart(messages, sample.id)
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])
+        if self.routed:
+            row["routes"] = torch.tensor([route_of(sample.task, question_of(turns))])
         return {**row, **self._fusion_text(turns, len(image_sizes), sample.id)}
 
     def _fusion_text(self, turns: Sequence[Turn], images: int, name: str) -> dict[str, Tensor]:
@@ -201,6 +213,8 @@ class ManyEyesProcessor(ProcessorMixin):
             "labels": _pad_right([row["labels"] for row in rows], IGNORE),
             "image_counts": torch.cat([row["image_counts"] for row in rows]),
         }
+        if self.routed:
+            batch["routes"] = torch.cat([row["routes"] for row in rows])
         if not self.answers_in_sequence:
             batch["attention_mask"] = _pad_right([torch.ones_like(x) for x in ids], 0)
         for key in rows[0]:
@@ -280,11 +294,13 @@ class ManyEyesProcessor(ProcessorMixin):
         add_special_tokens: bool = True,
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
+        tasks: str | Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
 
-        Where the fusion reads the question, also ``question_ids`` and ``question_mask`` ``[I, T]``.
+        Where the fusion reads the question, also ``question_ids`` and ``question_mask`` ``[I, T]``;
+        where the model routes by task type, also ``routes`` ``[B]``.
 
         Args:
             images: one image, a flat list in reading order, or one list per text; PIL or paths.
@@ -292,13 +308,16 @@ class ManyEyesProcessor(ProcessorMixin):
             padding, padding_side, add_special_tokens: as for tokenizers.
             images_encoded: the caller hands the images' evidence to the model; no pixels here.
             questions: what the fusion reads beside the images of each text; None = the texts.
+            tasks: one of ``TASKS`` for all texts, or for each; None = by the question's form.
 
         Raises:
             PlaceholderError: placeholders and images disagree.
+            UsageError: an unknown task type.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         pictures = flatten_images(images)
         counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
+        routes = self.routes(questions or texts, tasks)
         asked = [
             question
             for question, count in zip(questions or texts, counts, strict=True)
@@ -323,6 +342,7 @@ class ManyEyesProcessor(ProcessorMixin):
                 "input_ids": padded["input_ids"],
                 "attention_mask": padded["attention_mask"],
                 "image_counts": torch.tensor(counts),
+                **({"routes": torch.tensor(routes)} if self.routed else {}),
                 **(self.pixels(pictures) | self.question_inputs(asked) if pictures else {}),
             }
         )
@@ -339,11 +359,12 @@ class ManyEyesProcessor(ProcessorMixin):
         *,
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
+        tasks: str | Sequence[str | None] | None = None,
     ) -> BatchFeature:
         """Return left-padded inputs for strings made by ``prompt``.
 
         ``images_encoded``: the images are given to the model as evidence, without pixels here.
-        ``questions``: see ``__call__``.
+        ``questions``, ``tasks``: see ``__call__``.
         """
         return self(
             images=list(images),
@@ -351,7 +372,14 @@ class ManyEyesProcessor(ProcessorMixin):
             add_special_tokens=self.prompt_style != "chat",
             images_encoded=images_encoded,
             questions=questions,
+            tasks=tasks,
         )
+
+    def routes(
+        self, questions: Sequence[str], tasks: str | Sequence[str | None] | None = None
+    ) -> list[int]:
+        """Return the route of each question's task type, see ``manyeyes.tasks.routes_of``."""
+        return routes_of(tasks, [without_placeholders(question) for question in questions])
 
     def apply_chat_template(  # type: ignore[override]
         self,
@@ -443,21 +471,6 @@ class ManyEyesProcessor(ProcessorMixin):
                 f"sample {name!r}: {found} image tokens in the text, but {num_images} image(s) x "
                 f"{self.visual_tokens} visual tokens = {num_images * self.visual_tokens}"
             )
-
-
-def without_images(rendered: Rendered) -> tuple[Rendered, int]:
-    """Take every image placeholder, with the newline after it, out of a rendered conversation.
-
-    Returns the rest, whose spans still cover the same words, and the number of placeholders.
-    """
-    places = [match.span() for match in _PLACEHOLDER_LINE.finditer(rendered.text)]
-
-    def moved(position: int) -> int:
-        return position - sum(min(last, position) - min(first, position) for first, last in places)
-
-    spans = tuple((moved(first), moved(last)) for first, last in rendered.spans)
-    text = _PLACEHOLDER_LINE.sub("", rendered.text)
-    return Rendered(text, spans, rendered.add_special_tokens), len(places)
 
 
 def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:

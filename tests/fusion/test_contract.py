@@ -17,12 +17,15 @@ ENCODERS = {
     "single": ("clip",),
     "concat": ("clip", "dinov2", "mae"),
     "comm": ("clip", "dinov2"),
+    "lion": ("clip",),
     "llama_adapter_v2": ("clip",),
     "qformer": ("clip",),
     "shared_queries": ("clip", "detector"),
     "xformer": ("clip", "mae"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
+    "lion": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0,
+             "text": "none", "aggregator_heads": 2, "aggregator_ffn": 16},
     "llama_adapter_v2": {"width": 8, "heads": 2, "depth": 2},
     "qformer": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0},
     "shared_queries": {"width": 8, "heads": 2, "visual_depth": 2, "queries": 4},

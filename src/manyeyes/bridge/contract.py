@@ -7,13 +7,17 @@ language-model width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from manyeyes.layers.adapter_attention import AdapterState
+from manyeyes.layers.adapter_mixture import AdapterMixture, AdapterOptions
+from manyeyes.layers.ffn_places import place_names
+from manyeyes.options import parse_options
 from manyeyes.records import VisualEvidence
 
 
@@ -32,20 +36,52 @@ class Given(NamedTuple):
     prompts: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class BridgeOptions:
+    """What every bridge takes. adapters: ``AdapterOptions`` of adapters beside the language model's
+    feed-forward layers (LION); None = there are none.
+    """
+
+    adapters: AdapterOptions | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.adapters, Mapping):
+            parsed = parse_options(AdapterOptions, self.adapters, "bridge.adapters")
+            object.__setattr__(self, "adapters", parsed)
+
+
 class Bridge(nn.Module, ABC):
     """Base of all bridges; built from its options, the language model's configuration and P."""
 
     options_class: ClassVar[type[Any]]
 
+    def __init__(self, options: Any, language: PreTrainedConfig, given: Given) -> None:
+        super().__init__()
+        self.mixture: AdapterMixture | None = None
+        if options.adapters is not None:
+            places, width = place_names(language), int(language.hidden_size)
+            self.mixture = AdapterMixture(options.adapters, places, width)
+
     @classmethod
-    @abstractmethod
     def check(cls, options: Any, language: PreTrainedConfig, given: Given) -> None:
         """Raise ``PartError`` unless fusion, bridge and language model fit together."""
+        if options.adapters is not None:
+            place_names(language)
+
+    @classmethod
+    def routes_samples(cls, options: Any) -> bool:
+        """Whether every sample needs the route of its task type."""
+        return options.adapters is not None and options.adapters.routed
 
     @classmethod
     def marks_images(cls, options: Any) -> bool:
         """Whether each image's tokens stand between two marker tokens."""
         return False
+
+    def attach(self, model: Any) -> None:
+        """Install what acts inside the language model, once it is built."""
+        if self.mixture is not None:
+            self.mixture.attach(model)
 
     def start_from(self, embeddings_VH: Tensor) -> None:
         """Set what starts from the language model's embedding table, which was just loaded."""

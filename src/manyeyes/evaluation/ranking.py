@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from manyeyes.errors import DataError
 from manyeyes.language.contract import IGNORE, ReadPrompt
-from manyeyes.layers.adapter_attention import AdapterState, answering
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn, VisualEvidence
@@ -51,10 +51,11 @@ class Continuation:
 
 @dataclass(frozen=True)
 class RankedQuestion:
-    """The token ids ``[T]`` of a prompt, and its candidates."""
+    """The token ids ``[T]`` of a prompt, its candidates, and its route where the model has any."""
 
     prompt: Tensor
     candidates: tuple[Continuation, ...]
+    route: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ def ranked_question(
         raise DataError(f"no candidates to rank for {question.text!r}")
     (written,) = processor.write_boxes([question], image_sizes)
     rows = [_row(processor, written, candidate) for candidate in candidates]
+    route = processor.routes([written.text])[0] if processor.routed else None
     if not processor.answers_in_sequence:
         answers = tuple(Continuation(labels, labels) for _, labels in rows)
-        return RankedQuestion(rows[0][0], answers)
+        return RankedQuestion(rows[0][0], answers, route)
     # the label of a token stands at its own place; what no label follows is not needed
     ends = [int((labels != IGNORE).nonzero().max()) + 1 for _, labels in rows]
     starts = [int((labels != IGNORE).nonzero().min()) for _, labels in rows]
@@ -94,7 +96,7 @@ def ranked_question(
         Continuation(ids[shared:end], labels[shared:end])
         for (ids, labels), end in zip(rows, ends, strict=True)
     )
-    return RankedQuestion(rows[0][0][:shared], continuations)
+    return RankedQuestion(rows[0][0][:shared], continuations, route)
 
 
 @torch.inference_mode()
@@ -148,7 +150,7 @@ class _Batch:
         mask = pad_sequence(ones, batch_first=True, padding_side="left").to(model.device)
         evidence, rows = (None, None) if self.shown is None else vars(self.shown).values()
         counts = None if rows is None else torch.ones_like(rows)
-        with answering(self._adapter_state(torch.arange(len(prompts)))):
+        with model.giving(self._inside(torch.arange(len(prompts)))):
             embeddings = model.embed(ids, evidence, counts, rows)
             return model.language_kind.read(model.language_model, embeddings, mask)
 
@@ -160,20 +162,20 @@ class _Batch:
             pad_sequence(part, batch_first=True, padding_value=IGNORE).to(self.model.device)
             for part in ([c.ids for _, c in chosen], [c.labels for _, c in chosen])
         )
-        with answering(self._adapter_state(owners)):
+        with self.model.giving(self._inside(owners)):
             logits = self.model.language_kind.continue_prompts(
                 self.model.language_model, prompt, owners.to(self.model.device), ids
             )
         return _likelihoods(logits, labels)
 
-    def _adapter_state(self, rows: Tensor) -> AdapterState | None:
-        """What attention reads besides the text for these rows of the batch."""
+    def _inside(self, rows: Tensor) -> dict[str, Any]:
+        """What the language model's layers read besides the text for these rows of the batch."""
         evidence = None if self.shown is None else self.shown.evidence
         images = None if self.shown is None else self.shown.rows[rows]
         counts = None if images is None else torch.ones_like(images)
-        return self.model.bridge.prompts(
-            self.model.language_model, len(rows), evidence, counts, images
-        )
+        routes = [self.questions[row].route for row in rows.tolist()]
+        every = torch.tensor(routes, device=self.model.device) if self.model.config.routed else None
+        return self.model.inside(len(rows), evidence, counts, images, every)
 
 
 def _row(processor: ManyEyesProcessor, question: Turn, answer: str) -> tuple[Tensor, Tensor]:
