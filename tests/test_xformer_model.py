@@ -378,28 +378,17 @@ def eight(processor: ManyEyesProcessor) -> dict[str, Tensor]:
     return processor.collate(rows)
 
 
-@pytest.mark.xfail(strict=False, reason="200 noisy steps do not make all four losses fall alike")
 def test_xformer_check_16_overfit(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home, tmp_path / "parts")
     _, processor = xformer(home)
     tiny_parts.teach_mae(tmp_path / "parts" / "mae", eight(processor)["pixel_values_mae"])
-    torch.manual_seed(0)
     model, processor = xformer(tmp_path / "parts", width=32, heads=4, ffn=64, dual_ffn="none")
     first_stage(model)
     batch = eight(processor)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, 6e-3, weight_decay=0.0)
-    history: dict[str, list[float]] = {name: [] for name in FOUR}
-    for _ in range(200):
-        trace = model(**batch, wanted=needs(*FOUR)).trace
-        terms = {name: OBJECTIVES[name](trace) for name in FOUR}
-        optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()
-        for name, term in terms.items():
-            history[name].append(float(term.detach()))
-    for name, losses in history.items():
-        assert sum(losses[-10:]) < 0.9 * sum(losses[:10]), (name, losses[::20])
+    before = mean_losses(model, batch)
+    overfit(model, batch, steps=250)
+    after = mean_losses(model, batch)
+    assert all(after[name] < 0.9 * before[name] for name in FOUR), (before, after)
     with torch.no_grad():
         assert [match_accuracy(model, batch) for _ in range(3)] == [1.0] * 3
         masked = {**batch, "noise_mae": torch.rand(8, 16)}
@@ -407,6 +396,35 @@ def test_xformer_check_16_overfit(home: Path, tmp_path: Path) -> None:
         local = model.fusion.dual.layers[0].local
         local.forward = lambda x, y, mask=None: x  # the first cross-attention bypassed
         assert with_dual < reconstruction(model, masked)
+
+
+def overfit(model: ManyEyesForConditionalGeneration, batch: dict[str, Tensor], steps: int) -> None:
+    """Minimise the sum of the four losses; the rate falls, so that the end is not noisy."""
+    torch.manual_seed(0)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
+    for _ in range(steps):
+        trace = model(**batch, wanted=needs(*FOUR)).trace
+        optimizer.zero_grad()
+        torch.stack([OBJECTIVES[name](trace) for name in FOUR]).sum().backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def mean_losses(
+    model: ManyEyesForConditionalGeneration, batch: dict[str, Tensor], draws: int = 20
+) -> dict[str, float]:
+    """Return each loss as the mean over ``draws`` fixed draws of masks and negatives."""
+    totals = dict.fromkeys(FOUR, 0.0)
+    for draw in range(draws):
+        torch.manual_seed(draw)
+        trace = model(**batch, wanted=needs(*FOUR)).trace
+        for name in FOUR:
+            totals[name] += float(OBJECTIVES[name](trace)) / draws
+    return totals
 
 
 def match_accuracy(model: ManyEyesForConditionalGeneration, batch: dict[str, Tensor]) -> float:
