@@ -13,11 +13,13 @@ from manyeyes.world.pretrain.clip import ClipObjective
 from manyeyes.world.pretrain.dino import DinoObjective
 from manyeyes.world.pretrain.loop import COOL_DOWN, Objective, rate, step_generator, train
 from manyeyes.world.pretrain.mae import MaeObjective
+from manyeyes.world.pretrain.tagger import TaggerObjective
 
 OBJECTIVES = {
     "clip": lambda: ClipObjective(0, images_per_step=16),
     "dinov2": lambda: DinoObjective(0, images_per_step=4),
     "mae": lambda: MaeObjective(0, images_per_step=4),
+    "tagger": lambda: TaggerObjective(0, images_per_step=4),
 }
 
 
