@@ -12,7 +12,7 @@ LINE = (
     ("errors",),
     ("options", "precision"),
     ("records",),
-    ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "tasks"),
+    ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "pth", "tags", "tasks"),
     ("reader",),
     ("layers",),
     ("encoders",),
@@ -24,6 +24,7 @@ LINE = (
     ("parts_model",),
     ("modeling",),
     ("chat_parts", "conversation", "pixels"),
+    ("text_rows", "tagging"),
     ("processing",),
     ("data",),
     ("world",),
@@ -37,7 +38,7 @@ LINE = (
 )
 RANK = {name: rank for rank, names in enumerate(LINE) for name in names}
 SIBLINGS = {
-    "encoders": {"contract"},
+    "encoders": {"contract", "tagging"},
     "fusion": {"contract", "queries", "image_text"},
     "bridge": {"contract"},
     "convert": {"pth"},

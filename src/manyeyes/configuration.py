@@ -9,7 +9,14 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from manyeyes.boxes import BOX_STYLES
 from manyeyes.bridge import Given, parse_bridge
-from manyeyes.encoders import ENCODERS, EncoderSpec, PixelTransform, Shape, parse_encoder
+from manyeyes.encoders import (
+    ENCODERS,
+    EncoderSpec,
+    PixelTransform,
+    Shape,
+    parse_encoder,
+    parse_tagger,
+)
 from manyeyes.errors import RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
@@ -34,9 +41,12 @@ class ManyEyesConfig(PreTrainedConfig):
         pad_color: RGB of the padding, 0..255.
         box_style: how boxes are written in text, see ``BOX_STYLES``.
         prompt_style: see ``PROMPT_STYLES``.
-        max_tokens: longest training sequence, visual tokens included; None = no limit.
-        image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>``; set by
-            ``ManyEyesProcessor.from_config``.
+        tagger: who tags images for the prompt where nobody else did, see ``TaggerSpec``; None =
+            tags are always handed over.
+        max_tokens: longest training sequence, visual tokens included; None = no limit. Tags give
+            way first.
+        image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>`` and, with a soft prompt, of
+            its slot; set by ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
             sha256}}``.
 
@@ -58,6 +68,7 @@ class ManyEyesConfig(PreTrainedConfig):
         pad_color: Sequence[int] = (255, 255, 255),
         box_style: str = "shikra",
         prompt_style: str = "chat",
+        tagger: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         image_tokens: Sequence[int] | None = None,
         references: Mapping[str, Mapping[str, str]] | None = None,
@@ -73,6 +84,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.text_config: Any = text_config
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
+        self.tagger = None if tagger is None else dict(tagger)
         self.max_tokens = max_tokens
         self.image_tokens = None if image_tokens is None else list(image_tokens)
         self.references = {part: dict(entry) for part, entry in (references or {}).items()}
@@ -87,6 +99,8 @@ class ManyEyesConfig(PreTrainedConfig):
         parse_fusion(self.fusion)
         parse_bridge(self.bridge)
         parse_language(self.language)
+        if self.tagger is not None:
+            parse_tagger(self.tagger)
         check_choice("model", "geometry", self.geometry, tuple(GEOMETRIES))
         check_choice("model", "box_style", self.box_style, tuple(sorted(BOX_STYLES)))
         check_choice("model", "prompt_style", self.prompt_style, tuple(PROMPT_STYLES))
@@ -144,6 +158,12 @@ class ManyEyesConfig(PreTrainedConfig):
         """Which text the fusion reads beside the images; None = it reads none."""
         cls, options = parse_fusion(self.fusion)
         return cls.reads_text(options)
+
+    @property
+    def tags(self) -> str:
+        """How tags stand in the prompt, one of ``tags.VARIANTS``."""
+        cls, options = parse_bridge(self.bridge)
+        return cls.tags(options)
 
     @property
     def routed(self) -> bool:

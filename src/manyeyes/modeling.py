@@ -185,7 +185,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         """
         ids = self.image_token_ids
         special = (input_ids == ids.image) | (input_ids == ids.start) | (input_ids == ids.end)
-        embeddings = self.get_input_embeddings()(input_ids.masked_fill(special, 0))
+        slots = input_ids == ids.slot
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(special | slots, 0))
+        embeddings = self.bridge.fill_slots(embeddings, slots)
         if evidence is None or evidence.tokens is None:
             if bool(special.any()):
                 raise PlaceholderError("the text holds image tokens, but no image was given")

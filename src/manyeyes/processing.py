@@ -18,6 +18,7 @@ from manyeyes import hub
 from manyeyes.bridge import ImageTokenIds, parse_bridge
 from manyeyes.chat_parts import (
     conversation_images,
+    conversation_tags,
     flatten_images,
     flatten_parts,
     last_question,
@@ -35,8 +36,10 @@ from manyeyes.errors import CheckpointError, DataError, PlaceholderError
 from manyeyes.language import IGNORE
 from manyeyes.pixels import to_pixels
 from manyeyes.reader import TextReader, question_of, without_placeholders
-from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, Role, Sample, Tags, Turn
+from manyeyes.tags import SLOT, check_tags, put_tags, without_sentence
 from manyeyes.tasks import route_of, routes_of
+from manyeyes.text_rows import TextRows
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
@@ -44,7 +47,7 @@ READER_FOLDER = "reader"
 IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
 
 
-class ManyEyesProcessor(ProcessorMixin):
+class ManyEyesProcessor(TextRows, ProcessorMixin):
     """Tokenizer plus one pixel transform per encoder.
 
     ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
@@ -59,6 +62,7 @@ class ManyEyesProcessor(ProcessorMixin):
         max_length: its ``max_tokens``.
         answers_in_sequence: False for encoder-decoder language models.
         routed: every sample needs the route of its task type, see ``manyeyes.tasks``.
+        tags: how the tags of an image stand in the prompt, see ``manyeyes.tags``.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
     """
@@ -78,11 +82,13 @@ class ManyEyesProcessor(ProcessorMixin):
         max_length: int | None = None,
         answers_in_sequence: bool = True,
         routed: bool = False,
+        tags: str = "none",
         reader: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
+        special = [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]
         tokenizer.add_special_tokens(
-            {"additional_special_tokens": [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]},
+            {"additional_special_tokens": [*special, SLOT] if tags == "soft" else special},
             replace_extra_special_tokens=False,
         )
         if tokenizer.pad_token is None:
@@ -92,11 +98,11 @@ class ManyEyesProcessor(ProcessorMixin):
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.max_length, self.answers_in_sequence = max_length, answers_in_sequence
-        self.routed = routed
+        self.routed, self.tags = routed, tags
         self.reader = None if reader is None else dict(reader)
         self.text_reader: TextReader | None = None
         super().__init__(tokenizer, chat_template=chat_template)
-        self.image_token_ids_by_role = image_token_ids(tokenizer)
+        self.image_token_ids_by_role = image_token_ids(tokenizer, soft=tags == "soft")
 
     @classmethod
     def from_config(
@@ -123,6 +129,7 @@ class ManyEyesProcessor(ProcessorMixin):
             max_length=config.max_tokens,
             answers_in_sequence=not config.is_encoder_decoder,
             routed=config.routed,
+            tags=config.tags,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
         spec = config.reader
@@ -174,15 +181,16 @@ class ManyEyesProcessor(ProcessorMixin):
         Raises:
             PlaceholderError, DataError: see ``encode``.
         """
-        turns = self.write_boxes(sample.turns, image_sizes)
-        messages = turns_to_messages(turns)
+        turns = self.clean(self.write_boxes(sample.turns, image_sizes))
+        messages = turns_to_messages(self.with_tags(turns, sample.tags, sample.id))
         rendered = render(messages, self.tokenizer, self.prompt_style)
-        if self._images_leave_no_token:
+        if self.images_leave_no_token:
             rendered, found = without_images(rendered)
             self._check_placeholders(found, len(image_sizes), sample.id)
-        row = self._encode_in_sequence(rendered, sample.id)
-        if not self.answers_in_sequence:
-            row = self._encode_apart(messages, sample.id)
+        if self.answers_in_sequence:
+            row = self.encode_in_sequence(rendered, sample.id)
+        else:
+            row = self.encode_apart(messages, rendered)
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])
         if self.routed:
@@ -244,44 +252,6 @@ class ManyEyesProcessor(ProcessorMixin):
         texts = [self.text_reader.ids(without_placeholders(text)) for text in questions]
         return self._per_image(texts, [1] * len(texts))
 
-    def _encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
-        encoded = self.tokenizer(
-            rendered.text,
-            add_special_tokens=rendered.add_special_tokens,
-            return_offsets_mapping=True,
-        )
-        ids, supervised = [], []
-        for token, (first, last) in zip(
-            encoded["input_ids"], encoded["offset_mapping"], strict=True
-        ):
-            inside = first < last and rendered.supervises(first, last)
-            expanded = self._expand(token)
-            ids.extend(expanded)
-            supervised.extend([inside] * len(expanded))
-        ids_T = torch.tensor(ids)
-        labels_T = torch.where(torch.tensor(supervised, dtype=torch.bool), ids_T, IGNORE)
-        return self._truncate(ids_T, labels_T, name)
-
-    def _encode_apart(self, messages: list[dict[str, str]], name: str) -> dict[str, Tensor]:
-        prompt = render(messages[:-1], self.tokenizer, self.prompt_style, generation_prompt=True)
-        encoded = self.tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
-        ids = [part for token in encoded["input_ids"] for part in self._expand(token)]
-        answer = self.tokenizer(text_target=messages[-1]["content"])["input_ids"]
-        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(answer)}
-
-    def _truncate(self, ids_T: Tensor, labels_T: Tensor, name: str) -> dict[str, Tensor]:
-        if self.max_length is not None and len(ids_T) > self.max_length:
-            cut = ids_T[self.max_length :]
-            if bool(torch.isin(cut, torch.tensor(self.image_token_ids_by_role)).any()):
-                raise PlaceholderError(
-                    f"sample {name!r}: {len(ids_T)} tokens do not fit max_length "
-                    f"{self.max_length}, and cutting would remove image tokens"
-                )
-            ids_T, labels_T = ids_T[: self.max_length], labels_T[: self.max_length]
-        if not bool((labels_T[1:] != IGNORE).any()):
-            raise DataError(f"sample {name!r}: no assistant text to learn from within max_length")
-        return {"input_ids": ids_T, "labels": labels_T}
-
     # ---- inference ------------------------------------------------------------------------
 
     def __call__(
@@ -295,6 +265,7 @@ class ManyEyesProcessor(ProcessorMixin):
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
         tasks: str | Sequence[str | None] | None = None,
+        tags: Sequence[Tags] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
@@ -309,24 +280,31 @@ class ManyEyesProcessor(ProcessorMixin):
             images_encoded: the caller hands the images' evidence to the model; no pixels here.
             questions: what the fusion reads beside the images of each text; None = the texts.
             tasks: one of ``TASKS`` for all texts, or for each; None = by the question's form.
+            tags: of the images of each text, one list per image, for models that read them; None =
+                the texts hold their sentences already, as those of ``prompt`` do.
 
         Raises:
             PlaceholderError: placeholders and images disagree.
+            DataError: tags of another number of images than there are.
             UsageError: an unknown task type.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
+        if questions is None:
+            questions = [without_sentence(text) for text in texts]
+        if tags is not None:
+            texts = [self._tagged(text, own) for text, own in zip(texts, tags, strict=True)]
         pictures = flatten_images(images)
         counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
-        routes = self.routes(questions or texts, tasks)
+        routes = self.routes(questions, tasks)
         asked = [
             question
-            for question, count in zip(questions or texts, counts, strict=True)
+            for question, count in zip(questions, counts, strict=True)
             for _ in range(count)
         ]
-        if self._images_leave_no_token:
+        if self.images_leave_no_token:
             texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
         rows = [
-            [part for token in ids for part in self._expand(token)]
+            [part for token in ids for part in self.expand(token)]
             for ids in self.tokenizer(texts, add_special_tokens=add_special_tokens)["input_ids"]
         ]
         if sum(counts) != len(pictures) and not images_encoded:
@@ -347,9 +325,22 @@ class ManyEyesProcessor(ProcessorMixin):
             }
         )
 
-    def prompt(self, turns: Sequence[Turn], *, image_sizes: Sequence[tuple[int, int]] = ()) -> str:
-        """Return the string of a conversation that awaits an answer; ``image_sizes`` for boxes."""
-        messages = turns_to_messages(self.write_boxes(turns, image_sizes))
+    def prompt(
+        self,
+        turns: Sequence[Turn],
+        *,
+        image_sizes: Sequence[tuple[int, int]] = (),
+        tags: Tags | None = None,
+    ) -> str:
+        """Return the string of a conversation that awaits an answer.
+
+        ``image_sizes``: for boxes. ``tags``: one list per image, for models that read them.
+
+        Raises:
+            DataError: the model reads tags, but there are none.
+        """
+        written = self.clean(self.write_boxes(turns, image_sizes))
+        messages = turns_to_messages(self.with_tags(written, tags, "the conversation"))
         return render(messages, self.tokenizer, self.prompt_style, generation_prompt=True).text
 
     def answer_inputs(
@@ -394,7 +385,8 @@ class ManyEyesProcessor(ProcessorMixin):
     ) -> Any:
         """Render one conversation or a list of them, with ``{"type": "image"}`` parts.
 
-        An image part carries ``image`` (PIL), ``path`` or ``url``. Returns strings, or with
+        An image part carries ``image`` (PIL), ``path`` or ``url``, and ``tags``, a list of names,
+        where the model reads them. Returns strings, or with
         ``tokenize`` and ``return_dict`` the model inputs.
         """
         single = isinstance(conversation[0], Mapping)
@@ -402,7 +394,7 @@ class ManyEyesProcessor(ProcessorMixin):
         images = [conversation_images(messages) for messages in conversations]
         rendered = [
             render(
-                flatten_parts(messages),
+                self._tagged_messages(messages),
                 self.tokenizer,
                 self.prompt_style,
                 generation_prompt=add_generation_prompt,
@@ -422,6 +414,17 @@ class ManyEyesProcessor(ProcessorMixin):
             **dict(processor_kwargs or {}),
         )
         return inputs if return_dict else inputs["input_ids"]
+
+    def _tagged(self, text: str, tags: Tags) -> str:
+        (turn,) = self.clean([Turn("user", text)])
+        checked = check_tags(tags, text.count(IMAGE_PLACEHOLDER), "the prompt")
+        return put_tags([turn], checked, self.tags)[0].text
+
+    def _tagged_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        flat = flatten_parts(messages)
+        turns = self.clean([Turn(cast(Role, m["role"]), m["content"]) for m in flat])
+        tags = conversation_tags(messages)
+        return turns_to_messages(self.with_tags(turns, tags, "the conversation"))
 
     # ---- shared ---------------------------------------------------------------------------
 
@@ -446,17 +449,6 @@ class ManyEyesProcessor(ProcessorMixin):
         """Replace every ``<boxes>`` by its boxes in the recipe's style, see ``write_boxes``."""
         return [write_boxes(turn, image_sizes, self.box_style) for turn in turns]
 
-    @property
-    def _images_leave_no_token(self) -> bool:
-        return self.visual_tokens == 0 and not self.start_end
-
-    def _expand(self, token: int) -> list[int]:
-        ids = self.image_token_ids_by_role
-        if token != ids.image:
-            return [token]
-        run = [ids.image] * self.visual_tokens
-        return [ids.start, *run, ids.end] if self.start_end else run
-
     def _check_placeholders(self, found: int, num_images: int, name: str) -> None:
         if found != num_images:
             raise PlaceholderError(
@@ -473,11 +465,10 @@ class ManyEyesProcessor(ProcessorMixin):
             )
 
 
-def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:
-    """Return the ids of the image tokens in a tokenizer that has them."""
-    tokens = [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END]
-    image, start, end = (cast(int, tokenizer.convert_tokens_to_ids(token)) for token in tokens)
-    return ImageTokenIds(image, start, end)
+def image_token_ids(tokenizer: PreTrainedTokenizerBase, *, soft: bool = False) -> ImageTokenIds:
+    """Return the ids of the image tokens in a tokenizer that has them; ``soft``: also the slot."""
+    tokens = [IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END, *([SLOT] if soft else [])]
+    return ImageTokenIds(*(cast(int, tokenizer.convert_tokens_to_ids(token)) for token in tokens))
 
 
 def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:

@@ -22,6 +22,9 @@ Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 """``(x, y)`` in pixels of the original (EXIF-rotated) image."""
 
+Tags = tuple[tuple[str, ...], ...]
+"""Tag names per image, in the tagger's own order."""
+
 Role = Literal["system", "user", "assistant"]
 
 IMAGE_PLACEHOLDER = "<image>"
@@ -71,7 +74,8 @@ class Turn:
 class Sample:
     """One training or evaluation conversation, with its images still as paths or `PackedImage`s.
 
-    ``meta`` carries what benchmarks need besides (question type, label, image id, ...).
+    ``meta`` carries what benchmarks need besides (question type, label, image id, ...). ``tags``:
+    those of each image; None = nobody tagged them.
     """
 
     id: str
@@ -79,6 +83,7 @@ class Sample:
     turns: tuple[Turn, ...]
     task: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    tags: Tags | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from manyeyes.cli import (
     evaluate,
     export,
     score,
+    tag,
     train,
     world_make,
     world_pretrain,
@@ -34,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": (train.train, train.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "score": (score.score, score.EXAMPLES),
+    "tag": (tag.tag, tag.EXAMPLES),
     "chat": (chat.chat, chat.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
 }

@@ -54,13 +54,16 @@ def chat(
     """
     with session(as_json=as_json, debug=debug) as output:
         from manyeyes.serving.chat import Conversation
-        from manyeyes.serving.load import load_model
+        from manyeyes.serving.load import load_model, load_own_tagger
 
         quiet_libraries(debug=debug)
+        loaded, processor = load_model(model, dtype=dtype, device=device)
         conversation = Conversation(
-            *load_model(model, dtype=dtype, device=device),
+            loaded,
+            processor,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
+            tagger=load_own_tagger(loaded),
         )
         talk = _Talk(output, conversation, draw, one_shot=prompt is not None)
         for path in image or []:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,6 +11,11 @@ from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
 from manyeyes.cli.output import session
 from manyeyes.errors import UsageError
+
+if TYPE_CHECKING:
+    from manyeyes.data.tags import TagUse
+    from manyeyes.evaluation.image_tags import TagsOf
+    from manyeyes.modeling import ManyEyesForConditionalGeneration
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -51,6 +56,17 @@ def evaluate(
             metavar="MODE", help="Multiple choice by generate, letter, loglik or loglik_norm."
         ),
     ] = "generate",
+    tags: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Tags of the images, their names relative to DIR/images; default: the model's "
+            "tagger, if it has one.",
+        ),
+    ] = None,
+    tags_use: Annotated[
+        str, typer.Option(metavar="USE", help="Tags as given, shuffled among images, or empty.")
+    ] = "given",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -76,7 +92,13 @@ def evaluate(
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
         loaded, processor = load_model(model, dtype=stored, device=device)
-        predictor = ModelPredictor(loaded, processor, batch_size=batch_size, dtype=lower)
+        predictor = ModelPredictor(
+            loaded,
+            processor,
+            batch_size=batch_size,
+            dtype=lower,
+            tags=tags_of_images(loaded, data, tags, tags_use),
+        )
         folder = out or default_folder(model, split)
         with output.progress() as report:
             results = run(
@@ -94,6 +116,29 @@ def evaluate(
         output.show(format_table(results, details=details))
         output.line(f"answers and results: {folder}")
         output.result({**results, "out": folder})
+
+
+def tags_of_images(
+    model: ManyEyesForConditionalGeneration, data: Path, file: Path | None, use: str
+) -> TagsOf | None:
+    """Return where the tags of a model that reads them come from; None for other models.
+
+    Raises:
+        UsageError: an unknown use, or a model that reads tags without file and tagger.
+    """
+    from manyeyes.evaluation.image_tags import tags_from_file, tags_from_tagger
+    from manyeyes.serving.load import load_own_tagger
+
+    if use not in ("given", "shuffled", "empty"):
+        raise UsageError(f"--tags-use takes given, shuffled or empty, got {use!r}")
+    if model.config.tags == "none":
+        return None
+    if file is not None or use == "empty":
+        return tags_from_file(file, data / "images", cast(TagUse, use))
+    tagger = load_own_tagger(model)
+    if tagger is None or use == "shuffled":
+        raise UsageError("this model reads tags of its images: give their file with --tags")
+    return tags_from_tagger(tagger)
 
 
 def known_benchmarks(names: list[str]) -> list[str]:

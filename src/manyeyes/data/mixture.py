@@ -159,14 +159,15 @@ def sample_length(sample: Sample) -> int:
 
 
 def fingerprint(samples: Sequence[Sample] | Mixture) -> str:
-    """Hash of ids, image file names and turns in order; independent of where the images lie."""
+    """Hash of ids, image file names, turns and tags in order, wherever the images lie."""
     if isinstance(samples, Mixture):
         return samples.fingerprint()
     digest = hashlib.sha256()
     for sample in samples:
         names = tuple(path.replace("\\", "/").rsplit("/", 1)[-1] for path in sample.images)
         turns = tuple((t.role, t.text, t.boxes, t.points, t.box_image) for t in sample.turns)
-        digest.update(repr((sample.id, names, turns)).encode())
+        tags = () if sample.tags is None else (sample.tags,)
+        digest.update(repr((sample.id, names, turns, *tags)).encode())
     return digest.hexdigest()
 
 

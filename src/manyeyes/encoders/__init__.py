@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from manyeyes.encoders.classifier import ClassifierTagger
 from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder
 from manyeyes.encoders.contract import (
     EncoderSpec,
@@ -18,7 +19,9 @@ from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
 from manyeyes.encoders.eva_clip import EvaClipEncoder
 from manyeyes.encoders.mae import MaeEncoder
+from manyeyes.encoders.ram import RamTagger
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
+from manyeyes.encoders.tagging import Tagger, TaggerSpec
 from manyeyes.options import check_choice, parse_options
 
 ENCODERS: dict[str, type[GridEncoder]] = {
@@ -34,6 +37,12 @@ ENCODERS: dict[str, type[GridEncoder]] = {
 }
 
 
+TAGGERS: dict[str, type[Tagger]] = {
+    "classifier": ClassifierTagger,
+    "ram": RamTagger,
+}
+
+
 def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
     """Return the checked spec of one ``encoders:`` entry of a recipe or configuration.
 
@@ -45,13 +54,28 @@ def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
     return spec
 
 
+def parse_tagger(values: Mapping[str, Any]) -> TaggerSpec:
+    """Return the checked spec of a ``tagger:`` block.
+
+    Raises:
+        RecipeError: unknown key or family, or a value that makes no sense.
+    """
+    spec = parse_options(TaggerSpec, values, "tagger")
+    check_choice("tagger", "family", spec.family, tuple(TAGGERS))
+    return spec
+
+
 __all__ = [
     "ENCODERS",
+    "TAGGERS",
     "EncoderSpec",
     "GridEncoder",
     "GridShape",
     "ObjectShape",
     "PixelTransform",
     "Shape",
+    "Tagger",
+    "TaggerSpec",
     "parse_encoder",
+    "parse_tagger",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,7 @@ from manyeyes.evaluation.ranking import (
 from manyeyes.images import image_size
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, Tags, Turn
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
@@ -44,6 +44,7 @@ class ModelPredictor:
         batch_size: questions that are generated together, sorted by length and padded on the left.
         image_batch: images that are encoded together.
         max_new_tokens: limits by answer kind, instead of ``MAX_NEW_TOKENS``.
+        tags: the tags of an image by its path, for models that read them.
         dtype: run under autocast in this type (``torch.bfloat16`` is several times faster on CPUs
             that have it; answers can differ in rare ties).
 
@@ -60,6 +61,7 @@ class ModelPredictor:
         image_batch: int = 32,
         max_new_tokens: Mapping[AnswerKind, int] | None = None,
         dtype: torch.dtype | None = None,
+        tags: Callable[[str], tuple[str, ...]] | None = None,
     ) -> None:
         if batch_size < 1 or image_batch < 1:
             raise UsageError(f"batch sizes must be at least 1, got {batch_size} and {image_batch}")
@@ -67,7 +69,7 @@ class ModelPredictor:
         self.model.eval()
         self.batch_size, self.image_batch = batch_size, image_batch
         self.max_new_tokens = {**MAX_NEW_TOKENS, **(max_new_tokens or {})}
-        self.dtype = dtype
+        self.dtype, self.tags = dtype, tags
 
     @property
     def box_style(self) -> str:
@@ -134,8 +136,11 @@ class ModelPredictor:
                 for place in places:
                     turn, sizes = self._question(items[place], with_images)
                     candidates = items[place].candidates
+                    tags = self._tags(items[place], with_images)
                     questions.append(
-                        ranked_question(self.processor, turn, candidates, image_sizes=sizes)
+                        ranked_question(
+                            self.processor, turn, candidates, image_sizes=sizes, tags=tags
+                        )
                     )
                 shown = self._shown(look, items, places)
                 ranked += rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
@@ -184,7 +189,10 @@ class ModelPredictor:
 
     def _prompt(self, item: Item, with_images: bool) -> str:
         turn, sizes = self._question(item, with_images)
-        return self.processor.prompt([turn], image_sizes=sizes)
+        return self.processor.prompt([turn], image_sizes=sizes, tags=self._tags(item, with_images))
+
+    def _tags(self, item: Item, with_images: bool) -> Tags | None:
+        return (self.tags(item.image),) if self.tags is not None and with_images else None
 
     def _question(self, item: Item, with_images: bool) -> tuple[Turn, list[tuple[int, int]]]:
         """The question as a turn, with the sizes of its images where boxes are written."""

@@ -25,7 +25,7 @@ from manyeyes.errors import DataError
 from manyeyes.language.contract import IGNORE, ReadPrompt
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Turn, VisualEvidence
+from manyeyes.records import IMAGE_PLACEHOLDER, Sample, Tags, Turn, VisualEvidence
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,12 @@ def ranked_question(
     candidates: Sequence[str],
     *,
     image_sizes: Sequence[tuple[int, int]] = (),
+    tags: Tags | None = None,
 ) -> RankedQuestion:
     """Tokenise a question with each of its candidates; its text holds ``<image>`` if one is shown.
 
-    ``image_sizes``: (width, height), needed where the question holds boxes.
+    ``image_sizes``: (width, height), needed where the question holds boxes. ``tags``: one list per
+    image, for models that read them.
 
     Raises:
         DataError: no candidates, or a conversation that does not fit the recipe's max_length.
@@ -83,7 +85,7 @@ def ranked_question(
     if not candidates:
         raise DataError(f"no candidates to rank for {question.text!r}")
     (written,) = processor.write_boxes([question], image_sizes)
-    rows = [_row(processor, written, candidate) for candidate in candidates]
+    rows = [_row(processor, written, candidate, tags) for candidate in candidates]
     route = processor.routes([written.text])[0] if processor.routed else None
     if not processor.answers_in_sequence:
         answers = tuple(Continuation(labels, labels) for _, labels in rows)
@@ -178,10 +180,13 @@ class _Batch:
         return self.model.inside(len(rows), evidence, counts, images, every)
 
 
-def _row(processor: ManyEyesProcessor, question: Turn, answer: str) -> tuple[Tensor, Tensor]:
+def _row(
+    processor: ManyEyesProcessor, question: Turn, answer: str, tags: Tags | None
+) -> tuple[Tensor, Tensor]:
     """Token ids and labels of a question with an answer, as in training."""
     sizes = [(1, 1)] * question.text.count(IMAGE_PLACEHOLDER)
-    row = processor.encode_text(Sample(answer, (), (question, Turn("assistant", answer))), sizes)
+    turns = (question, Turn("assistant", answer))
+    row = processor.encode_text(Sample(answer, (), turns, tags=tags), sizes)
     limit = processor.max_length if processor.answers_in_sequence else None
     if limit is not None and len(row["input_ids"]) >= limit:
         raise DataError(

@@ -42,6 +42,27 @@ class PartTraining(Block):
     weight_decay: float | None = Field(default=None, ge=0)
 
 
+class TagsSource(Block):
+    """Where the tags of a source's images come from: a tags ``file``, see ``manyeyes tag``.
+
+    ``use``: as ``given``, ``shuffled`` among the images of the file, or ``empty`` (no file needed).
+    """
+
+    file: str | None = None
+    use: Literal["given", "shuffled", "empty"] = "given"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        return {"file": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _file_if_used(self) -> TagsSource:
+        if (self.file is None) != (self.use == "empty"):
+            raise ValueError("give a `file`, unless `use` is empty")
+        return self
+
+
 class DataSource(Block):
     """One data file of a stage's mixture.
 
@@ -49,7 +70,7 @@ class DataSource(Block):
     (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
     ``image_name``, ``split`` and ``full_answer`` are for formats that need them (see
     ``SourceOptions``). ``exclude`` names files of evaluation sets; rows with one of their images
-    are left out.
+    are left out. ``tags``: a tags file, or a block, see ``TagsSource``.
     """
 
     path: str
@@ -62,6 +83,7 @@ class DataSource(Block):
     split: str | None = None
     full_answer: bool = False
     exclude: tuple[str, ...] = ()
+    tags: TagsSource | None = None
 
 
 class WeightSource(Block):

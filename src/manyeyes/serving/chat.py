@@ -5,8 +5,8 @@ Shapes: I images of the conversation, T positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import TextStreamer
 
 from manyeyes.boxes import parse_boxes
+from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
 from manyeyes.images import load_image
 from manyeyes.modeling import ManyEyesForConditionalGeneration
@@ -30,6 +31,7 @@ from manyeyes.records import (
     Turn,
     VisualEvidence,
 )
+from manyeyes.tagging import tag_images
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class _SeenImage:
     picture: Image.Image
     evidence: VisualEvidence | None
     features: FeatureBundle
+    tags: tuple[str, ...] = ()
 
 
 class Conversation:
@@ -63,6 +66,7 @@ class Conversation:
     Args:
         model, processor: a trained pair. max_new_tokens: longest answer in tokens.
         temperature: 0 = the likeliest token each time; above 0 = sampling.
+        tagger: tags the images of a model that reads tags, unless ``show`` is given them.
     """
 
     def __init__(
@@ -72,11 +76,12 @@ class Conversation:
         *,
         max_new_tokens: int = 128,
         temperature: float = 0.0,
+        tagger: Tagger | None = None,
     ) -> None:
         if max_new_tokens < 1 or temperature < 0:
             raise UsageError("max_new_tokens must be at least 1 and temperature at least 0")
         self.model: Any = model.train(False)
-        self.processor = processor
+        self.processor, self.tagger = processor, tagger
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.turns: list[Turn] = []
         self._seen: list[_SeenImage] = []
@@ -88,22 +93,38 @@ class Conversation:
         self.turns, self._seen, self._shown, self._pending = [], [], [], []
 
     @torch.inference_mode()
-    def show(self, path: str | Path) -> Image.Image:
+    def show(self, path: str | Path, tags: Sequence[str] | None = None) -> Image.Image:
         """Put an image before the next question; encode it unless this file was shown before.
+
+        ``tags``: what a model that reads tags is told of it; None = what the tagger finds.
 
         Raises:
             ImageError: the file cannot be read as an image; the conversation is unchanged.
+            UsageError: the model reads tags, but there are neither tags nor a tagger.
         """
         picture = load_image(path)
         key = (str(Path(path).resolve()), Path(path).stat().st_mtime_ns)
-        known = [place for place, seen in enumerate(self._seen) if seen.key == key]
+        names = self._tags(picture, tags)
+        known = [p for p, s in enumerate(self._seen) if s.key == key and s.tags == names]
         if not known:
             pixels = self.processor.pixels([picture])
             placed = {name: value.to(self.model.device) for name, value in pixels.items()}
-            self._seen.append(self._look(key, picture, placed))
+            self._seen.append(replace(self._look(key, picture, placed), tags=names))
             known = [len(self._seen) - 1]
         self._pending.append(known[0])
         return picture
+
+    def _tags(self, picture: Image.Image, given: Sequence[str] | None) -> tuple[str, ...]:
+        if self.processor.tags == "none":
+            return ()
+        if given is None and self.tagger is None:
+            raise UsageError(
+                "this model reads tags of its images, and has no tagger: give the image's tags"
+            )
+        if given is not None or self.tagger is None:
+            return tuple(given or ())
+        (features,) = tag_images(self.tagger, [picture])
+        return features.names[0]
 
     def _look(
         self, key: tuple[str, int], picture: Image.Image, pixels: dict[str, Tensor]
@@ -143,7 +164,8 @@ class Conversation:
         self, turns: list[Turn], shown: list[int], on_text: Callable[[str], None] | None
     ) -> str:
         sizes = [self._seen[place].picture.size for place in shown]
-        prompt = self.processor.prompt(turns, image_sizes=sizes)
+        tags = tuple(self._seen[place].tags for place in shown)
+        prompt = self.processor.prompt(turns, image_sizes=sizes, tags=tags)
         batch = self.processor.answer_inputs([prompt], images_encoded=True)
         inputs = {name: value.to(self.model.device) for name, value in batch.items()}
         length = inputs["input_ids"].shape[1]

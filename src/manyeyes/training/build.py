@@ -106,7 +106,7 @@ def read_mixture(
             limit=located.limit,
             exclusion=located.exclusion,
         )
-        sources.append(samples)
+        sources.append(located.tagged(samples, seed))
         reports.append(report)
     weighted = stage.mixture != "concatenate"
     mixture = Mixture(
