@@ -24,8 +24,17 @@ ENCODERS = {
     "xformer": ("clip", "mae"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
-    "lion": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0,
-             "text": "none", "aggregator_heads": 2, "aggregator_ffn": 16},
+    "lion": {
+        "width": 8,
+        "heads": 2,
+        "layers": 2,
+        "ffn": 16,
+        "queries": 4,
+        "dropout": 0.0,
+        "text": "none",
+        "aggregator_heads": 2,
+        "aggregator_ffn": 16,
+    },
     "llama_adapter_v2": {"width": 8, "heads": 2, "depth": 2},
     "qformer": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0},
     "shared_queries": {"width": 8, "heads": 2, "visual_depth": 2, "queries": 4},

@@ -1,4 +1,4 @@
-"""The tags of evaluated images, by path: from a tags file, or from the model's tagger on the way."""
+"""The tags of evaluated images, by path: from a tags file, or from the model's tagger."""
 
 from __future__ import annotations
 
