@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import ViTConfig, ViTForImageClassification
 
 import tiny
 from cli_runs import invoke, the_object
@@ -20,19 +18,7 @@ NAMES = ("red", "green", "blue")
 
 @pytest.fixture(scope="module")
 def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tagger")
-    torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=4,
-        id2label=dict(enumerate(NAMES)),  # type: ignore[call-arg]
-    )
-    ViTForImageClassification(config).save_pretrained(folder)
-    return folder
+    return tiny.save_tagger(tmp_path_factory.mktemp("tagger"), NAMES)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder; ``world:`` parts are tiny random ones."""
     parts = tiny.save_parts(tmp_path / "parts")
     (parts / "llama").rename(parts / "language")
+    tiny.save_tagger(parts / "tagger")
     monkeypatch.setattr(hub, "WORLD_PARTS", parts)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
