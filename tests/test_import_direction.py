@@ -12,7 +12,10 @@ LINE = (
     ("errors",),
     ("options", "precision"),
     ("records",),
-    ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "pth", "tags", "tasks"),
+    (
+        *("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "pth", "tags"),
+        *("tasks", "decoding"),
+    ),
     ("reader",),
     ("layers",),
     ("encoders",),

@@ -20,7 +20,7 @@ from manyeyes.encoders import (
 from manyeyes.errors import RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
-from manyeyes.language import parse_language, read_config
+from manyeyes.language import check_kind, parse_language, read_config
 from manyeyes.options import check_choice
 from manyeyes.prompts import PROMPT_STYLES
 from manyeyes.reader import ReaderSpec
@@ -123,6 +123,7 @@ class ManyEyesConfig(PreTrainedConfig):
             values["backbone"] = _own_fields(backbone)
         if self.text_config is None:
             self.text_config = read_config(parse_language(self.language))
+        check_kind(parse_language(self.language), self.text_config)
         self.is_encoder_decoder = bool(self.text_config.is_encoder_decoder)
         cls, _ = parse_fusion(self.fusion)
         cls.resolve(self.fusion)

@@ -125,10 +125,15 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         return ImageTokenIds(*self.config.image_tokens)
 
     def train(self, mode: bool = True) -> ManyEyesForConditionalGeneration:
-        """Set training mode; parts without trainable parameters stay in ``eval()``."""
+        """Set training mode; parts without trainable parameters stay in ``eval()``.
+
+        A language model stays in training mode all the same with ``language: {dropout: true}``.
+        """
         super().train(mode)
         if mode:
-            for part in (*self.encoders.values(), self.fusion, self.bridge, self.language_model):
+            dropped = parse_language(self.config.language).dropout
+            language = () if dropped else (self.language_model,)
+            for part in (*self.encoders.values(), self.fusion, self.bridge, *language):
                 if not any(parameter.requires_grad for parameter in part.parameters()):
                     part.eval()
             self._note_trainable()

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    PresetOption,
+)
 from manyeyes.cli.output import Output, session
 from manyeyes.errors import ManyEyesError
 
@@ -42,6 +49,14 @@ def chat(
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 = the likeliest answer; above 0 = sampled.")
     ] = 0.0,
+    preset: PresetOption = "greedy",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="region_level or image_level, for models that route; default: by the question.",
+        ),
+    ] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -49,21 +64,25 @@ def chat(
 ) -> None:
     """Talk with a model about images.
 
-    Answers are streamed. Boxes in an answer are drawn onto the image shown last: with --prompt
+    Answers are streamed, except with beams. Boxes in an answer are drawn onto the image shown last: with --prompt
     only if --draw is given, else also into chat-boxes.png. Each image is encoded once.
     """
     with session(as_json=as_json, debug=debug) as output:
+        from manyeyes.decoding import decoding_preset
         from manyeyes.serving.chat import Conversation
         from manyeyes.serving.load import load_model, load_own_tagger
 
         quiet_libraries(debug=debug)
         loaded, processor = load_model(model, dtype=dtype, device=device)
+        decoding = decoding_preset(preset)
         conversation = Conversation(
             loaded,
             processor,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             tagger=load_own_tagger(loaded),
+            decoding=decoding,
+            task=task,
         )
         talk = _Talk(output, conversation, draw, one_shot=prompt is not None)
         for path in image or []:

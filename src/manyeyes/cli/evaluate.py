@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    PresetOption,
+)
 from manyeyes.cli.output import session
 from manyeyes.errors import UsageError
 
@@ -67,6 +74,7 @@ def evaluate(
     tags_use: Annotated[
         str, typer.Option(metavar="USE", help="Tags as given, shuffled among images, or empty.")
     ] = "given",
+    preset: PresetOption = "greedy",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -79,6 +87,7 @@ def evaluate(
     same model without the image. Repeating an interrupted command continues it.
     """
     with session(as_json=as_json, debug=debug, resume="the same command") as output:
+        from manyeyes.decoding import decoding_preset
         from manyeyes.evaluation.choice_modes import checked_mode
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.evaluation.runner import evaluate as run
@@ -88,6 +97,7 @@ def evaluate(
         quiet_libraries(debug=debug)
         names = known_benchmarks(benchmark or [])
         checked_mode(choice)
+        decoding = decoding_preset(preset)
         variants = parse_variants(variant or [])
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
@@ -96,6 +106,7 @@ def evaluate(
             loaded,
             processor,
             batch_size=batch_size,
+            decoding=decoding,
             dtype=lower,
             tags=tags_of_images(loaded, data, tags, tags_use),
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from manyeyes.decoding import GREEDY, Decoding
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import AnswerKind, Item
 from manyeyes.evaluation.looking import Look
@@ -26,6 +27,7 @@ from manyeyes.images import image_size
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import IMAGE_PLACEHOLDER, Tags, Turn
+from manyeyes.tasks import REGION
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
@@ -35,15 +37,19 @@ MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
 }
 """Length limit of an answer by its kind."""
 
+REGION_ANSWERS: tuple[AnswerKind, ...] = ("boxes", "detections")
+"""Kinds of answers that are about regions, whatever the question's form (LION §2.2)."""
+
 
 class ModelPredictor:
-    """Greedy answers of a manyeyes model, in its recipe's prompt style.
+    """Answers of a manyeyes model, in its recipe's prompt style.
 
     Args:
         model, processor: a trained pair; the model is put in ``eval()``.
         batch_size: questions that are generated together, sorted by length and padded on the left.
         image_batch: images that are encoded together.
         max_new_tokens: limits by answer kind, instead of ``MAX_NEW_TOKENS``.
+        decoding: arguments of ``generate`` instead of greedy decoding, see ``manyeyes.decoding``.
         tags: the tags of an image by its path, for models that read them.
         dtype: run under autocast in this type (``torch.bfloat16`` is several times faster on CPUs
             that have it; answers can differ in rare ties).
@@ -60,6 +66,7 @@ class ModelPredictor:
         batch_size: int = 32,
         image_batch: int = 32,
         max_new_tokens: Mapping[AnswerKind, int] | None = None,
+        decoding: Decoding = GREEDY,
         dtype: torch.dtype | None = None,
         tags: Callable[[str], tuple[str, ...]] | None = None,
     ) -> None:
@@ -68,7 +75,11 @@ class ModelPredictor:
         self.model, self.processor = model, processor
         self.model.eval()
         self.batch_size, self.image_batch = batch_size, image_batch
-        self.max_new_tokens = {**MAX_NEW_TOKENS, **(max_new_tokens or {})}
+        limits = MAX_NEW_TOKENS
+        if decoding.max_new_tokens is not None:
+            limits = dict.fromkeys(limits, decoding.max_new_tokens)
+        self.max_new_tokens = {**limits, **(max_new_tokens or {})}
+        self.decoding = dict(decoding.arguments)
         self.dtype, self.tags = dtype, tags
 
     @property
@@ -78,10 +89,9 @@ class ModelPredictor:
 
     @property
     def generation(self) -> Mapping[str, Any]:
-        """Greedy decoding and its limits."""
+        """How answers are decoded, and their limits."""
         return {
-            "do_sample": False,
-            "num_beams": 1,
+            **self.decoding,
             "max_new_tokens": dict(self.max_new_tokens),
             "dtype": str(self.dtype or next(self.model.parameters()).dtype),
             "prompt_style": self.processor.prompt_style,
@@ -164,7 +174,7 @@ class ModelPredictor:
             for batch in self._batches(items, prompts):
                 texts = self._generate(
                     [prompts[place] for place in batch],
-                    self.max_new_tokens[items[batch[0]].answer],
+                    [items[place] for place in batch],
                     self._shown(look, items, batch),
                 )
                 answered.extend(zip(batch, texts, strict=True))
@@ -183,8 +193,7 @@ class ModelPredictor:
         chosen = [items[place] for place in places]
         questions = []
         for item in chosen if look.reads_questions else ():
-            turn, sizes = self._question(item, with_images=True)
-            questions.append(self.processor.write_boxes([turn], sizes)[0].text)
+            questions.append(self._asked(item))
         return look.shown([rows[item.image] for item in chosen], questions)
 
     def _prompt(self, item: Item, with_images: bool) -> str:
@@ -193,6 +202,11 @@ class ModelPredictor:
 
     def _tags(self, item: Item, with_images: bool) -> Tags | None:
         return (self.tags(item.image),) if self.tags is not None and with_images else None
+
+    def _asked(self, item: Item) -> str:
+        """The question with its boxes written, as a fusion and the choice of a route read it."""
+        turn, sizes = self._question(item, with_images=False)
+        return self.processor.write_boxes([turn], sizes)[0].text
 
     def _question(self, item: Item, with_images: bool) -> tuple[Turn, list[tuple[int, int]]]:
         """The question as a turn, with the sizes of its images where boxes are written."""
@@ -210,17 +224,21 @@ class ModelPredictor:
                 yield places[start : start + self.batch_size]
 
     def _generate(
-        self, prompts: Sequence[str], max_new_tokens: int, shown: ShownImages | None
+        self, prompts: Sequence[str], items: Sequence[Item], shown: ShownImages | None
     ) -> list[str]:
-        """Greedy continuations of B prompts."""
-        inputs = self.processor.answer_inputs(prompts, images_encoded=shown is not None)
+        """Continuations of the prompts of B items, whose answers are of one kind."""
+        inputs = self.processor.answer_inputs(
+            prompts,
+            images_encoded=shown is not None,
+            questions=[self._asked(item) for item in items],
+            tasks=[REGION if item.answer in REGION_ANSWERS else None for item in items],
+        )
         sequences = self.model.generate(
             **{key: value.to(self.model.device) for key, value in inputs.items()},
             evidence=None if shown is None else shown.evidence,
             image_index=None if shown is None else shown.rows,
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=max_new_tokens,
+            **self.decoding,
+            max_new_tokens=self.max_new_tokens[items[0].answer],
         )
         if self.processor.answers_in_sequence:
             sequences = sequences[:, inputs["input_ids"].shape[1] :]

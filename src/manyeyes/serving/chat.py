@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import TextStreamer
 
 from manyeyes.boxes import parse_boxes
+from manyeyes.decoding import GREEDY, Decoding
 from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
 from manyeyes.images import load_image
@@ -67,6 +68,12 @@ class Conversation:
         model, processor: a trained pair. max_new_tokens: longest answer in tokens.
         temperature: 0 = the likeliest token each time; above 0 = sampling.
         tagger: tags the images of a model that reads tags, unless ``show`` is given them.
+        decoding: how an answer is decoded; its limit of tokens takes the place of
+            ``max_new_tokens``. task: one of ``TASKS``, for models that route; None = by the
+            question.
+
+    Raises:
+        UsageError: a value that makes no sense, or a task for a model that does not route.
     """
 
     def __init__(
@@ -77,12 +84,18 @@ class Conversation:
         max_new_tokens: int = 128,
         temperature: float = 0.0,
         tagger: Tagger | None = None,
+        decoding: Decoding = GREEDY,
+        task: str | None = None,
     ) -> None:
         if max_new_tokens < 1 or temperature < 0:
             raise UsageError("max_new_tokens must be at least 1 and temperature at least 0")
+        if task is not None and not processor.routed:
+            raise UsageError(f"task {task!r}: this model does not route by task type")
+        processor.routes([""], task)  # names an unknown one
         self.model: Any = model.train(False)
         self.processor, self.tagger = processor, tagger
-        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.max_new_tokens = decoding.max_new_tokens or max_new_tokens
+        self.temperature, self.decoding, self.task = temperature, dict(decoding.arguments), task
         self.turns: list[Turn] = []
         self._seen: list[_SeenImage] = []
         self._shown: list[int] = []
@@ -166,21 +179,28 @@ class Conversation:
         sizes = [self._seen[place].picture.size for place in shown]
         tags = tuple(self._seen[place].tags for place in shown)
         prompt = self.processor.prompt(turns, image_sizes=sizes, tags=tags)
-        batch = self.processor.answer_inputs([prompt], images_encoded=True)
+        batch = self.processor.answer_inputs(
+            [prompt], images_encoded=True, questions=[turns[-1].text], tasks=self.task
+        )
         inputs = {name: value.to(self.model.device) for name, value in batch.items()}
         length = inputs["input_ids"].shape[1]
-        sampling = {"temperature": self.temperature} if self.temperature else {}
+        decoding = dict(self.decoding)
+        if self.temperature:
+            decoding |= {"do_sample": True, "temperature": self.temperature}
+        streams = on_text is not None and decoding.get("num_beams", 1) == 1
         sequences: Tensor = self.model.generate(
             **inputs,
             evidence=self._evidence(turns[-1].text) if shown else None,
             image_index=torch.tensor(shown, device=self.model.device) if shown else None,
             max_new_tokens=self._room(length),
-            do_sample=bool(sampling),
-            streamer=None if on_text is None else _Stream(self.processor.tokenizer, on_text),
-            **sampling,
+            streamer=_Stream(self.processor.tokenizer, on_text) if streams else None,
+            **decoding,
         )
         new = sequences[0, length:] if self.processor.answers_in_sequence else sequences[0]
-        return str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
+        text = str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
+        if on_text is not None and not streams:
+            on_text(text)
+        return text
 
     def _evidence(self, question: str) -> VisualEvidence:
         """Return the evidence of all images seen, one row each, for ``question``."""
