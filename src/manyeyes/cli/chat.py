@@ -64,8 +64,9 @@ def chat(
 ) -> None:
     """Talk with a model about images.
 
-    Answers are streamed, except with beams. Boxes in an answer are drawn onto the image shown last: with --prompt
-    only if --draw is given, else also into chat-boxes.png. Each image is encoded once.
+    Answers are streamed, except with beams. Boxes in an answer are drawn onto the image shown
+    last: with --prompt only if --draw is given, else also into chat-boxes.png. Each image is
+    encoded once.
     """
     with session(as_json=as_json, debug=debug) as output:
         from manyeyes.decoding import decoding_preset

@@ -30,9 +30,9 @@ class LanguageSpec:
     checkpoint: hub id, folder or ``world:`` part. config: its configuration fields with
     ``model_type``, so that the architecture is known without any file. added_biases: linear layers,
     by their last name, that get a zero bias where they have none (LLaMA-Adapter V2). idle: build
-    everything but the language model, for stages that do not run it. kind: the key of ``KINDS`` that
-    a recipe is written for; another is refused (None = either). dropout: let a frozen language
-    model's own dropout act in training, as LION's released code does.
+    everything but the language model, for stages that do not run it. kind: the key of ``KINDS``
+    that a recipe is written for; another is refused (None = either). dropout: let a frozen
+    language model's own dropout act in training, as LION's released code does.
     """
 
     checkpoint: str = ""

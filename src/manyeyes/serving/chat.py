@@ -187,18 +187,20 @@ class Conversation:
         decoding = dict(self.decoding)
         if self.temperature:
             decoding |= {"do_sample": True, "temperature": self.temperature}
-        streams = on_text is not None and decoding.get("num_beams", 1) == 1
+        stream = None
+        if on_text is not None and decoding.get("num_beams", 1) == 1:
+            stream = _Stream(self.processor.tokenizer, on_text)
         sequences: Tensor = self.model.generate(
             **inputs,
             evidence=self._evidence(turns[-1].text) if shown else None,
             image_index=torch.tensor(shown, device=self.model.device) if shown else None,
             max_new_tokens=self._room(length),
-            streamer=_Stream(self.processor.tokenizer, on_text) if streams else None,
+            streamer=stream,
             **decoding,
         )
         new = sequences[0, length:] if self.processor.answers_in_sequence else sequences[0]
         text = str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
-        if on_text is not None and not streams:
+        if on_text is not None and stream is None:
             on_text(text)
         return text
 
