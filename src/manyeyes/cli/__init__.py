@@ -15,6 +15,7 @@ from manyeyes.cli import (
     check,
     convert_adapter,
     convert_data,
+    convert_lion,
     convert_tasks,
     demo,
     evaluate,
@@ -46,6 +47,7 @@ WORLD_COMMANDS: Mapping[str, Command] = {
 CONVERT_COMMANDS: Mapping[str, Command] = {
     "data": (convert_data.data, convert_data.EXAMPLES),
     "tasks": (convert_tasks.tasks, convert_tasks.EXAMPLES),
+    "lion": (convert_lion.lion, convert_lion.EXAMPLES),
     "llama-adapter-v2": (convert_adapter.llama_adapter_v2, convert_adapter.EXAMPLES),
 }
 

@@ -205,6 +205,11 @@ class GridEncoder(nn.Module):
         return {"backbone": self.backbone}
 
     @property
+    def published_size(self) -> int:
+        """Its parameters as its authors count them, where ``transformers`` holds others."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def changes(self) -> bool:
         """Whether features of one image differ from step to step in training, even if frozen."""
         return False

@@ -120,6 +120,7 @@ class StageRecipe(Block):
     global_batch_size: samples per optimizer step over all ranks; sets the accumulation steps.
     model: changes to the recipe's model block in this stage.
     start: weights to begin with; empty = those of the stage before.
+    fresh: begin from the parts' own checkpoints alone, not from the stage before.
     cache_features: compute the features of frozen encoders once and keep up to ``cache_max_gb``.
     """
 
@@ -132,9 +133,16 @@ class StageRecipe(Block):
     training: dict[str, Any] = {}
     model: dict[str, Any] = {}
     start: list[WeightSource] = []
+    fresh: bool = False
     cache_features: bool = False
     cache_max_gb: float = Field(default=8.0, gt=0)
     seed: int | None = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> StageRecipe:
+        if self.fresh and self.start:
+            raise ValueError("a `fresh` stage has no `start`")
+        return self
 
     @field_validator("name")
     @classmethod
