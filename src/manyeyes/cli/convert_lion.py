@@ -57,10 +57,8 @@ def lion(
         model.save_pretrained(out)
         processor.save_pretrained(out)
         output.line(f"{out}: {report.taken} tensors of {file}")
-        for what, names in (
-            ("left out (frozen parts)", report.left_out),
-            ("missing", report.missing),
-        ):
+        told = {"left out (frozen parts)": report.left_out, "missing": report.missing}
+        for what, names in told.items():
             if names:
                 output.line(f"  {len(names)} {what}, as {names[0]}")
         output.result({"out": out, **vars(report)})

@@ -41,7 +41,10 @@ _RULES: tuple[tuple[str, str], ...] = (
         _QFORMER + r"\1.self.\2",
     ),
     (r"fusion\.qformer\.(encoder\..*)", _QFORMER + r"\1"),
-    (_BLOCK + r"(own|cross)\.change\.(query|key|value)\.(\w+)", r"fusion_adapter.blocks.\1.\2.self.\3.\4"),
+    (
+        _BLOCK + r"(own|cross)\.change\.(query|key|value)\.(\w+)",
+        r"fusion_adapter.blocks.\1.\2.self.\3.\4",
+    ),
     (_BLOCK + r"(own|cross)\.change\.out\.(\w+)", r"fusion_adapter.blocks.\1.\2.output.dense.\3"),
     (_BLOCK + r"(own|cross)\.norm\.(\w+)", r"fusion_adapter.blocks.\1.\2.output.LayerNorm.\3"),
     (_BLOCK + r"ffn\.change\.0\.(\w+)", r"fusion_adapter.blocks.\1.intermediate.dense.\2"),
@@ -103,9 +106,7 @@ def official_state(model: ManyEyesForConditionalGeneration) -> dict[str, Tensor]
     for name, tensor in _trained(model).items():
         theirs = official_name(name)
         if theirs is None:
-            raise CheckpointError(
-                f"LION's layout has no name for {name!r}: not a LION of its shape"
-            )
+            raise CheckpointError(f"LION's layout has no name for {name!r}")
         state[theirs] = tensor.detach().clone()
     return state
 
@@ -122,7 +123,7 @@ def convert(
     Args:
         file: ``{model, optimizer, epoch}`` or the state dict alone, read without running code.
         recipe: whose model block has the file's shape; None = by the language model's width.
-        language, vision: checkpoints of FlanT5 and of a BLIP-2 or EVA tower instead of the recipe's.
+        language, vision: checkpoints of FlanT5 and of EVA (or a BLIP-2) instead of the recipe's.
 
     Raises:
         CheckpointError: of another kind or shape, or a base checkpoint is missing.

@@ -25,12 +25,13 @@ FFN_FAMILIES = (*ENCODER_DECODER, *LLAMA_LIKE, "opt")
 
 @dataclass(frozen=True)
 class FfnPlace:
-    """One sub-layer. ``block`` is called with the model's keywords before it runs; x is the first
-    argument of ``reads``; the sub-layer's output is that of ``adds``.
+    """One sub-layer. The ``attentions`` of its layer run before it and are called with the model's
+    keywords; x is the first argument of ``reads``; what ``adds`` returns is summed up. All of them
+    run inside the layer's forward, which checkpointing runs again.
     """
 
     name: str
-    block: nn.Module
+    attentions: tuple[nn.Module, ...]
     reads: nn.Module
     adds: nn.Module
 
@@ -61,11 +62,16 @@ def place_names(config: PreTrainedConfig) -> list[str]:
 def ffn_places(model: Any) -> list[FfnPlace]:
     """Return the sub-layers of ``model``, in the order of ``place_names``."""
     names = place_names(model.config)
+    found: list[tuple[tuple[nn.Module, ...], nn.Module, nn.Module]]
     if model.config.model_type in ENCODER_DECODER:
-        blocks = [*model.encoder.block, *model.decoder.block]
-        found = [(block, block.layer[-1], block.layer[-1]) for block in blocks]
+        layers = [block.layer for block in (*model.encoder.block, *model.decoder.block)]
+        found = [(tuple(layer[:-1]), layer[-1], layer[-1]) for layer in layers]
     elif model.config.model_type == "opt":
-        found = [(block, block.final_layer_norm, block) for block in model.model.decoder.layers]
+        blocks = model.model.decoder.layers
+        found = [((block.self_attn,), block.final_layer_norm, block.fc2) for block in blocks]
     else:
-        found = [(block, block.post_attention_layernorm, block) for block in model.model.layers]
+        blocks = model.model.layers
+        found = [
+            ((block.self_attn,), block.post_attention_layernorm, block.mlp) for block in blocks
+        ]
     return [FfnPlace(name, *modules) for name, modules in zip(names, found, strict=True)]

@@ -5,9 +5,8 @@
 A recipe may ``extends:`` one parent (a packaged name, or a path relative to its own file). Blocks
 are merged key by key, stages by name; a block whose ``name`` or ``checkpoint`` changes replaces the
 parent's; other lists are replaced, unless the change is a block of keys by the items' names
-(``encoders: {mae: {mask_ratio: 0.5}}``). A stage with ``drop: true`` takes the parent's stage of its
-name out. A ``training:`` block at the top holds defaults for every
-stage.
+(``encoders: {mae: {mask_ratio: 0.5}}``). A stage with ``drop: true`` takes the parent's stage of
+its name out. A ``training:`` block at the top holds defaults for every stage.
 """
 
 from __future__ import annotations
