@@ -8,8 +8,8 @@ and adapter 0 are for region-level tasks, 1 for image-level ones, as in the rele
 paper's figure has the image first). Source: LION §2.
 
 With one adapter there are no gates (stages 1 and 2). Shapes: B samples, R rows of the language
-model's batch (a whole multiple of B: beams, several answers), T positions, H language-model width,
-P places.
+model's batch (a whole multiple of B: beams, several answers; in OPT also positions), T positions,
+H language-model width, P places.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Gate(nn.Module):
             self.weight[self.adapter] = 1.0
 
     def forward(self, routes_R: Tensor) -> Tensor:
-        """Return ``[R, 1, H]``."""
-        return self.weight[routes_R][:, None]
+        """Return ``[R, H]``."""
+        return self.weight[routes_R]
 
 
 class AdapterMixture(nn.Module):
@@ -128,7 +128,8 @@ class AdapterMixture(nn.Module):
         """Add to the output of every feed-forward sub-layer of ``model`` from now on."""
         for place in ffn_places(model):
             attached = _Attached(self, place)
-            place.block.register_forward_pre_hook(attached.enter, with_kwargs=True)
+            for attention in place.attentions:
+                attention.register_forward_pre_hook(attached.enter, with_kwargs=True)
             place.reads.register_forward_pre_hook(attached.note)
             place.adds.register_forward_hook(attached.add)
 
@@ -142,11 +143,16 @@ class AdapterMixture(nn.Module):
         if self.routed:
             routes_R = _by_row(routes_B, len(x_RTH))
             gates = [at[place](routes_R) for at in _by_place(self.gates)]
-            found = [gate * x for gate, x in zip(gates, found, strict=True)]
+            found = [_over(gate, x) * x for gate, x in zip(gates, found, strict=True)]
         total: Tensor = found[0]
         for more in found[1:]:
             total = total + more
         return total
+
+
+def _over(gate_RH: Tensor, x: Tensor) -> Tensor:
+    """Give a gate the dimensions of x ``[R, ..., H]``; OPT keeps all positions in one row."""
+    return gate_RH.view(len(gate_RH), *(1 for _ in x.shape[1:-1]), -1)
 
 
 def _by_place(numbered: nn.ModuleList) -> list[nn.ModuleDict]:
@@ -162,9 +168,9 @@ class _Attached:
         self.x: Tensor | None = None
 
     def enter(
-        self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, attention: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Take the routes out of the keywords that the block hands on to its attention."""
+        """Take the routes out of the keywords that a layer hands on to its attention."""
         rest = dict(kwargs)
         self.routes = _ROUTES.read(rest.pop(ROUTES, None))
         return args, rest
@@ -176,12 +182,12 @@ class _Attached:
     def add(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Return the sub-layer's output plus what the adapters add."""
         assert self.x is not None, "the sub-layer's norm runs before its end"
-        x, self.x = self.x.view_as(output), None
+        x, self.x = self.x, None
         return output + self.mixture(self.name, x, self.routes).to(output.dtype)
 
 
 def _by_row(routes_B: Tensor | None, rows: int) -> Tensor:
-    """Repeat every sample's route for its beams and answers, which stand side by side."""
+    """Repeat every sample's route for all of its rows, which stand side by side."""
     if routes_B is None:
         raise PartError(
             "the adapters are chosen by task type, but no routes were given: pass the processor's "
