@@ -9,6 +9,7 @@ import pytest
 
 import tiny
 from cli_runs import invoke, the_object
+from manyeyes.cli.chat import tags_of_images
 from manyeyes.cli.tag import find_tagger
 from manyeyes.data.tags import read_tags
 from manyeyes.errors import UsageError
@@ -78,3 +79,10 @@ def test_bad_input_is_one_line(tagger: Path, tmp_path: Path) -> None:
     lists.write_text("0.5\n")
     run = invoke("tag", tagger, broken, "--out", tmp_path / "t.jsonl", "--thresholds", lists)
     assert run.exit_code == 1 and "1 thresholds for 3 tags" in " ".join(run.stderr.split())
+
+
+def test_chat_takes_one_list_of_tags_per_image() -> None:
+    assert tags_of_images(["a, b,", ""], [Path("x"), Path("y")]) == [["a", "b"], []]
+    assert tags_of_images(None, [Path("x")]) == [None] and tags_of_images(None, None) == []
+    with pytest.raises(UsageError, match="--tags is given 1 times, --image 2 times"):
+        tags_of_images(["a"], [Path("x"), Path("y")])

@@ -19,7 +19,7 @@ from manyeyes.cli.options import (
     PresetOption,
 )
 from manyeyes.cli.output import Output, session
-from manyeyes.errors import ManyEyesError
+from manyeyes.errors import ManyEyesError, UsageError
 
 if TYPE_CHECKING:
     from manyeyes.serving.chat import Answer, Conversation
@@ -37,6 +37,13 @@ def chat(
     image: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Image to talk about. May be repeated."),
+    ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Tags of each --image, for models that read them; default: what the tagger finds.",
+        ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Ask this one question and end.")
@@ -86,13 +93,23 @@ def chat(
             task=task,
         )
         talk = _Talk(output, conversation, draw, one_shot=prompt is not None)
-        for path in image or []:
-            conversation.show(path)
+        for path, names in zip(image or [], tags_of_images(tags, image), strict=True):
+            conversation.show(path, names)
         if prompt is None:
             talk.run()
         else:
             talk.ask(prompt)
         output.result({"turns": talk.turns, **(talk.turns[0] if prompt is not None else {})})
+
+
+def tags_of_images(tags: list[str] | None, images: list[Path] | None) -> list[list[str] | None]:
+    """Return the tags given for each image; raises ``UsageError`` for another number of them."""
+    shown = len(images or ())
+    if not tags:
+        return [None] * shown
+    if len(tags) != shown:
+        raise UsageError(f"--tags is given {len(tags)} times, --image {shown} times")
+    return [[name.strip() for name in text.split(",") if name.strip()] for text in tags]
 
 
 @dataclass

@@ -21,7 +21,7 @@ from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
     from manyeyes.data.tags import TagUse
-    from manyeyes.evaluation.image_tags import TagsOf
+    from manyeyes.evaluation.image_tags import ImageTags
     from manyeyes.modeling import ManyEyesForConditionalGeneration
 
 EXAMPLES = (
@@ -131,7 +131,7 @@ def evaluate(
 
 def tags_of_images(
     model: ManyEyesForConditionalGeneration, data: Path, file: Path | None, use: str
-) -> TagsOf | None:
+) -> ImageTags | None:
     """Return where the tags of a model that reads them come from; None for other models.
 
     Raises:

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from manyeyes.data.tags import TagUse, read_tags, shuffled_tags
 from manyeyes.encoders import Tagger
 from manyeyes.errors import DataError
+from manyeyes.hub import module_fingerprint
 from manyeyes.images import load_image
 from manyeyes.tagging import tag_images
 
-TagsOf = Callable[[str], tuple[str, ...]]
+
+@dataclass(frozen=True)
+class ImageTags:
+    """``of`` gives the tags of the image at a path; ``identity`` differs where the tags may.
+
+    Answers that were made with other tags are not taken for these (see ``ModelPredictor``).
+    """
+
+    of: Callable[[str], tuple[str, ...]]
+    identity: str
 
 
-def tags_from_file(file: Path | None, image_root: Path, use: TagUse, seed: int = 0) -> TagsOf:
+def tags_from_file(file: Path | None, image_root: Path, use: TagUse, seed: int = 0) -> ImageTags:
     """Return what a tags file says of images; ``use`` as in a recipe's data source.
 
     Raises:
         DataError: a broken file; when asked, an image that it does not name.
     """
     if file is None or use == "empty":
-        return lambda path: ()
+        return ImageTags(lambda path: (), "empty")
     known = {os.path.abspath(path): tags for path, tags in read_tags(file, image_root).items()}
     if use == "shuffled":
         known = shuffled_tags(known, seed, str(file))
@@ -34,10 +46,10 @@ def tags_from_file(file: Path | None, image_root: Path, use: TagUse, seed: int =
             )
         return known[os.path.abspath(path)]
 
-    return look_up
+    return ImageTags(look_up, f"{use} {hashlib.sha256(file.read_bytes()).hexdigest()}")
 
 
-def tags_from_tagger(tagger: Tagger) -> TagsOf:
+def tags_from_tagger(tagger: Tagger) -> ImageTags:
     """Return what ``tagger`` says of images, each tagged once."""
     known: dict[str, tuple[str, ...]] = {}
 
@@ -47,4 +59,6 @@ def tags_from_tagger(tagger: Tagger) -> TagsOf:
             known[path] = features.names[0]
         return known[path]
 
-    return look
+    chosen = (tagger.spec.threshold, tagger.spec.thresholds, tagger.names)
+    names = hashlib.sha256(repr(chosen).encode()).hexdigest()
+    return ImageTags(look, f"tagger {module_fingerprint(tagger)} {names}")

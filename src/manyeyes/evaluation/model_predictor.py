@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from manyeyes.decoding import GREEDY, Decoding
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import AnswerKind, Item
+from manyeyes.evaluation.image_tags import ImageTags
 from manyeyes.evaluation.looking import Look
 from manyeyes.evaluation.ranking import (
     Likelihood,
@@ -50,7 +51,7 @@ class ModelPredictor:
         image_batch: images that are encoded together.
         max_new_tokens: limits by answer kind, instead of ``MAX_NEW_TOKENS``.
         decoding: arguments of ``generate`` instead of greedy decoding, see ``manyeyes.decoding``.
-        tags: the tags of an image by its path, for models that read them.
+        tags: the tags of images by their path, for models that read them.
         dtype: run under autocast in this type (``torch.bfloat16`` is several times faster on CPUs
             that have it; answers can differ in rare ties).
 
@@ -68,7 +69,7 @@ class ModelPredictor:
         max_new_tokens: Mapping[AnswerKind, int] | None = None,
         decoding: Decoding = GREEDY,
         dtype: torch.dtype | None = None,
-        tags: Callable[[str], tuple[str, ...]] | None = None,
+        tags: ImageTags | None = None,
     ) -> None:
         if batch_size < 1 or image_batch < 1:
             raise UsageError(f"batch sizes must be at least 1, got {batch_size} and {image_batch}")
@@ -95,6 +96,7 @@ class ModelPredictor:
             "max_new_tokens": dict(self.max_new_tokens),
             "dtype": str(self.dtype or next(self.model.parameters()).dtype),
             "prompt_style": self.processor.prompt_style,
+            **({} if self.tags is None else {"tags": self.tags.identity}),
         }
 
     @cached_property
@@ -201,7 +203,7 @@ class ModelPredictor:
         return self.processor.prompt([turn], image_sizes=sizes, tags=self._tags(item, with_images))
 
     def _tags(self, item: Item, with_images: bool) -> Tags | None:
-        return (self.tags(item.image),) if self.tags is not None and with_images else None
+        return (self.tags.of(item.image),) if self.tags is not None and with_images else None
 
     def _asked(self, item: Item) -> str:
         """The question with its boxes written, as a fusion and the choice of a route read it."""
