@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tiny
+from manyeyes.data.files import read_samples
 from manyeyes.data.mixture import fingerprint
 from manyeyes.data.tags import read_tags, with_tags, write_tags
 from manyeyes.errors import DataError, UsageError
@@ -117,3 +118,20 @@ def test_the_world_writes_oracle_tags(tmp_path: Path) -> None:
     for index, (path, names) in enumerate(tags.items()):
         assert Path(path).is_file()
         assert names == tags_of(sample_scene("train", index)) and set(names) <= set(TAGS)
+
+
+@pytest.mark.parametrize(
+    ("value", "tags"), [("cat, dog", (("cat", "dog"),)), (["cat"], (("cat",),)), ("", ((),))]
+)
+def test_lion_records_carry_their_own_tags(
+    tmp_path: Path, value: object, tags: tuple[tuple[str, ...], ...]
+) -> None:
+    row = {"image": "a.png", "question": "Where?", "answer": "[0.1,0.2,0.3,0.4]"}
+    lion = {**row, "category": "region", "tags": value}
+    (tmp_path / "lion.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(lion)}\n")
+    (plain, tagged), _ = read_samples(tmp_path / "lion.jsonl", image_root=tmp_path)
+    assert (plain.task, plain.tags) == ("vqa", None)
+    assert (tagged.task, tagged.tags) == ("region", tags)
+    (tmp_path / "lion.jsonl").write_text(json.dumps({**lion, "tags": 3}) + "\n")
+    with pytest.raises(DataError, match="tags: expected a list of texts, or one text, got 3"):
+        read_samples(tmp_path / "lion.jsonl", image_root=tmp_path)
