@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.encoders import parse_tagger
-from manyeyes.errors import DataError
+from manyeyes.errors import DataError, RecipeError, UsageError
 from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.image_tags import tags_from_file, tags_from_tagger
+from manyeyes.evaluation.image_tags import tags_from_file, tags_from_tagger, tags_of_model
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.tagging import load_tagger
 
@@ -84,3 +85,37 @@ def test_answers_depend_on_the_tags(
     assert empty.fingerprint != predictor.fingerprint
     with pytest.raises(DataError, match="manyeyes tag"):
         ModelPredictor(model, processor).answer(items, with_images=True)
+
+
+def test_a_models_own_tags(
+    build: Callable[..., Built], parts: Path, data: Path, tmp_path: Path
+) -> None:
+    def model(**changes: Any) -> ManyEyesForConditionalGeneration:
+        bridge = {"name": "placeholder", "start_end": False, "tags": "soft"}
+        language = {"checkpoint": str(parts / "t5")}
+        return build(**{"language": language, "bridge": bridge, "prompt_style": "plain"} | changes)[
+            0
+        ]
+
+    (data / "images").mkdir()
+    for file in data.glob("*.png"):
+        file.rename(data / "images" / file.name)
+    (data / "tags.jsonl").rename(data / "test.jsonl")
+    path = str(data / "images" / "1.png")
+    from_file = {"family": "file", "checkpoint": "{split}.jsonl"}
+    given = tags_of_model(model(tagger=from_file), data, "test")
+    moved = tags_of_model(model(tagger={**from_file, "use": "shuffled"}), data, "test")
+    assert given is not None and moved is not None
+    assert given.of(path) == ("tag1",) != moved.of(path)
+    asked = tags_of_model(model(tagger=from_file), data, "test", use="empty")
+    assert asked is not None and asked.of(path) == ()
+    block = {"checkpoint": str(tiny.save_tagger(tmp_path / "tagger")), "threshold": 0.0}
+    found = tags_of_model(model(tagger=block), data, "test")
+    assert found is not None and found.of(path) == ("red", "green", "blue")
+    assert tags_of_model(build()[0], data, "test") is None
+    with pytest.raises(UsageError, match="give their file with --tags"):
+        tags_of_model(model(), data, "test")
+    with pytest.raises(UsageError, match="is no tagger"):
+        load_tagger(parse_tagger(from_file))
+    with pytest.raises(RecipeError, match="'shuffled' is not one of 'given'"):
+        parse_tagger({**block, "use": "shuffled"})

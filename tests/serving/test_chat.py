@@ -16,7 +16,7 @@ from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesP
 from manyeyes.errors import ImageError, UsageError
 from manyeyes.records import Turn
 from manyeyes.serving.chat import Conversation
-from manyeyes.serving.load import load_own_tagger
+from manyeyes.tagging import own_tagger
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 
@@ -203,7 +203,7 @@ def test_a_model_that_reads_tags_is_given_them_or_has_a_tagger(
         return written(prompts, *rest, **more)
 
     processor.answer_inputs = noted  # type: ignore[method-assign]
-    talk = Conversation(model, processor, max_new_tokens=2, tagger=load_own_tagger(model))
+    talk = Conversation(model, processor, max_new_tokens=2, tagger=own_tagger(model))
     talk.show(files[0])
     talk.ask("why?")
     talk.show(files[0], tags=("a", "b"))
@@ -213,4 +213,4 @@ def test_a_model_that_reads_tags_is_given_them_or_has_a_tagger(
     bare = Conversation(model, processor, max_new_tokens=2)
     with pytest.raises(UsageError, match="give the image's tags"):
         bare.show(files[0])
-    assert load_own_tagger(build()[0]) is None
+    assert own_tagger(build()[0]) is None

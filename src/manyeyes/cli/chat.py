@@ -78,7 +78,8 @@ def chat(
     with session(as_json=as_json, debug=debug) as output:
         from manyeyes.decoding import decoding_preset
         from manyeyes.serving.chat import Conversation
-        from manyeyes.serving.load import load_model, load_own_tagger
+        from manyeyes.serving.load import load_model
+        from manyeyes.tagging import own_tagger
 
         quiet_libraries(debug=debug)
         loaded, processor = load_model(model, dtype=dtype, device=device)
@@ -88,7 +89,7 @@ def chat(
             processor,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
-            tagger=load_own_tagger(loaded),
+            tagger=own_tagger(loaded),
             decoding=decoding,
             task=task,
         )

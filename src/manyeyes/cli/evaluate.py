@@ -21,8 +21,6 @@ from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
     from manyeyes.data.tags import TagUse
-    from manyeyes.evaluation.image_tags import ImageTags
-    from manyeyes.modeling import ManyEyesForConditionalGeneration
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -89,6 +87,7 @@ def evaluate(
     with session(as_json=as_json, debug=debug, resume="the same command") as output:
         from manyeyes.decoding import decoding_preset
         from manyeyes.evaluation.choice_modes import checked_mode
+        from manyeyes.evaluation.image_tags import tags_of_model
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.evaluation.runner import evaluate as run
         from manyeyes.evaluation.table import format_table
@@ -108,7 +107,7 @@ def evaluate(
             batch_size=batch_size,
             decoding=decoding,
             dtype=lower,
-            tags=tags_of_images(loaded, data, tags, tags_use),
+            tags=tags_of_model(loaded, data, split, file=tags, use=checked_use(tags_use)),
         )
         folder = out or default_folder(model, split)
         with output.progress() as report:
@@ -129,27 +128,13 @@ def evaluate(
         output.result({**results, "out": folder})
 
 
-def tags_of_images(
-    model: ManyEyesForConditionalGeneration, data: Path, file: Path | None, use: str
-) -> ImageTags | None:
-    """Return where the tags of a model that reads them come from; None for other models.
+def checked_use(use: str) -> TagUse:
+    """Return ``use``; raises ``UsageError`` for one that does not exist."""
+    from manyeyes.encoders.tagging import USES
 
-    Raises:
-        UsageError: an unknown use, or a model that reads tags without file and tagger.
-    """
-    from manyeyes.evaluation.image_tags import tags_from_file, tags_from_tagger
-    from manyeyes.serving.load import load_own_tagger
-
-    if use not in ("given", "shuffled", "empty"):
-        raise UsageError(f"--tags-use takes given, shuffled or empty, got {use!r}")
-    if model.config.tags == "none":
-        return None
-    if file is not None or use == "empty":
-        return tags_from_file(file, data / "images", cast(TagUse, use))
-    tagger = load_own_tagger(model)
-    if tagger is None or use == "shuffled":
-        raise UsageError("this model reads tags of its images: give their file with --tags")
-    return tags_from_tagger(tagger)
+    if use not in USES:
+        raise UsageError(f"--tags-use takes {', '.join(USES)}, got {use!r}")
+    return cast("TagUse", use)
 
 
 def known_benchmarks(names: list[str]) -> list[str]:

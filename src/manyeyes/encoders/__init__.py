@@ -21,7 +21,7 @@ from manyeyes.encoders.eva_clip import EvaClipEncoder
 from manyeyes.encoders.mae import MaeEncoder
 from manyeyes.encoders.ram import RamTagger
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
-from manyeyes.encoders.tagging import Tagger, TaggerSpec
+from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
 from manyeyes.options import check_choice, parse_options
 
 ENCODERS: dict[str, type[GridEncoder]] = {
@@ -61,12 +61,13 @@ def parse_tagger(values: Mapping[str, Any]) -> TaggerSpec:
         RecipeError: unknown key or family, or a value that makes no sense.
     """
     spec = parse_options(TaggerSpec, values, "tagger")
-    check_choice("tagger", "family", spec.family, tuple(TAGGERS))
+    check_choice("tagger", "family", spec.family, (*TAGGERS, FILE))
     return spec
 
 
 __all__ = [
     "ENCODERS",
+    "FILE",
     "TAGGERS",
     "EncoderSpec",
     "GridEncoder",

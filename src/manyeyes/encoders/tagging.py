@@ -17,20 +17,30 @@ from torch import Tensor, nn
 
 from manyeyes.encoders.contract import PixelTransform
 from manyeyes.errors import CheckpointError, RecipeError
+from manyeyes.options import check_choice
 from manyeyes.records import TagFeatures
 
 DEFAULT_THRESHOLD = 0.5
 """Of taggers that bring no thresholds (ours)."""
 
 
+FILE = "file"
+"""The family of tags that are read from a file."""
+
+USES = ("given", "shuffled", "empty")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaggerSpec:
     """A recipe's ``tagger:`` block.
 
-    family: a key of ``TAGGERS``. checkpoint: what it is loaded from. tags: file of the class names,
+    family: a key of ``TAGGERS``, or ``file``: a tags file in place of a tagger, for evaluation.
+    checkpoint: what it is loaded from; a tags file's path is relative to the data folder and may
+    hold ``{split}``. tags: file of the class names,
     one a line, for checkpoints without them. thresholds: file of one threshold per class, one a
     line. threshold: one for all classes instead; None = the file's, or else 0.5. backbone: fields
-    of the image tower's configuration that differ from the published ones.
+    of the image tower's configuration that differ from the published ones. use: of a tags file:
+    ``given``, ``shuffled`` or ``empty``.
     """
 
     family: str = "classifier"
@@ -39,8 +49,10 @@ class TaggerSpec:
     thresholds: str | None = None
     threshold: float | None = None
     backbone: Mapping[str, Any] = field(default_factory=dict)
+    use: str = "given"
 
     def __post_init__(self) -> None:
+        check_choice("tagger", "use", self.use, USES if self.family == FILE else USES[:1])
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise RecipeError(f"tagger.threshold: {self.threshold!r} is not in 0..1")
         if not self.checkpoint:

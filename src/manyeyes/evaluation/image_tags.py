@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from manyeyes.data.tags import TagUse, read_tags, shuffled_tags
-from manyeyes.encoders import Tagger
-from manyeyes.errors import DataError
+from manyeyes.encoders import FILE, Tagger
+from manyeyes.errors import DataError, UsageError
 from manyeyes.hub import module_fingerprint
 from manyeyes.images import load_image
-from manyeyes.tagging import tag_images
+from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.tagging import own_spec, own_tagger, tag_images
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,37 @@ class ImageTags:
 
     of: Callable[[str], tuple[str, ...]]
     identity: str
+
+
+def tags_of_model(
+    model: ManyEyesForConditionalGeneration,
+    data: Path,
+    split: str,
+    *,
+    file: Path | None = None,
+    use: TagUse = "given",
+) -> ImageTags | None:
+    """Return the tags that a model is evaluated with; None for one that reads none.
+
+    They come from ``file``, whose images lie in ``data / "images"``, or else from the model's own
+    ``tagger``: its file for ``split``, or what it finds in the images. ``use``: as in a recipe.
+
+    Raises:
+        UsageError: there is neither a file nor a tagger.
+        DataError, CheckpointError: a broken file or tagger.
+    """
+    if model.config.tags == "none":
+        return None
+    spec = own_spec(model)
+    if file is None and spec is not None and spec.family == FILE:
+        file = data / spec.checkpoint.replace("{split}", split)
+        use = use if use != "given" else cast(TagUse, spec.use)
+    if file is not None or use == "empty":
+        return tags_from_file(file, data / "images", use)
+    tagger = own_tagger(model)
+    if tagger is None or use == "shuffled":
+        raise UsageError("this model reads tags of its images: give their file with --tags")
+    return tags_from_tagger(tagger)
 
 
 def tags_from_file(file: Path | None, image_root: Path, use: TagUse, seed: int = 0) -> ImageTags:

@@ -10,11 +10,9 @@ import torch
 
 from manyeyes import hub
 from manyeyes.configuration import ManyEyesConfig
-from manyeyes.encoders import Tagger, parse_tagger
 from manyeyes.errors import CheckpointError, UsageError, nearest
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.tagging import load_tagger
 
 DTYPES: dict[str, Any] = {
     "auto": "auto",
@@ -49,17 +47,6 @@ def load_model(
     except OSError as error:
         raise hub.missing_checkpoint(checkpoint) from error
     return model.to(place).eval(), processor
-
-
-def load_own_tagger(model: ManyEyesForConditionalGeneration) -> Tagger | None:
-    """Return the tagger of a model that reads tags, on the model's device; None if it needs none.
-
-    Raises:
-        CheckpointError: the tagger's weights or lists are missing or damaged.
-    """
-    if model.config.tags == "none" or model.config.tagger is None:
-        return None
-    return load_tagger(parse_tagger(model.config.tagger)).to(model.device)
 
 
 def parse_dtype(name: str) -> Any:

@@ -17,6 +17,7 @@ import torch
 from manyeyes.boxes import parse_boxes
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.image_tags import tags_of_model
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
 from manyeyes.fusion.comm import CommFusion
@@ -59,7 +60,8 @@ def take_exam(
     """
     model = ManyEyesForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32)
     processor = ManyEyesProcessor.from_pretrained(model_dir)
-    predictor = ModelPredictor(model, processor, batch_size=64, image_batch=64)
+    tags = tags_of_model(model, exam.data_dir, exam.split)
+    predictor = ModelPredictor(model, processor, batch_size=64, image_batch=64, tags=tags)
     found = {}
     for benchmark, limit in exam.limits.items():
         results = evaluate(
