@@ -75,6 +75,8 @@ def head(width: int, classes: int) -> dict[str, Tensor]:
         "fc.bias": (1,),
         "tag_encoder.encoder.layer.0.attention.self.query.weight": (3, 3),
         "text_decoder.cls.predictions.bias": (3,),
+        "vision_multi.embeddings.word_embeddings.weight": (3, 3),
+        "vision_multi.encoder.layer.0.attention.self.query.weight": (3, 3),
     }
     for layer in range(2):
         at = f"vision_multi.encoder.layer.{layer}."
@@ -227,8 +229,14 @@ def test_other_files_are_no_ram(ram_files: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is no checkpoint of RAM: 'image_proj"):
         ram(ram_files, checkpoint=str(tmp_path / "a.pth"))
     torch.save({"model": {"lm_head.weight": torch.zeros(5, 3)}}, tmp_path / "b.pth")
-    with pytest.raises(CheckpointError, match=r"'lm_head\.weight' is no tensor of RAM"):
+    with pytest.raises(CheckpointError, match="is no checkpoint of RAM: 'label_embed'"):
         ram(ram_files, checkpoint=str(tmp_path / "b.pth"))
+    wrong = {**released(swin()), "visual_encoder.head.weight": torch.zeros(2, 2)}
+    torch.save({"model": wrong}, tmp_path / "c.pth")
+    with pytest.raises(
+        CheckpointError, match=r"'visual_encoder\.head\.weight' is no tensor of RAM"
+    ):
+        ram(ram_files, checkpoint=str(tmp_path / "c.pth"))
     with pytest.raises(CheckpointError, match="does not fit RAM's tower"):
         ram(ram_files, backbone={**TOWER, "depths": [2, 4]})
     with pytest.raises(CheckpointError, match="needs the file of its tag list"):

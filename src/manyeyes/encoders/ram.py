@@ -37,10 +37,12 @@ SWIN_L = {
 HEADS = 4
 
 _UNUSED = re.compile(
-    r"(tag_encoder|text_decoder)\.|tagging_head\.embeddings\."
+    r"(?!visual_encoder\.|tagging_head\.|label_embed$|image_proj\.|wordvec_proj\.|fc\.)"
+    r"|tagging_head\.embeddings\.|tagging_head\.encoder\.layer\.\d+\.attention\."
     r"|.*(relative_position_index|attn_mask)$"
 )
-"""Tensors that tagging does not need: the captioning half, and tables that are computed."""
+"""Tensors that tagging does not need: the captioning half, the head's embeddings and
+self-attention, and tables that are computed."""
 
 _TOWER = (
     (r"patch_embed\.proj\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
