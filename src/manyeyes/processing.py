@@ -25,7 +25,6 @@ from manyeyes.chat_parts import (
 )
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.conversation import (
-    Rendered,
     render,
     turns_to_messages,
     without_images,
@@ -301,19 +300,16 @@ class ManyEyesProcessor(TextRows, ProcessorMixin):
             for question, count in zip(questions, counts, strict=True)
             for _ in range(count)
         ]
-        if self.images_leave_no_token:
-            texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
-        rows = [
-            [part for token in ids for part in self.expand(token)]
-            for ids in self.tokenizer(texts, add_special_tokens=add_special_tokens)["input_ids"]
-        ]
         if sum(counts) != len(pictures) and not images_encoded:
             raise PlaceholderError(
                 f"{sum(counts)} {IMAGE_PLACEHOLDER} placeholders in the text, "
                 f"but {len(pictures)} images"
             )
         padded = self.tokenizer.pad(
-            {"input_ids": rows}, padding=padding, padding_side=padding_side, return_tensors="pt"
+            {"input_ids": self.prompt_ids(texts, add_special_tokens)},
+            padding=padding,
+            padding_side=padding_side,
+            return_tensors="pt",
         )
         return BatchFeature(
             {

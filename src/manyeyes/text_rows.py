@@ -80,6 +80,15 @@ class TextRows:
         run = [ids.image] * self.visual_tokens
         return [ids.start, *run, ids.end] if self.start_end else run
 
+    def prompt_ids(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        """Return the ids of each text, its images expanded."""
+        if self.images_leave_no_token:
+            texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
+        encoded = self.tokenizer(list(texts), add_special_tokens=add_special_tokens)
+        return [
+            [part for token in ids for part in self.expand(token)] for ids in encoded["input_ids"]
+        ]
+
     def encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
         """Return ids and labels of a whole conversation, the assistant's text supervised.
 
