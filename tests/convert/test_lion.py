@@ -53,6 +53,10 @@ def released(model: Any, file: Path, **more: Any) -> Path:
     return file
 
 
+def arguments(file: Path, out: Path, recipe: Path) -> list[str]:
+    return ["convert", "lion", str(file), "--out", str(out), "--recipe", str(recipe)]
+
+
 def logits(model: Any, processor: ManyEyesProcessor, picture: Image.Image, task: str) -> Any:
     turns = (Turn("user", "<image>\nQ?"), Turn("assistant", "red"))
     sample = Sample("a", ("x",), turns, task, tags=(("cup",),))
@@ -165,7 +169,7 @@ def test_files_of_another_kind_or_shape_are_refused(
     with pytest.raises(CheckpointError, match="holds no adapters"):
         convert(tmp_path / "other.pth", recipe=recipe)
     file = released(trained[0], tmp_path / "lion.pth")
-    with pytest.raises(CheckpointError, match="width 32 fit no released LION .*--recipe"):
+    with pytest.raises(CheckpointError, match=r"width 32 fit no released LION .*--recipe"):
         convert(file)
     state = official_state(trained[0]) | {"ln_adapter.weight": torch.ones(7)}
     torch.save({"model": state}, tmp_path / "shape.pth")

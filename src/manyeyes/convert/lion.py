@@ -176,7 +176,9 @@ def fill(
     """
     own = _trained(model)
     by_official = {theirs: name for name in own if (theirs := official_name(name)) is not None}
-    taken, left_out, unexpected = [], [], []
+    taken: list[str] = []
+    left_out: list[str] = []
+    unexpected: list[str] = []
     for theirs, tensor in state.items():
         name = by_official.get(theirs)
         if name is None:
