@@ -231,31 +231,6 @@ def _question(processor: ManyEyesProcessor) -> Any:
     return FusionText(made["question_ids"], made["question_mask"])
 
 
-def test_lion_check_21_both_kinds_are_learnt_and_the_wrong_route_hurts(
-    parts: Path, pictures: list[Image.Image]
-) -> None:
-    model, processor = lion(parts, stirred=False, adapters={"bottleneck": 16})
-    freeze(model, assign(model, {"fusion": True, "bridge": True}))
-    batches = {task: rows(processor, pictures, task) for task in (IMAGE, REGION)}
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
-    model.train()
-    losses = {}
-    for step in range(240):
-        task = (IMAGE, REGION)[step % 2]
-        loss = model(**batches[task]).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses[task] = float(loss.detach())
-    assert max(losses.values()) < 0.1
-    model.eval()
-    for task, batch in batches.items():
-        with torch.no_grad():
-            right = float(model(**batch).loss)
-            wrong = float(model(**{**batch, "routes": 1 - batch["routes"]}).loss)
-        assert wrong > right + 0.5, task
-
-
 def test_models_without_a_router_refuse_a_task(parts: Path, pictures: list[Image.Image]) -> None:
     model, processor = lion(parts, adapters={"router": False})
     batch = inputs(processor, pictures, tasks=REGION)
