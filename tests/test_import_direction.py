@@ -12,7 +12,10 @@ LINE = (
     ("errors",),
     ("options", "precision"),
     ("records",),
-    ("boxes", "prompts", "images", "hub", "checkpoint", "weight_names"),
+    (
+        *("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "pth", "tags"),
+        *("tasks", "decoding"),
+    ),
     ("detections", "perception", "refinement"),
     ("reader",),
     ("layers",),
@@ -25,7 +28,7 @@ LINE = (
     ("parts_model",),
     ("modeling",),
     ("chat_parts", "conversation", "pixels", "targets", "tokenization"),
-    ("object_texts",),
+    ("object_texts", "text_rows", "tagging"),
     ("processing",),
     ("data",),
     ("recipes",),
@@ -39,7 +42,7 @@ LINE = (
 )
 RANK = {name: rank for rank, names in enumerate(LINE) for name in names}
 SIBLINGS = {
-    "encoders": {"contract"},
+    "encoders": {"contract", "tagging"},
     "fusion": {"contract", "queries", "image_text"},
     "bridge": {"contract"},
     "convert": {"pth"},

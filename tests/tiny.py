@@ -27,6 +27,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 IMAGE_SIZE = 16
@@ -102,6 +104,22 @@ def save_llama(folder: Path, *, hidden: int = 32, seed: int = 2) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tagger(folder: Path, names: tuple[str, ...] = ("red", "green", "blue")) -> Path:
+    """Save a random image classifier with a class for each of ``names``."""
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
+        id2label=dict(enumerate(names)),  # type: ignore[call-arg]
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
     return folder
 
 

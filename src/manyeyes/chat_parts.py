@@ -13,7 +13,7 @@ from transformers.image_utils import load_image as fetch_image
 
 from manyeyes.errors import DataError
 from manyeyes.images import load_image, to_rgb
-from manyeyes.records import IMAGE_PLACEHOLDER
+from manyeyes.records import IMAGE_PLACEHOLDER, Tags
 
 
 def flatten_images(images: Any) -> list[Image.Image]:
@@ -44,6 +44,25 @@ def conversation_images(messages: Sequence[Mapping[str, Any]]) -> list[Image.Ima
             remote = isinstance(source, str) and source.startswith(("http://", "https://", "data:"))
             images.extend(flatten_images(fetch_image(source) if remote else source))
     return images
+
+
+def conversation_tags(messages: Sequence[Mapping[str, Any]]) -> Tags | None:
+    """Return the tags of a conversation's images in reading order; None if no part has any.
+
+    Raises:
+        DataError: some image parts have tags and others have none.
+    """
+    parts = [
+        part
+        for message in messages
+        if isinstance(message["content"], list)
+        for part in message["content"]
+        if part["type"] == "image"
+    ]
+    found = [tuple(part["tags"]) for part in parts if "tags" in part]
+    if found and len(found) != len(parts):
+        raise DataError(f"{len(parts)} image parts, but only {len(found)} of them have tags")
+    return tuple(found) or None
 
 
 def flatten_parts(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -16,11 +16,12 @@ from manyeyes.encoders import (
     PixelTransform,
     Shape,
     parse_encoder,
+    parse_tagger,
 )
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
-from manyeyes.language import parse_language, read_config
+from manyeyes.language import check_kind, parse_language, read_config
 from manyeyes.options import check_choice, parse_options
 from manyeyes.perception import PerceptionOptions
 from manyeyes.prompts import PROMPT_STYLES
@@ -44,9 +45,12 @@ class ManyEyesConfig(PreTrainedConfig):
         prompt_style: see ``PROMPT_STYLES``.
         perception_text: how detected objects are written into the prompt, see
             ``PerceptionOptions``; None = they are not.
-        max_tokens: longest training sequence, visual tokens included; None = no limit.
-        image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>``; set by
-            ``ManyEyesProcessor.from_config``.
+        tagger: who tags images for the prompt where nobody else did, see ``TaggerSpec``; None =
+            tags are always handed over.
+        max_tokens: longest training sequence, visual tokens included; None = no limit. Tags give
+            way first.
+        image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>`` and, with a soft prompt, of
+            its slot; set by ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
             sha256}}``.
 
@@ -69,6 +73,7 @@ class ManyEyesConfig(PreTrainedConfig):
         box_style: str = "shikra",
         prompt_style: str = "chat",
         perception_text: Mapping[str, Any] | None = None,
+        tagger: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         image_tokens: Sequence[int] | None = None,
         references: Mapping[str, Mapping[str, str]] | None = None,
@@ -85,6 +90,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.perception_text = None if perception_text is None else dict(perception_text)
+        self.tagger = None if tagger is None else dict(tagger)
         self.max_tokens = max_tokens
         self.image_tokens = None if image_tokens is None else list(image_tokens)
         self.references = {part: dict(entry) for part, entry in (references or {}).items()}
@@ -100,6 +106,8 @@ class ManyEyesConfig(PreTrainedConfig):
         parse_bridge(self.bridge)
         parse_language(self.language)
         self._check_perception(names)
+        if self.tagger is not None:
+            parse_tagger(self.tagger)
         check_choice("model", "geometry", self.geometry, tuple(GEOMETRIES))
         check_choice("model", "box_style", self.box_style, tuple(sorted(BOX_STYLES)))
         check_choice("model", "prompt_style", self.prompt_style, tuple(PROMPT_STYLES))
@@ -139,6 +147,7 @@ class ManyEyesConfig(PreTrainedConfig):
             values["backbone"] = _own_fields(backbone)
         if self.text_config is None:
             self.text_config = read_config(parse_language(self.language))
+        check_kind(parse_language(self.language), self.text_config)
         self.is_encoder_decoder = bool(self.text_config.is_encoder_decoder)
         cls, _ = parse_fusion(self.fusion)
         cls.resolve(self.fusion)
@@ -190,6 +199,18 @@ class ManyEyesConfig(PreTrainedConfig):
         families = [(spec, ENCODERS[spec.family]) for spec in self.encoder_specs()]
         found = [(s, family) for s, family in families if issubclass(family, DetectorEncoder)]
         return next((family.label_names(family.read_config(s)) for s, family in found), None)
+
+    @property
+    def tags(self) -> str:
+        """How tags stand in the prompt, one of ``tags.VARIANTS``."""
+        cls, options = parse_bridge(self.bridge)
+        return cls.tags(options)
+
+    @property
+    def routed(self) -> bool:
+        """Whether every sample needs the route of its task type."""
+        cls, options = parse_bridge(self.bridge)
+        return cls.routes_samples(options)
 
     @property
     def given(self) -> Given:

@@ -6,7 +6,8 @@ width, S supervised predictions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +19,11 @@ from transformers.utils.generic import ModelOutput
 from manyeyes.bridge import ImageTokenIds, parse_bridge
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.encoders import ENCODERS, GridEncoder
-from manyeyes.errors import PartError, PlaceholderError
+from manyeyes.errors import PartError, PlaceholderError, UsageError
 from manyeyes.fusion import grid_features, object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, kind_of, parse_language
 from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
+from manyeyes.layers.adapter_mixture import ROUTES, routed
 from manyeyes.layers.pooled_text import pool_text
 from manyeyes.losses.detection import ObjectTargets, set_prediction_loss
 from manyeyes.losses.next_token import next_token_sum
@@ -38,6 +40,7 @@ from manyeyes.records import (
     ObjectFeatures,
     VisualEvidence,
 )
+from manyeyes.tasks import routes_of
 
 PIXELS, FEATURES, NOISE = VISUAL = ("pixel_values_", "features_", "noise_")
 LANGUAGE = ("logits", "targets")
@@ -101,6 +104,8 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         language = parse_language(config.language)
         self.language_model: Any = build_language(language, config.text_config)
         self.language_kind = kind_of(config.text_config)
+        if not language.idle:
+            self.bridge.attach(self.language_model)
         added = add_biases(self.language_model, language.added_biases)
         self._added = {f"language_model.{name}" for name in added}
         self._touched = set(self._added)
@@ -127,10 +132,15 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         return ImageTokenIds(*self.config.image_tokens)
 
     def train(self, mode: bool = True) -> ManyEyesForConditionalGeneration:
-        """Set training mode; parts without trainable parameters stay in ``eval()``."""
+        """Set training mode; parts without trainable parameters stay in ``eval()``.
+
+        A language model stays in training mode all the same with ``language: {dropout: true}``.
+        """
         super().train(mode)
         if mode:
-            for part in (*self.encoders.values(), self.fusion, self.bridge, self.language_model):
+            dropped = parse_language(self.config.language).dropout
+            language = () if dropped else (self.language_model,)
+            for part in (*self.encoders.values(), self.fusion, self.bridge, *language):
                 if not any(parameter.requires_grad for parameter in part.parameters()):
                     part.eval()
             self._note_trainable()
@@ -204,7 +214,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         """
         ids = self.image_token_ids
         special = (input_ids == ids.image) | (input_ids == ids.start) | (input_ids == ids.end)
-        embeddings = self.get_input_embeddings()(input_ids.masked_fill(special, 0))
+        slots = input_ids == ids.slot
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(special | slots, 0))
+        embeddings = self.bridge.fill_slots(embeddings, slots)
         if evidence is None or evidence.tokens is None:
             if bool(special.any()):
                 raise PlaceholderError("the text holds image tokens, but no image was given")
@@ -221,6 +233,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         labels: Tensor | None = None,
         image_counts: Tensor | None = None,
         evidence: VisualEvidence | None = None,
+        routes: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         wanted: Collection[str] = LANGUAGE,
@@ -231,12 +244,13 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         1. encode    pixels → feature bundle
         2. fuse      feature bundle → evidence, and what objectives other than the language
                      model's read; without any of ``LANGUAGE`` among ``wanted`` the line ends here
-        3. bridge    evidence + text → embeddings, and what attention reads besides them
+        3. bridge    evidence + text → embeddings, and what layers read besides them
         4. language  embeddings → logits (with ``labels``, only where a token is supervised)
         5. loss      cross entropy summed over supervised tokens / ``num_items_in_batch``
                      (None = this batch's own count)
 
         ``wanted``: names of intermediates that objectives read, to be found in the output's trace.
+        ``routes`` ``[B]``: task types for a bridge with routed adapters, see ``TASKS``.
         """
         visual, rest = split_visual(kwargs)
         texts, targets = take_texts(rest), take_targets(rest)
@@ -253,16 +267,12 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             inputs_embeds = self.embed(input_ids, evidence, image_counts)
             if self.training and evidence is None:
                 inputs_embeds = inputs_embeds + self._silent_image(inputs_embeds)
-        prompts = self.bridge.prompts(
-            self.language_model, len(inputs_embeds), evidence, image_counts
-        )
-        if prompts is not None:
-            rest[KEYWORD] = prompts
-            if attention_mask is not None:
-                last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
-                rest.setdefault("position_ids", last)
+        inside = self.inside(len(inputs_embeds), evidence, image_counts, routes=routes)
+        if KEYWORD in inside and attention_mask is not None:
+            last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
+            rest.setdefault("position_ids", last)
         output = self.language_kind.forward(
-            self.language_model, inputs_embeds, attention_mask, labels, **rest
+            self.language_model, inputs_embeds, attention_mask, labels, **inside, **rest
         )
         if output.targets is None:
             return ManyEyesOutput(logits=output.logits, past_key_values=output.past_key_values)
@@ -270,6 +280,29 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         count = max(1, output.targets.numel()) if num_items_in_batch is None else num_items_in_batch
         loss = next_token_sum(output.logits, output.targets) / count
         return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
+
+    def inside(
+        self,
+        batch_size: int,
+        evidence: VisualEvidence | None,
+        image_counts: Tensor | None,
+        image_index: Tensor | None = None,
+        routes: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Return what layers of the language model read besides its input, by keyword."""
+        given = {
+            KEYWORD: self.bridge.prompts(
+                self.language_model, batch_size, evidence, image_counts, image_index
+            ),
+            ROUTES: routes if self.config.routed else None,
+        }
+        return {keyword: value for keyword, value in given.items() if value is not None}
+
+    @contextmanager
+    def giving(self, inside: Mapping[str, Any]) -> Iterator[None]:
+        """Let the language model's layers read ``inside`` for a block of code."""
+        with answering(inside.get(KEYWORD)), routed(inside.get(ROUTES)):
+            yield
 
     def _fuse(
         self,
@@ -399,13 +432,20 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         image_counts: Tensor | None = None,
         evidence: VisualEvidence | None = None,
         image_index: Tensor | None = None,
+        routes: Tensor | None = None,
+        task: str | Sequence[str] | None = None,
         generation_config: GenerationConfig | None = None,
         **kwargs: Any,
     ) -> Any:
         """Generate with the language model's own ``generate``; the encoders run once per call.
 
         All of its arguments work (beams, sampling, streamer, ...). Decoder-only models return the
-        prompt's ids followed by the new ones, encoder-decoder models the new ones.
+        prompt's ids followed by the new ones, encoder-decoder models the new ones. With routed
+        adapters ``routes`` ``[B]`` come from the processor; ``task``, one of ``TASKS`` for all
+        samples or for each, overrides them.
+
+        Raises:
+            UsageError: an unknown task type, or one for a model that does not route.
         """
         visual, rest = split_visual(kwargs)
         if input_ids is None:
@@ -421,10 +461,10 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         if generation_config is not None:
             rest["generation_config"] = generation_config
         self.language_model.generation_config = self.generation_config
-        prompts = self.bridge.prompts(
-            self.language_model, len(input_ids), evidence, image_counts, image_index
-        )
-        with answering(prompts):
+        if task is not None:
+            routes = self._routes(task, input_ids)
+        inside = self.inside(len(input_ids), evidence, image_counts, image_index, routes)
+        with self.giving(inside):
             result = self.language_kind.generate(
                 self.language_model,
                 embeddings,
@@ -437,6 +477,14 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             copies = len(sequences) // len(input_ids)
             sequences[:, : input_ids.shape[1]] = input_ids.repeat_interleave(copies, dim=0)
         return result
+
+    def _routes(self, task: str | Sequence[str], input_ids: Tensor) -> Tensor:
+        if not self.config.routed:
+            raise UsageError(
+                f"task={task!r}: this model does not route by task type (its bridge has no "
+                "`adapters` with a router)"
+            )
+        return torch.tensor(routes_of(task, [""] * len(input_ids)), device=input_ids.device)
 
 
 def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -17,13 +17,13 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, P
 from manyeyes.bridge import parse_bridge
 from manyeyes.chat_parts import (
     conversation_images,
+    conversation_tags,
     flatten_images,
     flatten_parts,
     last_question,
 )
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.conversation import (
-    Rendered,
     render,
     turns_to_messages,
     without_images,
@@ -32,16 +32,19 @@ from manyeyes.errors import DataError, PlaceholderError
 from manyeyes.language import IGNORE
 from manyeyes.object_texts import ObjectTexts, join_objects
 from manyeyes.pixels import saved_rule, to_pixels
-from manyeyes.reader import TextReader, without_placeholders
-from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Turn
+from manyeyes.reader import TextReader, question_of, without_placeholders
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Role, Sample, Tags, Turn
+from manyeyes.tags import SLOT, check_tags, put_tags, without_sentence
 from manyeyes.targets import target_batch, target_row
+from manyeyes.tasks import route_of, routes_of
+from manyeyes.text_rows import TextRows
 from manyeyes.tokenization import IMAGE_TOKENS, image_token_ids, load_tokenizer
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
 
-class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
+class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
     """Tokenizer plus one pixel transform per encoder.
 
     ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
@@ -55,6 +58,8 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
         max_length: its ``max_tokens``. target_labels: its ``target_labels``, see ``targets``.
         answers_in_sequence: False for encoder-decoder language models.
+        routed: every sample needs the route of its task type, see ``manyeyes.tasks``.
+        tags: how the tags of an image stand in the prompt, see ``manyeyes.tags``.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
         perception_text: see ``PerceptionOptions``; None = detected objects are not written.
@@ -74,13 +79,15 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         prompt_style: str = "chat",
         max_length: int | None = None,
         answers_in_sequence: bool = True,
+        routed: bool = False,
+        tags: str = "none",
         reader: Mapping[str, Any] | None = None,
         target_labels: Sequence[str] | None = None,
         perception_text: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
         tokenizer.add_special_tokens(
-            {"additional_special_tokens": list(IMAGE_TOKENS)},
+            {"additional_special_tokens": [*IMAGE_TOKENS, *([SLOT] if tags == "soft" else [])]},
             replace_extra_special_tokens=False,
         )
         if tokenizer.pad_token is None:
@@ -90,12 +97,13 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.max_length, self.answers_in_sequence = max_length, answers_in_sequence
+        self.routed, self.tags = routed, tags
         self.reader = None if reader is None else dict(reader)
         self.text_reader: TextReader | None = None
         self.target_labels = None if target_labels is None else list(target_labels)
         self.perception_text = None if perception_text is None else dict(perception_text)
         super().__init__(tokenizer, chat_template=chat_template)
-        self.image_token_ids_by_role = image_token_ids(tokenizer)
+        self.image_token_ids_by_role = image_token_ids(tokenizer, soft=tags == "soft")
 
     @classmethod
     def from_config(
@@ -126,6 +134,8 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
             answers_in_sequence=not config.is_encoder_decoder,
             target_labels=config.target_labels,
             perception_text=config.perception_text,
+            routed=config.routed,
+            tags=config.tags,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
         spec = config.reader
@@ -159,7 +169,8 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         """Return one unpadded training row.
 
         ``input_ids`` ``[T]``, ``labels`` ``[T]`` (decoder-only) or ``[A]`` (encoder-decoder),
-        ``image_counts`` ``[1]``, and ``pixel_values_<encoder>`` ``[images, 3, height, width]``.
+        ``image_counts`` ``[1]``, ``routes`` ``[1]`` where the model has any, and
+        ``pixel_values_<encoder>`` ``[images, 3, height, width]``.
 
         Raises:
             PlaceholderError: ``<image>`` placeholders and images disagree.
@@ -176,19 +187,22 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         Raises:
             PlaceholderError, DataError: see ``encode``.
         """
-        turns = self.write_boxes(sample.turns, image_sizes, sample.objects)
-        messages = turns_to_messages(turns)
+        turns = self.clean(self.write_boxes(sample.turns, image_sizes, sample.objects))
+        messages = turns_to_messages(self.with_tags(turns, sample.tags, sample.id))
         rendered = render(messages, self.tokenizer, self.prompt_style)
-        if self._images_leave_no_token:
+        if self.images_leave_no_token:
             rendered, found = without_images(rendered)
             self._check_placeholders(found, len(image_sizes), sample.id)
-        row = self._encode_in_sequence(rendered, sample.id)
-        if not self.answers_in_sequence:
-            row = self._encode_apart(messages, sample.id)
+        if self.answers_in_sequence:
+            row = self.encode_in_sequence(rendered, sample.id)
+        else:
+            row = self.encode_apart(messages, rendered)
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])
         row |= target_row(sample, image_sizes, self.target_labels)
         row |= self.object_inputs(sample.objects, image_sizes)
+        if self.routed:
+            row["routes"] = torch.tensor([route_of(sample.task, question_of(turns))])
         return {**row, **self._fusion_text(turns, len(image_sizes), sample.id)}
 
     def _fusion_text(self, turns: Sequence[Turn], images: int, name: str) -> dict[str, Tensor]:
@@ -215,6 +229,8 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
             "labels": _pad_right([row["labels"] for row in rows], IGNORE),
             "image_counts": torch.cat([row["image_counts"] for row in rows]),
         }
+        if self.routed:
+            batch["routes"] = torch.cat([row["routes"] for row in rows])
         if not self.answers_in_sequence:
             batch["attention_mask"] = _pad_right([torch.ones_like(x) for x in ids], 0)
         for key in rows[0]:
@@ -246,44 +262,6 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         texts = [self.text_reader.ids(without_placeholders(text)) for text in questions]
         return self._per_image(texts, [1] * len(texts))
 
-    def _encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
-        encoded = self.tokenizer(
-            rendered.text,
-            add_special_tokens=rendered.add_special_tokens,
-            return_offsets_mapping=True,
-        )
-        ids, supervised = [], []
-        for token, (first, last) in zip(
-            encoded["input_ids"], encoded["offset_mapping"], strict=True
-        ):
-            inside = first < last and rendered.supervises(first, last)
-            expanded = self._expand(token)
-            ids.extend(expanded)
-            supervised.extend([inside] * len(expanded))
-        ids_T = torch.tensor(ids)
-        labels_T = torch.where(torch.tensor(supervised, dtype=torch.bool), ids_T, IGNORE)
-        return self._truncate(ids_T, labels_T, name)
-
-    def _encode_apart(self, messages: list[dict[str, str]], name: str) -> dict[str, Tensor]:
-        prompt = render(messages[:-1], self.tokenizer, self.prompt_style, generation_prompt=True)
-        encoded = self.tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
-        ids = [part for token in encoded["input_ids"] for part in self._expand(token)]
-        answer = self.tokenizer(text_target=messages[-1]["content"])["input_ids"]
-        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(answer)}
-
-    def _truncate(self, ids_T: Tensor, labels_T: Tensor, name: str) -> dict[str, Tensor]:
-        if self.max_length is not None and len(ids_T) > self.max_length:
-            cut = ids_T[self.max_length :]
-            if bool(torch.isin(cut, torch.tensor(self.image_token_ids_by_role)).any()):
-                raise PlaceholderError(
-                    f"sample {name!r}: {len(ids_T)} tokens do not fit max_length "
-                    f"{self.max_length}, and cutting would remove image tokens"
-                )
-            ids_T, labels_T = ids_T[: self.max_length], labels_T[: self.max_length]
-        if not bool((labels_T[1:] != IGNORE).any()):
-            raise DataError(f"sample {name!r}: no assistant text to learn from within max_length")
-        return {"input_ids": ids_T, "labels": labels_T}
-
     # ---- inference ------------------------------------------------------------------------
 
     def __call__(
@@ -296,11 +274,14 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         add_special_tokens: bool = True,
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
+        tasks: str | Sequence[str | None] | None = None,
+        tags: Sequence[Tags] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
 
-        Where the fusion reads the question, also ``question_ids`` and ``question_mask`` ``[I, T]``.
+        Where the fusion reads the question, also ``question_ids`` and ``question_mask`` ``[I, T]``;
+        where the model routes by task type, also ``routes`` ``[B]``.
 
         Args:
             images: one image, a flat list in reading order, or one list per text; PIL or paths.
@@ -308,23 +289,27 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
             padding, padding_side, add_special_tokens: as for tokenizers.
             images_encoded: the caller hands the images' evidence to the model; no pixels here.
             questions: what the fusion reads beside the images of each text; None = the texts.
+            tasks: one of ``TASKS`` for all texts, or for each; None = by the question's form.
+            tags: of the images of each text, one list per image, for models that read them; None =
+                the texts hold their sentences already, as those of ``prompt`` do.
 
         Raises:
             PlaceholderError: placeholders and images disagree.
+            DataError: tags of another number of images than there are.
+            UsageError: an unknown task type.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
+        if questions is None:
+            questions = [without_sentence(text) for text in texts]
+        if tags is not None:
+            texts = [self._tagged(text, own) for text, own in zip(texts, tags, strict=True)]
         pictures = flatten_images(images)
         counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
+        routes = self.routes(questions, tasks)
         asked = [
             question
-            for question, count in zip(questions or texts, counts, strict=True)
+            for question, count in zip(questions, counts, strict=True)
             for _ in range(count)
-        ]
-        if self._images_leave_no_token:
-            texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
-        rows = [
-            [part for token in ids for part in self._expand(token)]
-            for ids in self.tokenizer(texts, add_special_tokens=add_special_tokens)["input_ids"]
         ]
         if sum(counts) != len(pictures) and not images_encoded:
             raise PlaceholderError(
@@ -332,13 +317,17 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
                 f"but {len(pictures)} images"
             )
         padded = self.tokenizer.pad(
-            {"input_ids": rows}, padding=padding, padding_side=padding_side, return_tensors="pt"
+            {"input_ids": self.prompt_ids(texts, add_special_tokens)},
+            padding=padding,
+            padding_side=padding_side,
+            return_tensors="pt",
         )
         return BatchFeature(
             {
                 "input_ids": padded["input_ids"],
                 "attention_mask": padded["attention_mask"],
                 "image_counts": torch.tensor(counts),
+                **({"routes": torch.tensor(routes)} if self.routed else {}),
                 **(
                     self.pixels(pictures, self.fused) | self.question_inputs(asked)
                     if pictures
@@ -353,12 +342,18 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         *,
         image_sizes: Sequence[tuple[int, int]] = (),
         objects: Sequence[Detections] | None = None,
+        tags: Tags | None = None,
     ) -> str:
         """Return the string of a conversation that awaits an answer.
 
         ``image_sizes``: (width, height), for boxes; ``objects``: what was detected in each image.
+        ``tags``: one list per image, for models that read them.
+
+        Raises:
+            DataError: the model reads tags, but there are none.
         """
-        messages = turns_to_messages(self.write_boxes(turns, image_sizes, objects))
+        written = self.clean(self.write_boxes(turns, image_sizes, objects))
+        messages = turns_to_messages(self.with_tags(written, tags, "the conversation"))
         return render(messages, self.tokenizer, self.prompt_style, generation_prompt=True).text
 
     def answer_inputs(
@@ -368,11 +363,12 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         *,
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
+        tasks: str | Sequence[str | None] | None = None,
     ) -> BatchFeature:
         """Return left-padded inputs for strings made by ``prompt``.
 
         ``images_encoded``: the images are given to the model as evidence, without pixels here.
-        ``questions``: see ``__call__``.
+        ``questions``, ``tasks``: see ``__call__``.
         """
         return self(
             images=list(images),
@@ -380,7 +376,14 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
             add_special_tokens=self.prompt_style != "chat",
             images_encoded=images_encoded,
             questions=questions,
+            tasks=tasks,
         )
+
+    def routes(
+        self, questions: Sequence[str], tasks: str | Sequence[str | None] | None = None
+    ) -> list[int]:
+        """Return the route of each question's task type, see ``manyeyes.tasks.routes_of``."""
+        return routes_of(tasks, [without_placeholders(question) for question in questions])
 
     def apply_chat_template(  # type: ignore[override]
         self,
@@ -395,7 +398,8 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
     ) -> Any:
         """Render one conversation or a list of them, with ``{"type": "image"}`` parts.
 
-        An image part carries ``image`` (PIL), ``path`` or ``url``. Returns strings, or with
+        An image part carries ``image`` (PIL), ``path`` or ``url``, and ``tags``, a list of names,
+        where the model reads them. Returns strings, or with
         ``tokenize`` and ``return_dict`` the model inputs.
         """
         single = isinstance(conversation[0], Mapping)
@@ -403,7 +407,7 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         images = [conversation_images(messages) for messages in conversations]
         rendered = [
             render(
-                flatten_parts(messages),
+                self._tagged_messages(messages),
                 self.tokenizer,
                 self.prompt_style,
                 generation_prompt=add_generation_prompt,
@@ -424,6 +428,17 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
         )
         return inputs if return_dict else inputs["input_ids"]
 
+    def _tagged(self, text: str, tags: Tags) -> str:
+        (turn,) = self.clean([Turn("user", text)])
+        checked = check_tags(tags, text.count(IMAGE_PLACEHOLDER), "the prompt")
+        return put_tags([turn], checked, self.tags)[0].text
+
+    def _tagged_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        flat = flatten_parts(messages)
+        turns = self.clean([Turn(cast(Role, m["role"]), m["content"]) for m in flat])
+        tags = conversation_tags(messages)
+        return turns_to_messages(self.with_tags(turns, tags, "the conversation"))
+
     # ---- shared ---------------------------------------------------------------------------
 
     def pixels(
@@ -440,17 +455,6 @@ class ManyEyesProcessor(ObjectTexts, ProcessorMixin):
             for encoder in self.encoders
             if only is None or encoder["name"] in only
         }
-
-    @property
-    def _images_leave_no_token(self) -> bool:
-        return self.visual_tokens == 0 and not self.start_end
-
-    def _expand(self, token: int) -> list[int]:
-        ids = self.image_token_ids_by_role
-        if token != ids.image:
-            return [token]
-        run = [ids.image] * self.visual_tokens
-        return [ids.start, *run, ids.end] if self.start_end else run
 
     def _check_placeholders(self, found: int, num_images: int, name: str) -> None:
         if found != num_images:

@@ -81,8 +81,7 @@ class TextReader:
     def text(self, turns: Sequence[Turn]) -> str:
         """Return the text to read in a conversation: its last question, or all that it answers."""
         if self.kind == "question":
-            asked = [turn.text for turn in turns if turn.role == "user"]
-            return without_placeholders(asked[-1]) if asked else ""
+            return question_of(turns)
         answers = [turn.text for turn in turns if turn.role == "assistant"]
         return clean_caption(without_placeholders(" ".join(answers)))
 
@@ -132,6 +131,12 @@ def add_decode_token(tokenizer: PreTrainedTokenizerBase) -> None:
 def clean_caption(text: str) -> str:
     """Return a caption in lower case, without marks, of at most 50 words. Source: LAVIS."""
     return " ".join(_PUNCTUATION.sub(" ", text.lower()).split()[:MAX_WORDS])
+
+
+def question_of(turns: Sequence[Turn]) -> str:
+    """Return the last question of a conversation."""
+    asked = [turn.text for turn in turns if turn.role == "user"]
+    return without_placeholders(asked[-1]) if asked else ""
 
 
 def without_placeholders(text: str) -> str:

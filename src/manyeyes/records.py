@@ -22,6 +22,9 @@ Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 """``(x, y)`` in pixels of the original (EXIF-rotated) image."""
 
+Tags = tuple[tuple[str, ...], ...]
+"""Tag names per image, in the tagger's own order."""
+
 Role = Literal["system", "user", "assistant"]
 
 IMAGE_PLACEHOLDER = "<image>"
@@ -87,7 +90,8 @@ class Sample:
     """One training or evaluation conversation, with its images still as paths or `PackedImage`s.
 
     ``meta`` carries what benchmarks need besides (question type, label, image id, ...).
-    ``objects``: what a detector found, one entry per image; None = nobody looked.
+    ``objects``: what a detector found, one entry per image; None = nobody looked. ``tags``: those
+    of each image; None = nobody tagged them.
     """
 
     id: str
@@ -96,6 +100,7 @@ class Sample:
     task: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     objects: tuple[Detections, ...] | None = None
+    tags: Tags | None = None
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,16 @@ from manyeyes import hub
 from manyeyes.bridge import ImageTokenIds
 from manyeyes.errors import CheckpointError
 from manyeyes.records import IMAGE_PLACEHOLDER
+from manyeyes.tags import SLOT
 
 IMAGE_TOKENS = (IMAGE_PLACEHOLDER, "<im_start>", "<im_end>")
 """What stands for an image, and the markers before and after it."""
 
 
-def image_token_ids(tokenizer: PreTrainedTokenizerBase) -> ImageTokenIds:
-    """Return the ids of the image tokens in a tokenizer that has them."""
-    image, start, end = (
-        cast(int, tokenizer.convert_tokens_to_ids(token)) for token in IMAGE_TOKENS
-    )
-    return ImageTokenIds(image, start, end)
+def image_token_ids(tokenizer: PreTrainedTokenizerBase, *, soft: bool = False) -> ImageTokenIds:
+    """Return the ids of the image tokens in a tokenizer that has them; ``soft``: also the slot."""
+    tokens = [*IMAGE_TOKENS, *([SLOT] if soft else [])]
+    return ImageTokenIds(*(cast(int, tokenizer.convert_tokens_to_ids(token)) for token in tokens))
 
 
 def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:

@@ -31,6 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parts = tiny.save_parts(tmp_path / "parts")
     (parts / "llama").rename(parts / "language")
     tiny_detector.save_detector(parts / "detector", labels=SHAPES)
+    tiny.save_tagger(parts / "tagger")
     monkeypatch.setattr(hub, "WORLD_PARTS", parts)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

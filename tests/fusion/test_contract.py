@@ -17,28 +17,43 @@ ENCODERS = {
     "single": ("clip",),
     "concat": ("clip", "dinov2", "mae"),
     "comm": ("clip", "dinov2"),
+    "lion": ("clip",),
     "llama_adapter_v2": ("clip",),
     "qformer": ("clip",),
     "shared_queries": ("clip", "detector"),
     "xformer": ("clip", "mae"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
+    "lion": {
+        "width": 8,
+        "heads": 2,
+        "layers": 2,
+        "ffn": 16,
+        "queries": 4,
+        "dropout": 0.0,
+        "text": "none",
+        "aggregator_heads": 2,
+        "aggregator_ffn": 16,
+    },
     "llama_adapter_v2": {"width": 8, "heads": 2, "depth": 2},
     "qformer": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0},
     "shared_queries": {"width": 8, "heads": 2, "visual_depth": 2, "queries": 4},
     "xformer": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0},
 }
 """Small sizes, where the defaults are a real model's."""
+LEVELS = {"lion": (1, 2, 3)}
+"""Of each encoder, for fusions that need more than one."""
 
 
-def declared(encoder: str, place: int) -> Shape:
+def declared(encoder: str, place: int, levels: tuple[int, ...] = (3,)) -> Shape:
     width = 8 + 2 * place
-    return ObjectShape(width, 5) if encoder == "detector" else GridShape(width, (2, 2), (3,))
+    return ObjectShape(width, 5) if encoder == "detector" else GridShape(width, (2, 2), levels)
 
 
 def drawn(shape: Shape) -> Features:
     if isinstance(shape, GridShape):
-        return GridFeatures((torch.randn(3, 4, shape.width),), (3,), (2, 2))
+        levels = tuple(torch.randn(3, 4, shape.width) for _ in shape.level_indices)
+        return GridFeatures(levels, shape.level_indices, (2, 2))
     boxes, logits = torch.rand(3, 5, 4), torch.randn(3, 5, 2)
     return ObjectFeatures(torch.randn(3, 5, shape.width), boxes, logits, ("cup",))
 
@@ -58,7 +73,8 @@ def given(evidence: VisualEvidence) -> torch.Tensor:
 
 def setup(name: str) -> tuple[Fusion, dict[str, Shape], dict[str, Features]]:
     torch.manual_seed(0)
-    shapes = {encoder: declared(encoder, i) for i, encoder in enumerate(ENCODERS[name])}
+    levels = LEVELS.get(name, (3,))
+    shapes = {encoder: declared(encoder, i, levels) for i, encoder in enumerate(ENCODERS[name])}
     cls, options = parse_fusion({"name": name, **OPTIONS.get(name, {})})
     cls.check(options, cls.accept(shapes))
     build: Any = cls

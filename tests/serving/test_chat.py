@@ -10,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny
 from image_text_parts import clip_block
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import ImageError, UsageError
 from manyeyes.records import Turn
 from manyeyes.serving.chat import Conversation
+from manyeyes.tagging import own_tagger
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 
@@ -180,3 +182,35 @@ def test_sampling_needs_a_temperature(talk: Conversation) -> None:
     assert len(answers) > 1
     with pytest.raises(UsageError, match="temperature"):
         Conversation(talk.model, talk.processor, temperature=-1.0)
+
+
+def test_a_model_that_reads_tags_is_given_them_or_has_a_tagger(
+    build: Callable[..., Built], files: list[Path], parts: Path, tmp_path: Path
+) -> None:
+    block = {"checkpoint": str(tiny.save_tagger(tmp_path / "tagger")), "threshold": 0.0}
+    bridge = {"name": "placeholder", "start_end": False, "tags": "soft"}
+    model, processor = build(
+        language={"checkpoint": str(parts / "t5")},
+        prompt_style="plain",
+        bridge=bridge,
+        tagger=block,
+    )
+    asked: list[str] = []
+    written = processor.answer_inputs
+
+    def noted(prompts: Any, *rest: Any, **more: Any) -> Any:
+        asked.extend(prompts)
+        return written(prompts, *rest, **more)
+
+    processor.answer_inputs = noted  # type: ignore[method-assign]
+    talk = Conversation(model, processor, max_new_tokens=2, tagger=own_tagger(model))
+    talk.show(files[0])
+    talk.ask("why?")
+    talk.show(files[0], tags=("a", "b"))
+    talk.ask("why?")
+    assert asked[0].count("tags: [red, green, blue]. why?") == 1
+    assert asked[1].count("tags: [a, b]. why?") == 1 and "[red, green, blue]" in asked[1]
+    bare = Conversation(model, processor, max_new_tokens=2)
+    with pytest.raises(UsageError, match="give the image's tags"):
+        bare.show(files[0])
+    assert own_tagger(build()[0]) is None

@@ -89,7 +89,7 @@ def test_unknown_part_is_refused(part: str, tmp_path: Path) -> None:
 
 def test_every_catalogued_part_can_be_made() -> None:
     assert set(PARTS) <= set(RECIPES)
-    assert set(VISION) == {*MODELS, "detector"}
+    assert set(VISION) == {*MODELS, "detector", "tagger"}
 
 
 def test_absent_part_names_the_command_that_makes_it(

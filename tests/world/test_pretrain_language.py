@@ -10,17 +10,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from manyeyes.world.pretrain import run_language
 from manyeyes.world.pretrain.cards import read_card
-from manyeyes.world.pretrain.documents import (
+from manyeyes.world.pretrain.chats import (
     CONTEXT_WEIGHT,
-    LAYOUT_START,
-    LESSONS,
     Document,
-    Lesson,
     batch_documents,
-    corpus,
-    document_scene,
     encode_document,
 )
+from manyeyes.world.pretrain.documents import LESSONS, Lesson, corpus, document_scene
 from manyeyes.world.pretrain.language import (
     HEADS,
     WIDTH,
@@ -28,7 +24,7 @@ from manyeyes.world.pretrain.language import (
     embed_documents,
     reading_figures,
 )
-from manyeyes.world.pretrain.layouts import CELLS
+from manyeyes.world.pretrain.layouts import CELLS, LAYOUT_START
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.sample import sample_scene
@@ -83,7 +79,7 @@ def test_padding_carries_no_weight() -> None:
     batch = batch_documents([Document([5, 6, 7], [0, 1, 1], ()), Document([8], [1], ())], 9)
     assert batch.ids.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert batch.weights.tolist() == [[0, 1, 1], [1, 0, 0]]
-    assert batch.rows.tolist() == []
+    assert batch.layouts.rows.tolist() == []
 
 
 def test_a_layout_stands_where_an_image_stands(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -129,7 +125,7 @@ def test_layouts_take_the_place_of_padding(tokenizer: PreTrainedTokenizerFast) -
     last = LESSONS[-1].end
     documents = [encode_document(last, 0, tokenizer, form=form) for form in ("words", "layout")]
     batch = batch_documents(documents, int(tokenizer.pad_token_id))
-    assert batch.rows.tolist() == [1]
+    assert batch.layouts.rows.tolist() == [1]
     embeds = embed_documents(objective.network, batch)
     table = objective.network.get_input_embeddings().weight
     assert torch.equal(embeds[0], table[batch.ids[0]])
@@ -194,15 +190,17 @@ def test_pretraining_writes_a_card_and_repeats_exactly(
 ) -> None:
     monkeypatch.setattr(run_language, "CORPUS_CONVERSATIONS", 30)
     threads = torch.get_num_threads()
-    card = pretrain_language(tmp_path / "one", steps=2, measured=3, threads=threads)
+    card = pretrain_language("language", tmp_path / "one", steps=2, measured=3, threads=threads)
     assert read_card(tmp_path / "one/language").files == card.files
     for form in ("layouts", "descriptions"):
         table = card.figures[f"reading of held-out {form}"]
         assert table["all"]["replies"] > 20 and table["all"]["perplexity"] > 1
         assert "exact, scene withheld" in table["all"]
-    again = pretrain_language(tmp_path / "two", steps=2, measured=3, threads=threads)
+    again = pretrain_language("language", tmp_path / "two", steps=2, measured=3, threads=threads)
     assert again.files == card.files
-    resumed = pretrain_language(tmp_path / "two", steps=2, measured=3, threads=threads, resume=True)
+    resumed = pretrain_language(
+        "language", tmp_path / "two", steps=2, measured=3, threads=threads, resume=True
+    )
     assert resumed.files == card.files
 
 

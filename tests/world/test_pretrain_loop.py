@@ -14,12 +14,14 @@ from manyeyes.world.pretrain.detector import DetectorObjective
 from manyeyes.world.pretrain.dino import DinoObjective
 from manyeyes.world.pretrain.loop import COOL_DOWN, Objective, rate, step_generator, train
 from manyeyes.world.pretrain.mae import MaeObjective
+from manyeyes.world.pretrain.tagger import TaggerObjective
 
 OBJECTIVES = {
     "clip": lambda: ClipObjective(0, images_per_step=16),
     "detector": lambda: DetectorObjective(0, images_per_step=4),
     "dinov2": lambda: DinoObjective(0, images_per_step=4),
     "mae": lambda: MaeObjective(0, images_per_step=4),
+    "tagger": lambda: TaggerObjective(0, images_per_step=4),
 }
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from manyeyes.bridge.contract import Bridge, Given, ImageTokenIds
+from manyeyes.bridge.contract import Bridge, BridgeOptions, Given, ImageTokenIds
 from manyeyes.errors import PartError, PlaceholderError, nearest
 from manyeyes.layers.adapter_attention import FAMILIES, AdapterState, adapt
 from manyeyes.options import check_choice
@@ -30,8 +30,10 @@ GATE_LAYERS = ("adapted", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterPromptsOptions:
-    """layers: L, the last ones; None = all but the first.
+class AdapterPromptsOptions(BridgeOptions):
+    """See ``BridgeOptions``.
+
+    layers: L, the last ones; None = all but the first.
 
     entry: ``late`` adds the image to the queries of every adapted layer (MR-MLLM; LLaMA-Adapter
     V2's released code); ``early`` hands it to the first layer alone, as that paper's text has it.
@@ -45,6 +47,7 @@ class AdapterPromptsOptions:
     gate_scale: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("bridge", "entry", self.entry, ENTRIES)
         check_choice("bridge", "gates", self.gates, GATE_LAYERS)
 
@@ -70,7 +73,7 @@ class AdapterPromptsBridge(Bridge):
     def __init__(
         self, options: AdapterPromptsOptions, language: PreTrainedConfig, given: Given
     ) -> None:
-        super().__init__()
+        super().__init__(options, language, given)
         self.options, self.length = options, given.prompts
         num_layers = int(language.num_hidden_layers)
         self.layers, self.gated = options.adapted(num_layers), options.gated(num_layers)
@@ -83,6 +86,7 @@ class AdapterPromptsBridge(Bridge):
     def check(
         cls, options: AdapterPromptsOptions, language: PreTrainedConfig, given: Given
     ) -> None:
+        super().check(options, language, given)
         if language.model_type not in FAMILIES:
             raise PartError(
                 f"bridge 'adapter_prompts' reaches into the attention of {', '.join(FAMILIES)}; "

@@ -7,22 +7,32 @@ language-model width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from manyeyes.layers.adapter_attention import AdapterState
+from manyeyes.layers.adapter_mixture import AdapterMixture, AdapterOptions
+from manyeyes.layers.ffn_places import place_names
+from manyeyes.layers.soft_prompt import SoftPrompt
+from manyeyes.options import check_choice, parse_options
 from manyeyes.records import VisualEvidence
+from manyeyes.tags import VARIANTS
 
 
 class ImageTokenIds(NamedTuple):
-    """Ids that mark an image in ``input_ids``: K times ``image``, between ``start`` and ``end``."""
+    """Ids that mark an image in ``input_ids``: K times ``image``, between ``start`` and ``end``.
+
+    ``slot`` marks the soft prompt; it is no id of any token where there is none.
+    """
 
     image: int
     start: int
     end: int
+    slot: int = -1
 
 
 class Given(NamedTuple):
@@ -32,24 +42,75 @@ class Given(NamedTuple):
     prompts: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class BridgeOptions:
+    """What every bridge takes. adapters: ``AdapterOptions`` of adapters beside the language model's
+    feed-forward layers (LION); None = there are none. tags: how the tags of an image stand in the
+    prompt, one of ``tags.VARIANTS``.
+    """
+
+    adapters: AdapterOptions | None = None
+    tags: str = "none"
+
+    def __post_init__(self) -> None:
+        check_choice("bridge", "tags", self.tags, VARIANTS)
+        if isinstance(self.adapters, Mapping):
+            parsed = parse_options(AdapterOptions, self.adapters, "bridge.adapters")
+            object.__setattr__(self, "adapters", parsed)
+
+
 class Bridge(nn.Module, ABC):
     """Base of all bridges; built from its options, the language model's configuration and P."""
 
     options_class: ClassVar[type[Any]]
 
+    def __init__(self, options: Any, language: PreTrainedConfig, given: Given) -> None:
+        super().__init__()
+        self.mixture: AdapterMixture | None = None
+        if options.adapters is not None:
+            places, width = place_names(language), int(language.hidden_size)
+            self.mixture = AdapterMixture(options.adapters, places, width)
+        self.soft_prompt: SoftPrompt | None = None
+        if options.tags == "soft":
+            self.soft_prompt = SoftPrompt(int(language.hidden_size), embedding_std(language))
+
     @classmethod
-    @abstractmethod
     def check(cls, options: Any, language: PreTrainedConfig, given: Given) -> None:
         """Raise ``PartError`` unless fusion, bridge and language model fit together."""
+        if options.adapters is not None:
+            place_names(language)
+
+    @classmethod
+    def routes_samples(cls, options: Any) -> bool:
+        """Whether every sample needs the route of its task type."""
+        return options.adapters is not None and options.adapters.routed
+
+    @classmethod
+    def tags(cls, options: Any) -> str:
+        """How tags stand in the prompt, one of ``tags.VARIANTS``."""
+        variant: str = options.tags
+        return variant
 
     @classmethod
     def marks_images(cls, options: Any) -> bool:
         """Whether each image's tokens stand between two marker tokens."""
         return False
 
+    def attach(self, model: Any) -> None:
+        """Install what acts inside the language model, once it is built."""
+        if self.mixture is not None:
+            self.mixture.attach(model)
+
     def start_from(self, embeddings_VH: Tensor) -> None:
         """Set what starts from the language model's embedding table, which was just loaded."""
         return None
+
+    def fill_slots(self, embeddings_BTH: Tensor, slots_BT: Tensor) -> Tensor:
+        """Return the text embeddings with the soft prompt at its slots, if there is one."""
+        if self.soft_prompt is None:
+            return embeddings_BTH
+        filled: Tensor = self.soft_prompt(embeddings_BTH, slots_BT)
+        return filled
 
     @abstractmethod
     def forward(
@@ -72,3 +133,14 @@ class Bridge(nn.Module, ABC):
     ) -> AdapterState | None:
         """Return what the attention of ``model`` reads besides the text; None = nothing."""
         return None
+
+
+def embedding_std(language: PreTrainedConfig) -> float:
+    """Return the deviation that the language model's embeddings start with, the soft prompt's too.
+
+    T5: ``initializer_factor`` (LION §4.2); the others' ``initializer_range`` (ours).
+    """
+    for name in ("initializer_factor", "initializer_range"):
+        if getattr(language, name, None) is not None:
+            return float(getattr(language, name))
+    return 1.0

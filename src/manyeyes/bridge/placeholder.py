@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from manyeyes.bridge.contract import Bridge, Given, ImageTokenIds
+from manyeyes.bridge.contract import Bridge, BridgeOptions, Given, ImageTokenIds
 from manyeyes.errors import PartError, PlaceholderError
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaceholderOptions:
-    """start_end: one learned vector before and one after every image (COMM §1.9)."""
+class PlaceholderOptions(BridgeOptions):
+    """See ``BridgeOptions``.
+
+    start_end: one learned vector before and one after every image (COMM §1.9).
+    """
 
     start_end: bool = True
 
@@ -35,7 +38,7 @@ class PlaceholderBridge(Bridge):
     def __init__(
         self, options: PlaceholderOptions, language: PreTrainedConfig, given: Given
     ) -> None:
-        super().__init__()
+        super().__init__(options, language, given)
         width = int(language.hidden_size)
         if options.start_end:
             self.image_start = nn.Parameter(torch.zeros(width))
@@ -44,6 +47,7 @@ class PlaceholderBridge(Bridge):
 
     @classmethod
     def check(cls, options: PlaceholderOptions, language: PreTrainedConfig, given: Given) -> None:
+        super().check(options, language, given)
         if given.prompts:
             raise PartError(
                 "bridge 'placeholder' takes tokens, but the fusion gives prompts: choose bridge "

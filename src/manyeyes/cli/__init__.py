@@ -17,6 +17,7 @@ from manyeyes.cli import (
     compare,
     convert_adapter,
     convert_data,
+    convert_lion,
     convert_tasks,
     demo,
     detect,
@@ -24,6 +25,7 @@ from manyeyes.cli import (
     export,
     report,
     score,
+    tag,
     train,
     world_make,
     world_pretrain,
@@ -42,6 +44,7 @@ COMMANDS: Mapping[str, Command] = {
     "report": (report.report, report.EXAMPLES),
     "score": (score.score, score.EXAMPLES),
     "detect": (detect.detect, detect.EXAMPLES),
+    "tag": (tag.tag, tag.EXAMPLES),
     "chat": (chat.chat, chat.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
 }
@@ -52,6 +55,7 @@ WORLD_COMMANDS: Mapping[str, Command] = {
 CONVERT_COMMANDS: Mapping[str, Command] = {
     "data": (convert_data.data, convert_data.EXAMPLES),
     "tasks": (convert_tasks.tasks, convert_tasks.EXAMPLES),
+    "lion": (convert_lion.lion, convert_lion.EXAMPLES),
     "llama-adapter-v2": (convert_adapter.llama_adapter_v2, convert_adapter.EXAMPLES),
 }
 

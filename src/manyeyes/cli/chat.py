@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    PresetOption,
+)
 from manyeyes.cli.output import Output, session
-from manyeyes.errors import ManyEyesError
+from manyeyes.errors import ManyEyesError, UsageError
 
 if TYPE_CHECKING:
     from manyeyes.serving.chat import Answer, Conversation
@@ -31,6 +38,13 @@ def chat(
         list[Path] | None,
         typer.Option(metavar="PATH", help="Image to talk about. May be repeated."),
     ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Tags of each --image, for models that read them; default: what the tagger finds.",
+        ),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Ask this one question and end.")
     ] = None,
@@ -42,6 +56,14 @@ def chat(
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 = the likeliest answer; above 0 = sampled.")
     ] = 0.0,
+    preset: PresetOption = "greedy",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="region_level or image_level, for models that route; default: by the question.",
+        ),
+    ] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -49,27 +71,46 @@ def chat(
 ) -> None:
     """Talk with a model about images.
 
-    Answers are streamed. Boxes in an answer are drawn onto the image shown last: with --prompt
-    only if --draw is given, else also into chat-boxes.png. Each image is encoded once.
+    Answers are streamed, except with beams. Boxes in an answer are drawn onto the image shown
+    last: with --prompt only if --draw is given, else also into chat-boxes.png. Each image is
+    encoded once.
     """
     with session(as_json=as_json, debug=debug) as output:
+        from manyeyes.decoding import decoding_preset
         from manyeyes.serving.chat import Conversation
         from manyeyes.serving.load import load_model
+        from manyeyes.tagging import own_tagger
 
         quiet_libraries(debug=debug)
+        loaded, processor = load_model(model, dtype=dtype, device=device)
+        decoding = decoding_preset(preset)
         conversation = Conversation(
-            *load_model(model, dtype=dtype, device=device),
+            loaded,
+            processor,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
+            tagger=own_tagger(loaded),
+            decoding=decoding,
+            task=task,
         )
         talk = _Talk(output, conversation, draw, one_shot=prompt is not None)
-        for path in image or []:
-            conversation.show(path)
+        for path, names in zip(image or [], tags_of_images(tags, image), strict=True):
+            conversation.show(path, names)
         if prompt is None:
             talk.run()
         else:
             talk.ask(prompt)
         output.result({"turns": talk.turns, **(talk.turns[0] if prompt is not None else {})})
+
+
+def tags_of_images(tags: list[str] | None, images: list[Path] | None) -> list[list[str] | None]:
+    """Return the tags given for each image; raises ``UsageError`` for another number of them."""
+    shown = len(images or ())
+    if not tags:
+        return [None] * shown
+    if len(tags) != shown:
+        raise UsageError(f"--tags is given {len(tags)} times, --image {shown} times")
+    return [[name.strip() for name in text.split(",") if name.strip()] for text in tags]
 
 
 @dataclass

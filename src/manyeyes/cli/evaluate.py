@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    PresetOption,
+)
 from manyeyes.cli.output import session
 from manyeyes.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from manyeyes.data.objects import ObjectTable
+
+if TYPE_CHECKING:
+    from manyeyes.data.tags import TagUse
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -64,6 +74,18 @@ def evaluate(
     objects_use: Annotated[
         str, typer.Option(metavar="USE", help="Of --objects: given, shuffled or empty.")
     ] = "given",
+    tags: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Tags of the images, their names relative to DIR/images; default: the model's "
+            "tagger, if it has one.",
+        ),
+    ] = None,
+    tags_use: Annotated[
+        str, typer.Option(metavar="USE", help="Tags as given, shuffled among images, or empty.")
+    ] = "given",
+    preset: PresetOption = "greedy",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -76,7 +98,9 @@ def evaluate(
     same model without the image. Repeating an interrupted command continues it.
     """
     with session(as_json=as_json, debug=debug, resume="the same command") as output:
+        from manyeyes.decoding import decoding_preset
         from manyeyes.evaluation.choice_modes import checked_mode
+        from manyeyes.evaluation.image_tags import tags_of_model
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.evaluation.runner import evaluate as run
         from manyeyes.evaluation.table import format_table
@@ -85,6 +109,7 @@ def evaluate(
         quiet_libraries(debug=debug)
         names = known_benchmarks(benchmark or [])
         checked_mode(choice)
+        decoding = decoding_preset(preset)
         variants = parse_variants(variant or [])
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
@@ -93,7 +118,13 @@ def evaluate(
         if table is not None and processor.object_writer is None:
             raise UsageError("--objects: the model writes no detected objects (perception_text)")
         predictor = ModelPredictor(
-            loaded, processor, batch_size=batch_size, objects=table, dtype=lower
+            loaded,
+            processor,
+            batch_size=batch_size,
+            objects=table,
+            decoding=decoding,
+            dtype=lower,
+            tags=tags_of_model(loaded, data, split, file=tags, use=checked_use(tags_use)),
         )
         folder = out or default_folder(model, split)
         with output.progress() as report:
@@ -112,6 +143,15 @@ def evaluate(
         output.show(format_table(results, details=details))
         output.line(f"answers and results: {folder}")
         output.result({**results, "out": folder})
+
+
+def checked_use(use: str) -> TagUse:
+    """Return ``use``; raises ``UsageError`` for one that does not exist."""
+    from manyeyes.encoders.tagging import USES
+
+    if use not in USES:
+        raise UsageError(f"--tags-use takes {', '.join(USES)}, got {use!r}")
+    return cast("TagUse", use)
 
 
 def known_benchmarks(names: list[str]) -> list[str]:

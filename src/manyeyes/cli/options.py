@@ -30,6 +30,13 @@ SetOption = Annotated[
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Folder the data files lie in.")
 ]
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How answers are decoded: greedy, or lion-official (5 beams, repetition penalty 1.5).",
+    ),
+]
 DtypeOption = Annotated[
     str,
     typer.Option(help="Numbers to compute with: auto (as stored), float32, bfloat16 or float16."),

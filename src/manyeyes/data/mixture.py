@@ -159,7 +159,7 @@ def sample_length(sample: Sample) -> int:
 
 
 def fingerprint(samples: Sequence[Sample] | Mixture) -> str:
-    """Hash of ids, image file names and turns in order; independent of where the images lie."""
+    """Hash of ids, image file names, turns and tags in order, wherever the images lie."""
     if isinstance(samples, Mixture):
         return samples.fingerprint()
     digest = hashlib.sha256()
@@ -167,7 +167,8 @@ def fingerprint(samples: Sequence[Sample] | Mixture) -> str:
         names = tuple(path.replace("\\", "/").rsplit("/", 1)[-1] for path in sample.images)
         turns = tuple((t.role, t.text, t.boxes, t.points, t.box_image) for t in sample.turns)
         seen = () if sample.objects is None else (sample.objects,)
-        digest.update(repr((sample.id, names, turns, *seen)).encode())
+        tags = () if sample.tags is None else ("tags", sample.tags)
+        digest.update(repr((sample.id, names, turns, *seen, *tags)).encode())
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from manyeyes.encoders.classifier import ClassifierTagger
 from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder
 from manyeyes.encoders.contract import (
     Encoder,
@@ -31,7 +32,9 @@ from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
 from manyeyes.encoders.eva_clip import EvaClipEncoder
 from manyeyes.encoders.mae import MaeEncoder
+from manyeyes.encoders.ram import RamTagger
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
+from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
 from manyeyes.options import check_choice, parse_options
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -55,6 +58,12 @@ ENCODERS: dict[str, type[Encoder]] = {
 }
 
 
+TAGGERS: dict[str, type[Tagger]] = {
+    "classifier": ClassifierTagger,
+    "ram": RamTagger,
+}
+
+
 def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
     """Return the checked spec of one ``encoders:`` entry of a recipe or configuration.
 
@@ -66,8 +75,21 @@ def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
     return spec
 
 
+def parse_tagger(values: Mapping[str, Any]) -> TaggerSpec:
+    """Return the checked spec of a ``tagger:`` block.
+
+    Raises:
+        RecipeError: unknown key or family, or a value that makes no sense.
+    """
+    spec = parse_options(TaggerSpec, values, "tagger")
+    check_choice("tagger", "family", spec.family, (*TAGGERS, FILE))
+    return spec
+
+
 __all__ = [
     "ENCODERS",
+    "FILE",
+    "TAGGERS",
     "DetectorEncoder",
     "Encoder",
     "EncoderCost",
@@ -77,5 +99,8 @@ __all__ = [
     "ObjectShape",
     "PixelTransform",
     "Shape",
+    "Tagger",
+    "TaggerSpec",
     "parse_encoder",
+    "parse_tagger",
 ]

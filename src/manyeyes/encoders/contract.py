@@ -304,6 +304,20 @@ class GridEncoder(Encoder):
         """Apply the backbone's final LayerNorm (only families that have one)."""
         raise RecipeError(f"encoders.{self.spec.name}.final_norm: {self.spec.family} has none")
 
+    def pretrained_parts(self) -> dict[str, Any]:
+        """Return the modules that the checkpoint holds, by attribute name."""
+        return {"backbone": self.backbone}
+
+    @property
+    def published_size(self) -> int:
+        """Its parameters as its authors count them, where ``transformers`` holds others."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def changes(self) -> bool:
+        """Whether features of one image differ from step to step in training, even if frozen."""
+        return False
+
     def forward(
         self, pixels: Tensor, *, training: bool = False, noise: Tensor | None = None
     ) -> GridFeatures:

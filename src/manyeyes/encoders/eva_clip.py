@@ -31,5 +31,12 @@ class EvaClipEncoder(GridEncoder):
     config_class = Blip2VisionConfig
     normalization = "clip"
 
+    @property
+    def published_size(self) -> int:
+        """Without biases of keys, which are always zero, and without the fusion's norm."""
+        norm = sum(parameter.numel() for parameter in self.backbone.post_layernorm.parameters())
+        keys = sum(layer.self_attn.qkv.bias.numel() // 3 for layer in self.backbone.encoder.layers)
+        return super().published_size - norm - keys
+
     def last_norm(self, states: Tensor) -> Tensor:
         return self.backbone.post_layernorm(states)

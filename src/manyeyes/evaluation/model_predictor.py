@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from manyeyes.data.objects import ObjectTable
+from manyeyes.decoding import GREEDY, Decoding
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import AnswerKind, Item
+from manyeyes.evaluation.image_tags import ImageTags
 from manyeyes.evaluation.looking import Look
 from manyeyes.evaluation.ranking import (
     Likelihood,
@@ -27,7 +29,8 @@ from manyeyes.evaluation.ranking import (
 from manyeyes.images import image_size
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Tags, Turn
+from manyeyes.tasks import REGION
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
@@ -36,6 +39,9 @@ MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "short": 16,
 }
 """Length limit of an answer by its kind."""
+
+REGION_ANSWERS: tuple[AnswerKind, ...] = ("boxes", "detections")
+"""Kinds of answers that are about regions, whatever the question's form (LION §2.2)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class _Asked:
 
 
 class ModelPredictor:
-    """Greedy answers of a manyeyes model, in its recipe's prompt style.
+    """Answers of a manyeyes model, in its recipe's prompt style.
 
     Args:
         model, processor: a trained pair; the model is put in ``eval()``.
@@ -57,6 +63,8 @@ class ModelPredictor:
         max_new_tokens: limits by answer kind, instead of ``MAX_NEW_TOKENS``.
         objects: what is written as detected in place of what the model's own detector finds, by
             image path; for annotated, shuffled or no objects.
+        decoding: arguments of ``generate`` instead of greedy decoding, see ``manyeyes.decoding``.
+        tags: the tags of images by their path, for models that read them.
         dtype: run under autocast in this type (``torch.bfloat16`` is several times faster on CPUs
             that have it; answers can differ in rare ties).
 
@@ -73,15 +81,21 @@ class ModelPredictor:
         image_batch: int = 32,
         max_new_tokens: Mapping[AnswerKind, int] | None = None,
         objects: ObjectTable | None = None,
+        decoding: Decoding = GREEDY,
         dtype: torch.dtype | None = None,
+        tags: ImageTags | None = None,
     ) -> None:
         if batch_size < 1 or image_batch < 1:
             raise UsageError(f"batch sizes must be at least 1, got {batch_size} and {image_batch}")
         self.model, self.processor = model, processor
         self.model.eval()
         self.batch_size, self.image_batch = batch_size, image_batch
-        self.max_new_tokens = {**MAX_NEW_TOKENS, **(max_new_tokens or {})}
-        self.objects, self.dtype = objects, dtype
+        limits = MAX_NEW_TOKENS
+        if decoding.max_new_tokens is not None:
+            limits = dict.fromkeys(limits, decoding.max_new_tokens)
+        self.max_new_tokens = {**limits, **(max_new_tokens or {})}
+        self.decoding = dict(decoding.arguments)
+        self.objects, self.dtype, self.tags = objects, dtype, tags
 
     @property
     def box_style(self) -> str:
@@ -90,14 +104,14 @@ class ModelPredictor:
 
     @property
     def generation(self) -> Mapping[str, Any]:
-        """Greedy decoding and its limits."""
+        """How answers are decoded, and their limits."""
         return {
-            "do_sample": False,
-            "num_beams": 1,
+            **self.decoding,
             "max_new_tokens": dict(self.max_new_tokens),
             "dtype": str(self.dtype or next(self.model.parameters()).dtype),
             "prompt_style": self.processor.prompt_style,
             **self._written_objects(),
+            **({} if self.tags is None else {"tags": self.tags.identity}),
         }
 
     @cached_property
@@ -155,6 +169,7 @@ class ModelPredictor:
                             items[place].candidates,
                             image_sizes=asked.sizes,
                             objects=asked.objects,
+                            tags=self._tags(items[place], look),
                         )
                     )
                 shown = self._shown(look, items, places)
@@ -179,7 +194,7 @@ class ModelPredictor:
             for batch in self._batches(items, prompts):
                 texts = self._generate(
                     [prompts[place] for place in batch],
-                    self.max_new_tokens[items[batch[0]].answer],
+                    [items[place] for place in batch],
                     self._shown(look, items, batch),
                 )
                 answered.extend(zip(batch, texts, strict=True))
@@ -200,13 +215,25 @@ class ModelPredictor:
         chosen = [items[place] for place in places]
         questions = []
         for item in chosen if look.reads_questions else ():
-            asked = self._question(item, look)
-            questions.append(self.processor.write_boxes([asked.turn], asked.sizes)[0].text)
+            questions.append(self._asked(item))
         return look.shown([rows[item.image] for item in chosen], questions)
 
     def _prompt(self, item: Item, look: Look | None) -> str:
         asked = self._question(item, look)
-        return self.processor.prompt([asked.turn], image_sizes=asked.sizes, objects=asked.objects)
+        return self.processor.prompt(
+            [asked.turn],
+            image_sizes=asked.sizes,
+            objects=asked.objects,
+            tags=self._tags(item, look),
+        )
+
+    def _tags(self, item: Item, look: Look | None) -> Tags | None:
+        return None if self.tags is None or look is None else (self.tags.of(item.image),)
+
+    def _asked(self, item: Item) -> str:
+        """The question with its boxes written, as a fusion and the choice of a route read it."""
+        asked = self._question(item, None)
+        return self.processor.write_boxes([asked.turn], asked.sizes)[0].text
 
     def _question(self, item: Item, look: Look | None) -> _Asked:
         """The question as a turn; ``look`` None = without its image."""
@@ -236,17 +263,21 @@ class ModelPredictor:
                 yield places[start : start + self.batch_size]
 
     def _generate(
-        self, prompts: Sequence[str], max_new_tokens: int, shown: ShownImages | None
+        self, prompts: Sequence[str], items: Sequence[Item], shown: ShownImages | None
     ) -> list[str]:
-        """Greedy continuations of B prompts."""
-        inputs = self.processor.answer_inputs(prompts, images_encoded=shown is not None)
+        """Continuations of the prompts of B items, whose answers are of one kind."""
+        inputs = self.processor.answer_inputs(
+            prompts,
+            images_encoded=shown is not None,
+            questions=[self._asked(item) for item in items],
+            tasks=[REGION if item.answer in REGION_ANSWERS else None for item in items],
+        )
         sequences = self.model.generate(
             **{key: value.to(self.model.device) for key, value in inputs.items()},
             evidence=None if shown is None else shown.evidence,
             image_index=None if shown is None else shown.rows,
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=max_new_tokens,
+            **self.decoding,
+            max_new_tokens=self.max_new_tokens[items[0].answer],
         )
         if self.processor.answers_in_sequence:
             sequences = sequences[:, inputs["input_ids"].shape[1] :]

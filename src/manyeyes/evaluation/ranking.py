@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +23,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from manyeyes.errors import DataError
 from manyeyes.language.contract import IGNORE, ReadPrompt
-from manyeyes.layers.adapter_attention import AdapterState, answering
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Turn, VisualEvidence
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Tags, Turn, VisualEvidence
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ class Continuation:
 
 @dataclass(frozen=True)
 class RankedQuestion:
-    """The token ids ``[T]`` of a prompt, and its candidates."""
+    """The token ids ``[T]`` of a prompt, its candidates, and its route where the model has any."""
 
     prompt: Tensor
     candidates: tuple[Continuation, ...]
+    route: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,12 @@ def ranked_question(
     *,
     image_sizes: Sequence[tuple[int, int]] = (),
     objects: Sequence[Detections] | None = None,
+    tags: Tags | None = None,
 ) -> RankedQuestion:
     """Tokenise a question with each of its candidates; its text holds ``<image>`` if one is shown.
 
     ``image_sizes``: (width, height), needed where the question holds boxes, and with ``objects``,
-    what was detected in each image.
+    what was detected in each image. ``tags``: one list per image, for models that read them.
 
     Raises:
         DataError: no candidates, or a conversation that does not fit the recipe's max_length.
@@ -84,10 +86,11 @@ def ranked_question(
     if not candidates:
         raise DataError(f"no candidates to rank for {question.text!r}")
     (written,) = processor.write_boxes([question], image_sizes, objects)
-    rows = [_row(processor, written, candidate) for candidate in candidates]
+    rows = [_row(processor, written, candidate, tags) for candidate in candidates]
+    route = processor.routes([written.text])[0] if processor.routed else None
     if not processor.answers_in_sequence:
         answers = tuple(Continuation(labels, labels) for _, labels in rows)
-        return RankedQuestion(rows[0][0], answers)
+        return RankedQuestion(rows[0][0], answers, route)
     # the label of a token stands at its own place; what no label follows is not needed
     ends = [int((labels != IGNORE).nonzero().max()) + 1 for _, labels in rows]
     starts = [int((labels != IGNORE).nonzero().min()) for _, labels in rows]
@@ -96,7 +99,7 @@ def ranked_question(
         Continuation(ids[shared:end], labels[shared:end])
         for (ids, labels), end in zip(rows, ends, strict=True)
     )
-    return RankedQuestion(rows[0][0][:shared], continuations)
+    return RankedQuestion(rows[0][0][:shared], continuations, route)
 
 
 @torch.inference_mode()
@@ -150,7 +153,7 @@ class _Batch:
         mask = pad_sequence(ones, batch_first=True, padding_side="left").to(model.device)
         evidence, rows = (None, None) if self.shown is None else vars(self.shown).values()
         counts = None if rows is None else torch.ones_like(rows)
-        with answering(self._adapter_state(torch.arange(len(prompts)))):
+        with model.giving(self._inside(torch.arange(len(prompts)))):
             embeddings = model.embed(ids, evidence, counts, rows)
             return model.language_kind.read(model.language_model, embeddings, mask)
 
@@ -162,26 +165,29 @@ class _Batch:
             pad_sequence(part, batch_first=True, padding_value=IGNORE).to(self.model.device)
             for part in ([c.ids for _, c in chosen], [c.labels for _, c in chosen])
         )
-        with answering(self._adapter_state(owners)):
+        with self.model.giving(self._inside(owners)):
             logits = self.model.language_kind.continue_prompts(
                 self.model.language_model, prompt, owners.to(self.model.device), ids
             )
         return _likelihoods(logits, labels)
 
-    def _adapter_state(self, rows: Tensor) -> AdapterState | None:
-        """What attention reads besides the text for these rows of the batch."""
+    def _inside(self, rows: Tensor) -> dict[str, Any]:
+        """What the language model's layers read besides the text for these rows of the batch."""
         evidence = None if self.shown is None else self.shown.evidence
         images = None if self.shown is None else self.shown.rows[rows]
         counts = None if images is None else torch.ones_like(images)
-        return self.model.bridge.prompts(
-            self.model.language_model, len(rows), evidence, counts, images
-        )
+        routes = [self.questions[row].route for row in rows.tolist()]
+        every = torch.tensor(routes, device=self.model.device) if self.model.config.routed else None
+        return self.model.inside(len(rows), evidence, counts, images, every)
 
 
-def _row(processor: ManyEyesProcessor, question: Turn, answer: str) -> tuple[Tensor, Tensor]:
+def _row(
+    processor: ManyEyesProcessor, question: Turn, answer: str, tags: Tags | None
+) -> tuple[Tensor, Tensor]:
     """Token ids and labels of a question with an answer, as in training."""
     sizes = [(1, 1)] * question.text.count(IMAGE_PLACEHOLDER)
-    row = processor.encode_text(Sample(answer, (), (question, Turn("assistant", answer))), sizes)
+    turns = (question, Turn("assistant", answer))
+    row = processor.encode_text(Sample(answer, (), turns, tags=tags), sizes)
     limit = processor.max_length if processor.answers_in_sequence else None
     if limit is not None and len(row["input_ids"]) >= limit:
         raise DataError(

@@ -9,6 +9,7 @@ from manyeyes.errors import RecipeError
 from manyeyes.fusion.comm import CommFusion
 from manyeyes.fusion.concat import ConcatFusion
 from manyeyes.fusion.contract import Fusion, Shapes, grid_features, object_features
+from manyeyes.fusion.lion import LionFusion
 from manyeyes.fusion.llama_adapter_v2 import LlamaAdapterV2Fusion
 from manyeyes.fusion.qformer import QFormerFusion
 from manyeyes.fusion.shared_queries import SharedQueriesFusion
@@ -19,6 +20,7 @@ from manyeyes.options import check_choice, parse_options
 FUSIONS: dict[str, type[Fusion]] = {
     "comm": CommFusion,
     "concat": ConcatFusion,
+    "lion": LionFusion,
     "llama_adapter_v2": LlamaAdapterV2Fusion,
     "qformer": QFormerFusion,
     "shared_queries": SharedQueriesFusion,

@@ -155,7 +155,8 @@ class QueryFusion(Fusion):
     @classmethod
     def resolve(cls, values: dict[str, Any]) -> None:
         named = values.get("tokenizer", cls.options_class.tokenizer)
-        if values.get("text", "none") != "none" and values.get("vocab_size", 0) is None:
+        text = values.get("text", cls.options_class.text)
+        if text != "none" and values.get("vocab_size", 0) is None:
             values["vocab_size"] = len(fusion_tokenizer(named))
 
     @classmethod

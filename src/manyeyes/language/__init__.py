@@ -9,12 +9,13 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
 
 from manyeyes import hub
+from manyeyes.errors import PartError
 from manyeyes.language.added_biases import add_biases
 from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
 from manyeyes.language.decoder_only import DecoderOnly
 from manyeyes.language.encoder_decoder import EncoderDecoder
 from manyeyes.language.idle import IdleLanguage
-from manyeyes.options import parse_options
+from manyeyes.options import check_choice, parse_options
 
 KINDS: dict[str, LanguageKind] = {
     "decoder_only": DecoderOnly(),
@@ -29,13 +30,20 @@ class LanguageSpec:
     checkpoint: hub id, folder or ``world:`` part. config: its configuration fields with
     ``model_type``, so that the architecture is known without any file. added_biases: linear layers,
     by their last name, that get a zero bias where they have none (LLaMA-Adapter V2). idle: build
-    everything but the language model, for stages that do not run it.
+    everything but the language model, for stages that do not run it. kind: the key of ``KINDS``
+    that a recipe is written for; another is refused (None = either). dropout: let a frozen
+    language model's own dropout act in training, as LION's released code does.
     """
 
     checkpoint: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     added_biases: tuple[str, ...] = ()
     idle: bool = False
+    kind: str | None = None
+    dropout: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("language", "kind", self.kind, (None, *KINDS))
 
 
 def parse_language(values: Mapping[str, Any]) -> LanguageSpec:
@@ -46,6 +54,17 @@ def parse_language(values: Mapping[str, Any]) -> LanguageSpec:
 def read_config(spec: LanguageSpec) -> PreTrainedConfig:
     """Return the language model's configuration, from the recipe or the checkpoint."""
     return hub.load_config(spec.checkpoint, None, spec.config)
+
+
+def check_kind(spec: LanguageSpec, config: PreTrainedConfig) -> None:
+    """Raise ``PartError`` unless the language model is of the kind that the recipe asks for."""
+    found = "encoder_decoder" if config.is_encoder_decoder else "decoder_only"
+    if spec.kind not in (None, found):
+        raise PartError(
+            f"language: this recipe is for {spec.kind} language models, but "
+            f"{spec.checkpoint or config.model_type!r} is {found} ({config.model_type}): choose a "
+            "recipe for that kind, or set language.kind: null and check prompt_style and data"
+        )
 
 
 def kind_of(config: PreTrainedConfig) -> LanguageKind:
@@ -73,6 +92,7 @@ __all__ = [
     "add_biases",
     "auto_class",
     "build_language",
+    "check_kind",
     "kind_of",
     "parse_language",
     "read_config",

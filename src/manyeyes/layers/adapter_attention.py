@@ -16,9 +16,7 @@ Shapes: B samples, T positions, h heads, c width of a head, P prompts, H languag
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +28,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from manyeyes.errors import PartError
+from manyeyes.layers.inside import Inside
 
 FAMILIES = ("llama", "mistral", "opt", "qwen2", "qwen3")
 """Model types whose attention hands its arguments on as this module needs them."""
@@ -87,22 +86,10 @@ class AdapterState:
         return keys.repeat_interleave(copies, dim=0), values.repeat_interleave(copies, dim=0)
 
 
-_ANSWERING: ContextVar[AdapterState | None] = ContextVar("answering", default=None)
+_PROMPTS: Inside[AdapterState] = Inside(KEYWORD)
 
-
-@contextmanager
-def answering(state: AdapterState | None) -> Iterator[None]:
-    """Let every attention call inside the block read ``state``.
-
-    For ``generate``, which refuses keywords that a model's ``forward`` does not name. Training
-    passes the state as a keyword instead: checkpointed layers run again after the block. (Of the
-    two kinds of checkpointing only the default, non-reentrant one takes keywords with gradients.)
-    """
-    token = _ANSWERING.set(state)
-    try:
-        yield
-    finally:
-        _ANSWERING.reset(token)
+answering = _PROMPTS.given
+"""Let every attention call inside a block of code read an ``AdapterState`` (or None)."""
 
 
 def positions(attention_mask_BT: Tensor) -> Tensor:
@@ -172,7 +159,7 @@ def _adapted(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
     ) -> tuple[Tensor, Tensor | None]:
         own: Any = ALL_ATTENTION_FUNCTIONS.get_interface(name, _eager(module))
         output, weights = own(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-        state = _ANSWERING.get() if adapter_prompts is None else adapter_prompts
+        state = _PROMPTS.read(adapter_prompts)
         if state is None or module.layer_idx not in state.prompts:
             return output, weights
         keys, values = state.keys_values(module, query)

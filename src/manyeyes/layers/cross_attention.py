@@ -1,6 +1,7 @@
 """Transformer blocks that read another sequence: attention, residual, norm, feed-forward.
 
 post-norm (as BERT)   x ← LN(x + Attn(x, y));  x ← LN(x + FFN(x))
+                      no mask unless one is given: self-attention is not causal (LION §9.1)
 pre-norm              x ← x + Attn(LN(x), y);  x ← x + FFN(LN(x)), last projections starting at 0,
                       so that a fresh block is the identity
 
@@ -23,7 +24,10 @@ EPS = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class BlockShape:
-    """Sizes of a block: ``inner`` is the width of queries, keys and values, ``ffn`` 0 = none."""
+    """Sizes of a block: ``inner`` is the width of queries, keys and values, ``ffn`` 0 = none.
+
+    ``zero_last``: the last projections start at zero, as those of pre-norm blocks always do.
+    """
 
     width: int
     context: int
@@ -33,6 +37,12 @@ class BlockShape:
     self_attention: bool = False
     pre_norm: bool = False
     dropout: float = 0.1
+    zero_last: bool = False
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether a fresh sub-layer adds nothing."""
+        return self.pre_norm or self.zero_last
 
 
 class Attention(nn.Module):
@@ -44,7 +54,7 @@ class Attention(nn.Module):
         self.query = NormalLinear(shape.width, shape.inner)
         self.key = NormalLinear(context, shape.inner)
         self.value = NormalLinear(context, shape.inner)
-        self.out = NormalLinear(shape.inner, shape.width, zero=shape.pre_norm)
+        self.out = NormalLinear(shape.inner, shape.width, zero=shape.starts_at_zero)
 
     def forward(self, x_BXD: Tensor, y_BYC: Tensor, mask: Tensor | None = None) -> Tensor:
         """``mask``: bool ``[B, 1, X, Y]`` or broadcastable, true = may be read."""
@@ -111,7 +121,7 @@ def _feed_forward(shape: BlockShape) -> nn.Sequential:
     return nn.Sequential(
         NormalLinear(shape.width, shape.ffn),
         nn.GELU(),
-        NormalLinear(shape.ffn, shape.width, zero=shape.pre_norm),
+        NormalLinear(shape.ffn, shape.width, zero=shape.starts_at_zero),
     )
 
 

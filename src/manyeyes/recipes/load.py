@@ -5,8 +5,8 @@
 A recipe may ``extends:`` one parent (a packaged name, or a path relative to its own file). Blocks
 are merged key by key, stages by name; a block whose ``name`` or ``checkpoint`` changes replaces the
 parent's; other lists are replaced, unless the change is a block of keys by the items' names
-(``encoders: {mae: {mask_ratio: 0.5}}``). A ``training:`` block at the top holds defaults for every
-stage.
+(``encoders: {mae: {mask_ratio: 0.5}}``). A stage with ``drop: true`` takes the parent's stage of
+its name out. A ``training:`` block at the top holds defaults for every stage.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def _merge_stages(old: list[Any], new: list[Any]) -> list[Any]:
     for stage in new:
         name = stage.get("name") if isinstance(stage, dict) else None
         places = [i for i, item in enumerate(merged) if name and item.get("name") == name]
-        if places:
+        if places and stage.get("drop"):
+            del merged[places[0]]
+        elif places:
             merged[places[0]] = merge(merged[places[0]], stage)
         else:
             merged.append(copy.deepcopy(stage))

@@ -55,6 +55,27 @@ class ObjectSource(Block):
     use: Use = "given"
 
 
+class TagsSource(Block):
+    """Where the tags of a source's images come from: a tags ``file``, see ``manyeyes tag``.
+
+    ``use``: as ``given``, ``shuffled`` among the images of the file, or ``empty`` (no file needed).
+    """
+
+    file: str | None = None
+    use: Use = "given"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        return {"file": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _file_if_used(self) -> TagsSource:
+        if (self.file is None) != (self.use == "empty"):
+            raise ValueError("give a `file`, unless `use` is empty")
+        return self
+
+
 class DataSource(Block):
     """One data file of a stage's mixture.
 
@@ -62,7 +83,8 @@ class DataSource(Block):
     (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
     ``image_name``, ``split``, ``full_answer`` and ``refine`` are for formats that need them (see
     ``SourceOptions``). ``objects``: see ``ObjectSource``; a text is its path. ``exclude`` names
-    files of evaluation sets; rows with one of their images are left out.
+    files of evaluation sets; rows with one of their images are left out. ``tags``: a tags file, or
+    a block, see ``TagsSource``.
     """
 
     path: str
@@ -77,6 +99,7 @@ class DataSource(Block):
     refine: bool = False
     objects: ObjectSource | None = None
     exclude: tuple[str, ...] = ()
+    tags: TagsSource | None = None
 
     @field_validator("objects", mode="before")
     @classmethod
@@ -118,6 +141,7 @@ class StageRecipe(Block):
     global_batch_size: samples per optimizer step over all ranks; sets the accumulation steps.
     model: changes to the recipe's model block in this stage.
     start: weights to begin with; empty = those of the stage before.
+    fresh: begin from the parts' own checkpoints alone, not from the stage before.
     cache_features: compute the features of frozen encoders once and keep up to ``cache_max_gb``.
     """
 
@@ -130,9 +154,16 @@ class StageRecipe(Block):
     training: dict[str, Any] = {}
     model: dict[str, Any] = {}
     start: list[WeightSource] = []
+    fresh: bool = False
     cache_features: bool = False
     cache_max_gb: float = Field(default=8.0, gt=0)
     seed: int | None = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> StageRecipe:
+        if self.fresh and self.start:
+            raise ValueError("a `fresh` stage has no `start`")
+        return self
 
     @field_validator("name")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +11,13 @@ from pathlib import Path
 from manyeyes.data.exclusion import Exclusion, read_exclusion
 from manyeyes.data.per_image import Use
 from manyeyes.data.rows import SourceOptions
+from manyeyes.data.tags import read_tags, with_tags
 from manyeyes.errors import UsageError
-from manyeyes.recipes.schema import DataSource
+from manyeyes.recipes.schema import DataSource, TagsSource
+from manyeyes.records import Sample
 
 _KEPT_EXCLUSIONS = 8
+_KEPT_TAGS = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,19 @@ class LocatedSource:
     exclusion: Exclusion | None
     limit: int | None
     objects: LocatedObjects | None = None
+    tags: TagsSource | None = None
+
+    def tagged(self, samples: list[Sample], seed: int) -> list[Sample]:
+        """Return the samples with their images' tags, if the source has any; ``seed`` shuffles.
+
+        Raises:
+            DataError: a missing or broken tags file, or images that it does not name.
+        """
+        if self.tags is None:
+            return samples
+        file = self.tags.file
+        known = {} if file is None else _tags(file, self.options.image_root)
+        return with_tags(samples, known, self.tags.use, file=file or "", seed=seed)
 
 
 def locate_source(source: DataSource, data_dir: Path | None) -> LocatedSource:
@@ -63,7 +80,16 @@ def locate_source(source: DataSource, data_dir: Path | None) -> LocatedSource:
         name = source.objects.path
         found = None if name is None else _place(data_dir, name)
         objects = LocatedObjects(found, source.objects.use)
-    return LocatedSource(path, source.format, options, exclusion, source.limit, objects)
+    tags = source.tags
+    if tags is not None and tags.file is not None:
+        tags = tags.model_copy(update={"file": os.fspath(_place(data_dir, tags.file))})
+    return LocatedSource(path, source.format, options, exclusion, source.limit, objects, tags)
+
+
+@lru_cache(maxsize=_KEPT_TAGS)
+def _tags(file: str, image_root: str) -> Mapping[str, tuple[str, ...]]:
+    """Stages often name the same file."""
+    return read_tags(file, image_root)
 
 
 @lru_cache(maxsize=_KEPT_EXCLUSIONS)

@@ -5,8 +5,8 @@ Shapes: I images of the conversation, T positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import TextStreamer
 
 from manyeyes.boxes import parse_boxes
+from manyeyes.decoding import GREEDY, Decoding
+from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
 from manyeyes.images import load_image
 from manyeyes.modeling import ManyEyesForConditionalGeneration
@@ -31,6 +33,7 @@ from manyeyes.records import (
     Turn,
     VisualEvidence,
 )
+from manyeyes.tagging import tag_images
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class _SeenImage:
     evidence: VisualEvidence | None
     features: FeatureBundle
     objects: Detections | None = None
+    tags: tuple[str, ...] = ()
 
 
 class Conversation:
@@ -66,6 +70,13 @@ class Conversation:
     Args:
         model, processor: a trained pair. max_new_tokens: longest answer in tokens.
         temperature: 0 = the likeliest token each time; above 0 = sampling.
+        tagger: tags the images of a model that reads tags, unless ``show`` is given them.
+        decoding: how an answer is decoded; its limit of tokens takes the place of
+            ``max_new_tokens``. task: one of ``TASKS``, for models that route; None = by the
+            question.
+
+    Raises:
+        UsageError: a value that makes no sense, or a task for a model that does not route.
     """
 
     def __init__(
@@ -75,12 +86,19 @@ class Conversation:
         *,
         max_new_tokens: int = 128,
         temperature: float = 0.0,
+        tagger: Tagger | None = None,
+        decoding: Decoding = GREEDY,
+        task: str | None = None,
     ) -> None:
         if max_new_tokens < 1 or temperature < 0:
             raise UsageError("max_new_tokens must be at least 1 and temperature at least 0")
+        if task is not None and not processor.routed:
+            raise UsageError(f"task {task!r}: this model does not route by task type")
+        processor.routes([""], task)  # names an unknown one
         self.model: Any = model.train(False)
-        self.processor = processor
-        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.processor, self.tagger = processor, tagger
+        self.max_new_tokens = decoding.max_new_tokens or max_new_tokens
+        self.temperature, self.decoding, self.task = temperature, dict(decoding.arguments), task
         self.turns: list[Turn] = []
         self._seen: list[_SeenImage] = []
         self._shown: list[int] = []
@@ -91,22 +109,38 @@ class Conversation:
         self.turns, self._seen, self._shown, self._pending = [], [], [], []
 
     @torch.inference_mode()
-    def show(self, path: str | Path) -> Image.Image:
+    def show(self, path: str | Path, tags: Sequence[str] | None = None) -> Image.Image:
         """Put an image before the next question; encode it unless this file was shown before.
+
+        ``tags``: what a model that reads tags is told of it; None = what the tagger finds.
 
         Raises:
             ImageError: the file cannot be read as an image; the conversation is unchanged.
+            UsageError: the model reads tags, but there are neither tags nor a tagger.
         """
         picture = load_image(path)
         key = (str(Path(path).resolve()), Path(path).stat().st_mtime_ns)
-        known = [place for place, seen in enumerate(self._seen) if seen.key == key]
+        names = self._tags(picture, tags)
+        known = [p for p, s in enumerate(self._seen) if s.key == key and s.tags == names]
         if not known:
             pixels = self.processor.pixels([picture])
             placed = {name: value.to(self.model.device) for name, value in pixels.items()}
-            self._seen.append(self._look(key, picture, placed))
+            self._seen.append(replace(self._look(key, picture, placed), tags=names))
             known = [len(self._seen) - 1]
         self._pending.append(known[0])
         return picture
+
+    def _tags(self, picture: Image.Image, given: Sequence[str] | None) -> tuple[str, ...]:
+        if self.processor.tags == "none":
+            return ()
+        if given is None and self.tagger is None:
+            raise UsageError(
+                "this model reads tags of its images, and has no tagger: give the image's tags"
+            )
+        if given is not None or self.tagger is None:
+            return tuple(given or ())
+        (features,) = tag_images(self.tagger, [picture])
+        return features.names[0]
 
     def _look(
         self, key: tuple[str, int], picture: Image.Image, pixels: dict[str, Tensor]
@@ -157,22 +191,32 @@ class Conversation:
         sizes = [self._seen[place].picture.size for place in shown]
         found = [self._seen[place].objects for place in shown]
         objects = [] if None in found else [o for o in found if o is not None]
-        prompt = self.processor.prompt(turns, image_sizes=sizes, objects=objects or None)
-        batch = self.processor.answer_inputs([prompt], images_encoded=True)
+        tags = tuple(self._seen[place].tags for place in shown)
+        prompt = self.processor.prompt(turns, image_sizes=sizes, objects=objects or None, tags=tags)
+        batch = self.processor.answer_inputs(
+            [prompt], images_encoded=True, questions=[turns[-1].text], tasks=self.task
+        )
         inputs = {name: value.to(self.model.device) for name, value in batch.items()}
         length = inputs["input_ids"].shape[1]
-        sampling = {"temperature": self.temperature} if self.temperature else {}
+        decoding = dict(self.decoding)
+        if self.temperature:
+            decoding |= {"do_sample": True, "temperature": self.temperature}
+        stream = None
+        if on_text is not None and decoding.get("num_beams", 1) == 1:
+            stream = _Stream(self.processor.tokenizer, on_text)
         sequences: Tensor = self.model.generate(
             **inputs,
             evidence=self._evidence(turns[-1].text) if shown else None,
             image_index=torch.tensor(shown, device=self.model.device) if shown else None,
             max_new_tokens=self._room(length),
-            do_sample=bool(sampling),
-            streamer=None if on_text is None else _Stream(self.processor.tokenizer, on_text),
-            **sampling,
+            streamer=stream,
+            **decoding,
         )
         new = sequences[0, length:] if self.processor.answers_in_sequence else sequences[0]
-        return str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
+        text = str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
+        if on_text is not None and stream is None:
+            on_text(text)
+        return text
 
     def _evidence(self, question: str) -> VisualEvidence:
         """Return the evidence of all images seen, one row each, for ``question``."""

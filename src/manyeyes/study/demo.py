@@ -109,7 +109,7 @@ def run_demo(
         told = _labelled(progress, TITLES[arm])
         train(recipe, folder / arm, data_dir=world, resume=True, progress=told)
         entries[arm] = take_exam(
-            load_predictor(folder / arm / "model"),
+            load_predictor(folder / arm / "model", exam),
             folder / arm / "evaluation",
             exam,
             text_only=arm == COMM,

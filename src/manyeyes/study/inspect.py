@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from manyeyes.configuration import ManyEyesConfig
+from manyeyes.encoders import GridEncoder
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import Recipe, model_config, stage_model
 from manyeyes.study.cost import ASSUMPTIONS, StageCost, measure_rate, stage_cost
@@ -44,7 +45,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything ``manyeyes check RECIPE`` reports."""
+    """Everything ``manyeyes check RECIPE`` reports.
+
+    ``published_sizes``: parameters of each encoder as its authors count them.
+    """
 
     recipe: str
     description: str
@@ -52,6 +56,7 @@ class Inspection:
     parts: Mapping[str, Part]
     visual_tokens: int
     image_sizes: Mapping[str, tuple[int, int]]
+    published_sizes: Mapping[str, int]
     stages: tuple[StageCost, ...]
     operations_per_second: float
 
@@ -77,6 +82,7 @@ class Inspection:
             "trainable_by_stage": self.trainable_by_stage,
             "visual_tokens": self.visual_tokens,
             "image_sizes": {name: list(size) for name, size in self.image_sizes.items()},
+            "published_sizes": dict(self.published_sizes),
             "stages": stages,
             "operations_per_second": self.operations_per_second,
             "assumptions": list(ASSUMPTIONS),
@@ -110,9 +116,18 @@ def inspect_recipe(recipe: Recipe) -> Inspection:
         },
         visual_tokens=config.visual_tokens,
         image_sizes={name: rule.size for name, rule in config.pixel_transforms().items()},
+        published_sizes=_published_sizes(model),
         stages=tuple(costs),
         operations_per_second=rate[torch.float32],
     )
+
+
+def _published_sizes(model: ManyEyesForConditionalGeneration) -> dict[str, int]:
+    return {
+        name: encoder.published_size
+        for name, encoder in model.encoders.items()
+        if isinstance(encoder, GridEncoder)
+    }
 
 
 def build_on_meta(

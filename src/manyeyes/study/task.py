@@ -74,7 +74,7 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
     forget_peak()
     _claim(task)
     results = _trained(task, told)
-    predictor = load_predictor(task.run / "model")
+    predictor = load_predictor(task.run / "model", task.exam)
     entries = take_exam(
         predictor, task.run / "evaluation", task.exam, text_only=False, progress=told
     )

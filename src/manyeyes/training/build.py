@@ -117,7 +117,7 @@ def read_mixture(
             limit=located.limit,
             exclusion=located.exclusion,
         )
-        sources.append(_with_objects(samples, located, seed, look))
+        sources.append(_with_objects(located.tagged(samples, seed), located, seed, look))
         reports.append(report)
     weighted = stage.mixture != "concatenate"
     mixture = Mixture(

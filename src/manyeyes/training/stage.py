@@ -124,7 +124,7 @@ class Stage:
         if checkpoint is not None:
             return build.continued_model(checkpoint)
         sources = self.spec.start
-        if not sources and self.position:
+        if not sources and self.position and not self.spec.fresh:
             before = self.recipe.stages[self.position - 1]
             if not self.spec.model and not before.model:
                 return build.continued_model(self._checkpoint_of(before.name))

@@ -30,6 +30,7 @@ from manyeyes.world.emit.refs import emit_refcoco, emit_refcoco_more, emit_refs
 from manyeyes.world.emit.scenes import emit_scenes
 from manyeyes.world.emit.seed_bench import emit_seed_bench
 from manyeyes.world.emit.split import SplitWorld, file_name, image_id
+from manyeyes.world.emit.tags import emit_tags
 from manyeyes.world.emit.text import Files
 from manyeyes.world.emit.visdial import emit_visdial
 from manyeyes.world.emit.visual7w import emit_visual7w
@@ -52,6 +53,7 @@ SPLIT_EMITTERS: dict[str, Callable[[SplitWorld], Files]] = {
     "pope": emit_pope,
     "refs": emit_refs,
     "scenes": emit_scenes,
+    "tags": emit_tags,
     "visdial": emit_visdial,
     "vqa": emit_vqa,
     "vsr": emit_vsr,
@@ -75,7 +77,7 @@ FORMATS = (*SPLIT_EMITTERS, *WORLD_EMITTERS)
 
 TRAINING = (
     *("coco-captions", "coco-instances", "gqa", "llava", "llava-captions", "pope"),
-    *("refcoco", "refs", "scenes", "vqa", "vsr"),
+    *("refcoco", "refs", "scenes", "tags", "vqa", "vsr"),
 )
 """What recipes train on and the demo scores."""
 

@@ -1,19 +1,18 @@
-"""Documents of the world without images, from which the shipped language model learns to read.
+"""Documents of the world without images, from which the shipped language models learn to read.
 
-A document is a conversation in the chat format. Where an image would stand, the first user turn has
-the scene in words: as a description, or as a layout (see ``layouts``); then come questions of every
-kind the world asks, with their answers. No document holds an image, and none comes from a scene of
-any data split of the same seed. Shapes: B documents, T tokens, L layouts, N cells, V vocabulary.
+Where an image would stand, a document has the scene in words: as a description, or as a layout (see
+``layouts``); then come questions of every kind the world asks, with their answers. No document
+holds an image, and none comes from a scene of any data split of the same seed. ``chats`` and
+``passages`` say how either kind of language model reads a document. Shapes: N cells, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -21,7 +20,7 @@ from manyeyes.records import BOXES_PLACEHOLDER
 from manyeyes.world.language.captions import caption
 from manyeyes.world.language.descriptions import box_text, description
 from manyeyes.world.language.dialogue import KIND_WEIGHTS, PLACE_KINDS, Exchange, exchanges
-from manyeyes.world.pretrain.layouts import CELLS, mix_words
+from manyeyes.world.pretrain.layouts import mix_words
 from manyeyes.world.sample import sample_scene
 from manyeyes.world.scene import Scene
 
@@ -30,9 +29,6 @@ SEED_OFFSET = 7_000_003
 
 Form = Literal["words", "layout"]
 """How a document tells its scene: as a description in words, or as a layout."""
-
-LAYOUT_START = 2
-"""Position of a layout's first cell: after the document's and the user's marker, as an image's."""
 
 EXCHANGES = 20
 CAPTIONED_SHARE = 0.3
@@ -88,41 +84,26 @@ learnt to find the object that is asked for when one that met two objects first 
 LAST_LESSON = Lesson(0, words=0.25, clean=False)
 """What all later documents are like, and those of other splits."""
 
-CONTEXT_WEIGHT = 0.02
-"""Loss weight of a token that is not in a reply. A token of an n-token reply weighs 1/sqrt(n), so
-that long captions, whose wording nobody can foresee, do not drown short answers."""
-
-IGNORED = -100
-
 
 @dataclass(frozen=True)
-class Document:
-    """A tokenised document: ``ids``, a loss weight per token, and each reply's kind and tokens.
+class Told:
+    """A scene told in words, and (kind, request, reply) exchanges about it; nothing is tokenised.
 
-    ``layout`` ``[N, V]`` takes the place of the ids from ``LAYOUT_START`` on, which are padding;
-    a ``clean`` one gets no noise.
+    At most one of ``text``, a description, and ``layout`` ``[N, V]`` is there; a ``clean`` layout
+    gets no noise.
     """
 
-    ids: list[int]
-    weights: list[float]
-    replies: tuple[tuple[str, range], ...]
+    turns: tuple[tuple[str, str, str], ...]
+    text: str | None = None
     layout: Tensor | None = None
     clean: bool = False
 
-
-@dataclass(frozen=True)
-class DocumentBatch:
-    """Right-padded documents: ``ids`` ``[B, T]`` and ``weights`` ``[B, T]`` (0 = padding).
-
-    ``layouts`` ``[L, N, V]`` belong to the documents ``rows`` ``[L]``; ``noisy`` ``[L]`` is 0 for
-    clean ones, else 1.
-    """
-
-    ids: Tensor
-    weights: Tensor
-    rows: Tensor
-    layouts: Tensor
-    noisy: Tensor
+    def conversation(self) -> list[tuple[str, str, str]]:
+        """Return the turns, with the description before the first request."""
+        if self.text is None:
+            return list(self.turns)
+        kind, request, reply = self.turns[0]
+        return [(kind, f"{self.text}\n{request}", reply), *self.turns[1:]]
 
 
 def document_scene(split: str, index: int, seed: int, *, count: int | None = None) -> Scene:
@@ -138,26 +119,33 @@ def conversation(
     Some descriptions leave the boxes out; then nothing is asked that needs to know places. Without
     ``described`` the same questions are asked about a scene that nobody describes.
     """
+    return _tell_in_words(scene, rng, described, EXCHANGES).conversation()
+
+
+def _tell_in_words(scene: Scene, rng: Random, described: bool, number: int) -> Told:
     boxes = rng.random() >= PLACELESS_SHARE
     weights = {k: w for k, w in TEXT_WEIGHTS.items() if boxes or k not in PLACE_KINDS}
-    turns = _turns(scene, rng, weights)
+    turns = _turns(scene, rng, number, weights)
     text = description(scene, rng, boxes=boxes)
     if not described:
-        return turns
+        return Told(tuple(turns))
     if not boxes and rng.random() < REPEAT_SHARE:
         turns.insert(rng.randrange(len(turns) + 1), ("repeat", REPEAT_REQUEST, text))
-    kind, request, reply = turns[0]
-    return [(kind, f"{text}\n{request}", reply), *turns[1:]]
+    return Told(tuple(turns), text=text)
 
 
 def _turns(
-    scene: Scene, rng: Random, weights: Mapping[str, float], captioned: float = CAPTIONED_SHARE
+    scene: Scene,
+    rng: Random,
+    number: int,
+    weights: Mapping[str, float],
+    captioned: float = CAPTIONED_SHARE,
 ) -> list[tuple[str, str, str]]:
+    """Return up to ``number`` turns; ``captioned``: share of ``EXCHANGES`` turns with a caption."""
+    asked = rng.random() < captioned * number / EXCHANGES
     return [
         (exchange.kind, *_with_boxes(exchange, scene))
-        for exchange in exchanges(
-            scene, rng, EXCHANGES, weights=weights, captioned=rng.random() < captioned
-        )
+        for exchange in exchanges(scene, rng, number, weights=weights, captioned=asked)
     ]
 
 
@@ -170,7 +158,7 @@ def corpus(number: int, seed: int) -> Iterator[str]:
             yield f" {reply}"
 
 
-def encode_document(
+def tell(
     index: int,
     seed: int,
     tokenizer: PreTrainedTokenizerBase,
@@ -178,27 +166,29 @@ def encode_document(
     split: str = "train",
     form: Form | None = None,
     described: bool = True,
-) -> Document:
-    """Return document ``index`` of ``split``; equal arguments give equal documents.
+    captions: bool = True,
+    number: int = EXCHANGES,
+) -> Told | str:
+    """Draw document ``index`` of ``split`` with ``number`` turns; equal arguments, equal documents.
 
-    ``form`` asks for a conversation of that form; by default the document draws its own, and some
-    are bare captions. Without ``described`` nothing tells of the scene that is asked about.
+    ``form`` asks for a conversation of that form; by default the document draws its own, and with
+    ``captions`` some are bare captions, returned as strings. Without ``described`` nothing tells of
+    the scene that is asked about.
     """
     rng = Random(f"document/{seed}/{split}/{index}")
     lesson = _lesson(index) if split == "train" else LAST_LESSON
     count = rng.randint(*lesson.objects) if lesson.objects else None
     scene = document_scene(split, index, seed, count=count)
-    if form is None and lesson.kinds is None and rng.random() < PLAIN_SHARE:
-        ids = [tokenizer.bos_token_id, *_encode(tokenizer, caption(scene, rng))]
-        ids.append(tokenizer.eos_token_id)
-        return Document(ids, [1.0] * len(ids), ())
+    if captions and form is None and lesson.kinds is None and rng.random() < PLAIN_SHARE:
+        return caption(scene, rng)
     if form is None:
         form = "words" if rng.random() < lesson.words else "layout"
     if form == "words":
-        return _encode_turns(conversation(scene, rng, described=described), tokenizer)
+        return _tell_in_words(scene, rng, described, number)
     layout = mix_words(scene, rng, tokenizer, clean=lesson.clean) if described else None
-    turns = _turns(scene, rng, _layout_weights(lesson), CAPTIONED_SHARE * (lesson.kinds is None))
-    return _encode_turns(turns, tokenizer, layout, clean=lesson.clean)
+    captioned = CAPTIONED_SHARE * (lesson.kinds is None)
+    turns = _turns(scene, rng, number, _layout_weights(lesson), captioned)
+    return Told(tuple(turns), layout=layout, clean=lesson.clean)
 
 
 def _lesson(index: int) -> Lesson:
@@ -208,48 +198,6 @@ def _lesson(index: int) -> Lesson:
 def _layout_weights(lesson: Lesson) -> dict[str, float]:
     kinds = LAYOUT_WEIGHTS if lesson.kinds is None else lesson.kinds
     return {kind: LAYOUT_WEIGHTS[kind] for kind in kinds}
-
-
-def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
-    """Put documents into one right-padded batch."""
-    longest = max(len(document.ids) for document in documents)
-    ids = torch.full((len(documents), longest), pad)
-    weights = torch.zeros(len(documents), longest)
-    for row, document in enumerate(documents):
-        ids[row, : len(document.ids)] = torch.tensor(document.ids)
-        weights[row, : len(document.ids)] = torch.tensor(document.weights)
-    found = [(row, d.layout) for row, d in enumerate(documents) if d.layout is not None]
-    rows = torch.tensor([row for row, _ in found], dtype=torch.long)
-    layouts = torch.stack([layout for _, layout in found]) if found else torch.empty(0, CELLS, 0)
-    noisy = torch.tensor([0.0 if documents[row].clean else 1.0 for row, _ in found])
-    return DocumentBatch(ids, weights, rows, layouts, noisy)
-
-
-def _encode_turns(
-    turns: Sequence[tuple[str, str, str]],
-    tokenizer: PreTrainedTokenizerBase,
-    layout: Tensor | None = None,
-    *,
-    clean: bool = False,
-) -> Document:
-    """Return the chat of (kind, request, reply) turns, with a layout before the first request."""
-    ids, weights = [int(tokenizer.bos_token_id)], [0.0]
-    replies = []
-    for number, (kind, request, reply) in enumerate(turns):
-        if number == 0 and layout is not None:
-            lead = [*_encode(tokenizer, "<|user|>"), *[int(tokenizer.pad_token_id)] * len(layout)]
-            ids += lead
-            weights += [0.0] * len(lead)
-            asked = _encode(tokenizer, f"\n{request}<|assistant|>")
-        else:
-            asked = _encode(tokenizer, f"<|user|>{request}<|assistant|>")
-        replied = [*_encode(tokenizer, f" {reply}"), int(tokenizer.eos_token_id)]
-        start = len(ids) + len(asked)
-        replies.append((kind, range(start, start + len(replied))))
-        ids += asked + replied
-        weights += [CONTEXT_WEIGHT] * len(asked)
-        weights += [len(replied) ** -0.5] * len(replied)
-    return Document(ids, weights, tuple(replies), layout, clean)
 
 
 def _with_boxes(exchange: Exchange, scene: Scene) -> tuple[str, str]:
@@ -264,6 +212,7 @@ def _with_boxes(exchange: Exchange, scene: Scene) -> tuple[str, str]:
     return request, reply
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of ``text`` alone, without the tokenizer's own special tokens."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids

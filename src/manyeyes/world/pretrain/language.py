@@ -6,27 +6,25 @@ width 128, five layers, tied embeddings. Shapes: B documents, T tokens, D width,
 
 from __future__ import annotations
 
-import copy
-from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from manyeyes.precision import CPU, autocast, bfloat16_pays
-from manyeyes.world.pretrain.documents import (
+from manyeyes.precision import CPU, autocast
+from manyeyes.world.pretrain.chats import (
     CONTEXT_WEIGHT,
-    LAYOUT_START,
     Document,
     DocumentBatch,
-    Form,
     batch_documents,
     encode_document,
 )
-from manyeyes.world.pretrain.loop import Objective, step_generator
+from manyeyes.world.pretrain.documents import Form
+from manyeyes.world.pretrain.layouts import embed_rows
+from manyeyes.world.pretrain.loop import step_generator
+from manyeyes.world.pretrain.text import Reply, TextObjective, reply_figures, start_as_search
 
 LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 128, 384, 4
 MAX_POSITIONS = 2048
@@ -34,33 +32,43 @@ MAX_POSITIONS = 2048
 MATCHING_SCALE = 0.08
 """Standard deviation of the query and key weights of heads that start by matching."""
 
-MOST_NOISE = 0.5
-"""A layout draws its share of noise, as the ratio of standard deviations, between 0 and this."""
 
-_POOL = 4
-"""Documents of this many steps are drawn together and sorted by length, to waste no padding."""
-
-
-class LanguageObjective(Objective):
-    """Next-token loss, mostly on replies; documents of equal length go into one batch."""
-
-    learning_rate = 2e-3
+class LanguageObjective(TextObjective[Document]):
+    """Next-token loss, mostly on replies."""
 
     def __init__(
         self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8
     ) -> None:
-        super().__init__()
-        self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer
-        torch.manual_seed(seed)
-        self.network = LlamaForCausalLM(language_config(tokenizer))
-        # fused attention is slow in bfloat16 on CPUs and fast in float32
-        self.network.set_attn_implementation("eager" if bfloat16_pays(CPU) else "sdpa")
-        start_matching(self.network, torch.Generator().manual_seed(seed + 1))
-        self._pool: tuple[int, list[list[Document]]] = (-1, [])
+        super().__init__(seed, tokenizer, images_per_step)
+
+    def build(self) -> LlamaForCausalLM:
+        """Return the network; half of its heads start by matching."""
+        network = LlamaForCausalLM(language_config(self.tokenizer))
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        for layer in network.model.layers:
+            attention = layer.self_attn
+            start_as_search(
+                attention.q_proj,
+                attention.k_proj,
+                attention.v_proj,
+                attention.o_proj,
+                heads=HEADS,
+                scale=MATCHING_SCALE,
+                generator=generator,
+            )
+        return network
+
+    def draw(self, index: int) -> Document:
+        """Return training document ``index`` as a chat."""
+        return encode_document(index, self.seed, self.tokenizer)
+
+    def length(self, document: Document) -> int:
+        """Return its number of tokens."""
+        return len(document.ids)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the weighted mean cross-entropy of step ``step``'s documents."""
-        batch = batch_documents(self._documents(step), int(self.tokenizer.pad_token_id))
+        batch = batch_documents(self.documents(step), int(self.tokenizer.pad_token_id))
         noise = step_generator(self.seed, step)
         with autocast(CPU):
             embeds = embed_documents(self.network, batch, noise)
@@ -76,69 +84,12 @@ class LanguageObjective(Objective):
         }
         return (losses * weight).sum() / weight.sum(), figures
 
-    def export(self, folder: Path) -> None:
-        """Write the bf16 ``LlamaForCausalLM`` with its tokenizer and chat template."""
-        folder.mkdir(parents=True, exist_ok=True)
-        half = copy.deepcopy(self.network)
-        nn.Module.to(half, torch.bfloat16)
-        half.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
-    def _documents(self, step: int) -> list[Document]:
-        """Return the documents of one step; steps of one pool share a sorted draw."""
-        pool = step // _POOL
-        if self._pool[0] != pool:
-            first = pool * _POOL * self.images_per_step
-            drawn = [
-                encode_document(first + index, self.seed, self.tokenizer)
-                for index in range(_POOL * self.images_per_step)
-            ]
-            drawn.sort(key=lambda document: len(document.ids))
-            size = self.images_per_step
-            self._pool = (pool, [drawn[i * size : (i + 1) * size] for i in range(_POOL)])
-        order = torch.randperm(_POOL, generator=step_generator(self.seed, pool)).tolist()
-        return self._pool[1][order[step % _POOL]]
-
 
 def embed_documents(
     network: LlamaForCausalLM, batch: DocumentBatch, noise: torch.Generator | None = None
 ) -> Tensor:
-    """Return ``[B, T, D]``: embedded ids, and embedded layouts in their places.
-
-    ``noise`` adds noise to the cells, because no projector says exactly what words say.
-    """
-    table = network.model.embed_tokens.weight
-    embeds = functional.embedding(batch.ids, table)
-    if not len(batch.rows):
-        return embeds
-    cells = batch.layouts @ table
-    if noise is not None:
-        level = torch.rand(len(cells), 1, 1, generator=noise) * MOST_NOISE * cells.detach().std()
-        level = level * batch.noisy[:, None, None]
-        cells = cells + level * torch.randn(cells.shape, generator=noise)
-    places = slice(LAYOUT_START, LAYOUT_START + cells.shape[1])
-    embeds[batch.rows, places] = cells.to(embeds.dtype)
-    return embeds
-
-
-@torch.no_grad()
-def start_matching(network: LlamaForCausalLM, generator: torch.Generator) -> None:
-    """Start attention as a search for equal tokens that copies what it finds, in place.
-
-    Every other head has equal query and key weights, and each output projection is the transpose of
-    its value projection (mimetic initialization, Trockman and Kolter 2023; which heads and how
-    strong is ours). Reading, which consists of matching and copying, is then learnt sooner in one
-    short trial (one seed); all weights stay free.
-    """
-    config = network.config
-    shape = (config.num_attention_heads, -1, config.hidden_size)
-    for layer in network.model.layers:
-        attention = layer.self_attn
-        queries, keys = attention.q_proj.weight.view(shape), attention.k_proj.weight.view(shape)
-        for head in range(0, config.num_attention_heads, 2):
-            queries[head].normal_(0.0, MATCHING_SCALE, generator=generator)
-            keys[head].copy_(queries[head])
-        attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+    """Return ``[B, T, D]``: embedded ids and layouts, see ``layouts.embed_rows``."""
+    return embed_rows(network.model.embed_tokens.weight, batch.ids, batch.layouts, noise)
 
 
 def language_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
@@ -160,7 +111,6 @@ def language_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
     )
 
 
-@torch.no_grad()
 def reading_figures(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -173,37 +123,24 @@ def reading_figures(
     """Measure how well the model reads held-out descriptions, or layouts.
 
     A reply is right when every token is the most likely one given the tokens before it, which is
-    the same as greedy decoding giving the exact reply. Returns per kind of exchange ``exact``
-    (0..100), ``nats`` per token and ``n``, and the same over all under ``"all"``. Without
-    ``described`` nothing tells of the scene, which shows what can be guessed.
+    the same as greedy decoding giving the exact reply. Returns ``text.reply_figures`` of
+    ``number`` documents. Without ``described`` nothing tells of the scene, which shows what can be
+    guessed.
     """
-    right: dict[str, list[bool]] = defaultdict(list)
-    nats: dict[str, list[float]] = defaultdict(list)
-    for start in range(0, number, batch):
-        documents = [
-            encode_document(index, seed, tokenizer, split="val", form=form, described=described)
-            for index in range(start, min(start + batch, number))
-        ]
-        _read(model, documents, int(tokenizer.pad_token_id), right, nats)
-    right["all"] = [hit for hits in right.values() for hit in hits]
-    nats["all"] = [value for values in nats.values() for value in values]
-    return {
-        kind: {
-            "exact": 100.0 * sum(right[kind]) / len(right[kind]),
-            "nats": sum(nats[kind]) / len(nats[kind]),
-            "n": float(len(right[kind])),
-        }
-        for kind in sorted(right)
-    }
+
+    def replies() -> Iterator[Reply]:
+        for start in range(0, number, batch):
+            documents = [
+                encode_document(index, seed, tokenizer, split="val", form=form, described=described)
+                for index in range(start, min(start + batch, number))
+            ]
+            yield from _read(model, documents, int(tokenizer.pad_token_id))
+
+    return reply_figures(replies())
 
 
-def _read(
-    model: LlamaForCausalLM,
-    documents: Sequence[Document],
-    pad: int,
-    right: dict[str, list[bool]],
-    nats: dict[str, list[float]],
-) -> None:
+@torch.no_grad()
+def _read(model: LlamaForCausalLM, documents: Sequence[Document], pad: int) -> list[Reply]:
     batch = batch_documents(documents, pad)
     with autocast(CPU):
         embeds = embed_documents(model, batch)
@@ -211,8 +148,9 @@ def _read(
     goal = batch.ids[:, 1:]
     losses = functional.cross_entropy(logits.transpose(1, 2), goal, reduction="none")
     hits = logits.argmax(dim=-1) == goal
+    found = []
     for row, document in enumerate(documents):
         for kind, tokens in document.replies:
             span = slice(tokens.start - 1, tokens.stop - 1)
-            right[kind].append(bool(hits[row, span].all()))
-            nats[kind] += losses[row, span].tolist()
+            found.append(Reply(kind, bool(hits[row, span].all()), losses[row, span].tolist()))
+    return found

@@ -22,8 +22,10 @@ RECIPES: dict[str, Trainer] = {
     "clip": partial(pretrain_vision, "clip"),
     "detector": partial(pretrain_vision, "detector"),
     "dinov2": partial(pretrain_vision, "dinov2"),
-    "language": pretrain_language,
+    "language": partial(pretrain_language, "language"),
     "mae": partial(pretrain_vision, "mae"),
+    "t5": partial(pretrain_language, "t5"),
+    "tagger": partial(pretrain_vision, "tagger"),
 }
 """Every trainable part."""
 

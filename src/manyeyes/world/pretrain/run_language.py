@@ -1,40 +1,88 @@
-"""``pretrain_language``: train the shipped language model and write its folder and card."""
+"""``pretrain_language``: train one shipped language model and write its folder and card."""
 
 from __future__ import annotations
 
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    T5ForConditionalGeneration,
+)
 
 from manyeyes.precision import CPU, computed_in
+from manyeyes.world.pretrain import language, t5
 from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
 from manyeyes.world.pretrain.documents import Form, corpus
-from manyeyes.world.pretrain.language import LanguageObjective, reading_figures
+from manyeyes.world.pretrain.language import LanguageObjective
 from manyeyes.world.pretrain.loop import RunState, train
+from manyeyes.world.pretrain.passages import PAIRS
+from manyeyes.world.pretrain.t5 import T5Objective
+from manyeyes.world.pretrain.text import TextObjective
 from manyeyes.world.tokenizer import train_tokenizer
 
-PART = "language"
-DEFAULT_MINUTES = 50.0
 CORPUS_CONVERSATIONS = 4_000
-"""Conversations that the tokenizer is trained on."""
+"""Conversations that the tokenizer is trained on; both language models have the same one."""
 
 MEASURED = 400
 """Held-out documents that the card's figures are measured on."""
 
-SUMMARY = (
-    "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, trained "
-    "from scratch on words of the world only: captions, and scenes told in words (as descriptions "
-    "and as layouts: tables of word embeddings) with questions and answers about them. It has "
-    "never seen an image."
+_TAUGHT = (
+    "trained from scratch on words of the world only: captions, and scenes told in words (as "
+    "descriptions and as layouts: tables of word embeddings) with questions and answers about "
+    "them. It has never seen an image."
 )
 
 
+@dataclass(frozen=True)
+class TextRecipe:
+    """How a language model is made: its objective, its measurement, and what its card says."""
+
+    objective: Callable[[int, PreTrainedTokenizerBase], TextObjective[Any]]
+    model: type[PreTrainedModel]
+    figures: Callable[..., dict[str, dict[str, float]]]
+    minutes: float
+    summary: str
+    data: str
+
+
+TEXT: dict[str, TextRecipe] = {
+    "language": TextRecipe(
+        LanguageObjective,
+        LlamaForCausalLM,
+        language.reading_figures,
+        50.0,
+        "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, "
+        + _TAUGHT,
+        "conversations about scenes of split train: lessons over layouts, then three quarters over "
+        "layouts and one over descriptions, with 4 % bare captions",
+    ),
+    "t5": TextRecipe(
+        T5Objective,
+        T5ForConditionalGeneration,
+        t5.reading_figures,
+        40.0,
+        "Encoder-decoder language model (`T5ForConditionalGeneration`) with the tokenizer and chat "
+        "template of the decoder language model, " + _TAUGHT,
+        f"{PAIRS} questions about each of many scenes of split train: lessons over layouts, then "
+        "three quarters over layouts and one over descriptions",
+    ),
+}
+"""Every language model; ``minutes`` is the default budget on one CPU thread."""
+
+
 def pretrain_language(
+    part: str,
     out_dir: Path,
     *,
     seconds: float | None = None,
@@ -44,19 +92,20 @@ def pretrain_language(
     resume: bool = False,
     measured: int = MEASURED,
     progress: Callable[[str], None] | None = None,
-    on_save: Callable[[LanguageObjective, RunState], None] | None = None,
+    on_save: Callable[[TextObjective[Any], RunState], None] | None = None,
 ) -> Card:
-    """Train the part and write it, measured and with its card, to ``out_dir / "language"``.
+    """Train ``part`` and write it, measured and with its card, to ``out_dir / part``.
 
-    The budget is ``steps`` or ``seconds``; without either fifty minutes. The run's state is kept
-    in ``out_dir / "language.run"``, from which ``resume`` continues. ``measured`` held-out
+    The budget is ``steps`` or ``seconds``; without either the recipe's minutes. The run's state is
+    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. ``measured`` held-out
     documents give the card's figures. Raises what ``loop.train`` raises.
     """
+    recipe = TEXT[part]
     torch.set_num_threads(threads)
-    run_dir = out_dir / f"{PART}.run"
-    objective = LanguageObjective(seed, _tokenizer(run_dir, seed))
+    run_dir = out_dir / f"{part}.run"
+    objective = recipe.objective(seed, _tokenizer(run_dir, seed))
     if steps is None and seconds is None:
-        seconds = 60.0 * DEFAULT_MINUTES
+        seconds = 60.0 * recipe.minutes
     state = train(
         objective,
         run_dir,
@@ -66,27 +115,28 @@ def pretrain_language(
         on_save=None if on_save is None else lambda now: on_save(objective, now),
         progress=progress,
     )
-    return finish_language(objective, state, out_dir / PART, threads, measured)
+    return finish_language(part, objective, state, out_dir / part, threads, measured)
 
 
 def finish_language(
-    objective: LanguageObjective,
+    part: str,
+    objective: TextObjective[Any],
     state: RunState,
     folder: Path,
     threads: int,
     measured: int = MEASURED,
 ) -> Card:
     """Export a trained objective to ``folder``, measure the files written, write the card."""
+    recipe = TEXT[part]
     if folder.exists():
         shutil.rmtree(folder)
     objective.export(folder)
     card = Card(
-        part=PART,
-        summary=SUMMARY,
+        part=part,
+        summary=recipe.summary,
         parameters=sum(p.numel() for p in objective.parameters()),
         training={
-            "data": "conversations about scenes of split train: lessons over layouts, then three "
-            "quarters over layouts and one over descriptions, with 4 % bare captions",
+            "data": recipe.data,
             "seed": objective.seed,
             "steps": state.step,
             "documents per step": objective.images_per_step,
@@ -101,35 +151,33 @@ def finish_language(
             "transformers": transformers.__version__,
         },
         files=weight_files(folder),
-        figures=language_figures(folder, objective.seed, measured),
+        figures=language_figures(part, folder, objective.seed, measured),
     )
     write_card(card, folder)
     return card
 
 
-def language_figures(folder: Path, seed: int, number: int = MEASURED) -> Mapping[str, Table]:
+def language_figures(
+    part: str, folder: Path, seed: int, number: int = MEASURED
+) -> Mapping[str, Table]:
     """Measure the model in ``folder`` on ``number`` held-out documents of each form.
 
     Per kind of exchange: exact replies in per cent, the same when nothing tells of the scene, and
     perplexity per reply token.
     """
+    recipe = TEXT[part]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = recipe.model.from_pretrained(folder, dtype=torch.float32).eval()
+    figures = partial(recipe.figures, model, tokenizer, seed, number)
     return {
-        "reading of held-out layouts": _reading(model, tokenizer, seed, number, "layout"),
-        "reading of held-out descriptions": _reading(model, tokenizer, seed, number, "words"),
+        "reading of held-out layouts": _reading(figures, "layout"),
+        "reading of held-out descriptions": _reading(figures, "words"),
     }
 
 
-def _reading(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
-    number: int,
-    form: Form,
-) -> Table:
-    reading = reading_figures(model, tokenizer, seed, number, form=form)
-    blind = reading_figures(model, tokenizer, seed, number, form=form, described=False)
+def _reading(figures: Callable[..., dict[str, dict[str, float]]], form: Form) -> Table:
+    reading = figures(form=form)
+    blind = figures(form=form, described=False)
     return {
         kind: {
             "exact": row["exact"],
@@ -146,7 +194,7 @@ def _tokenizer(run_dir: Path, seed: int) -> PreTrainedTokenizerBase:
     folder = run_dir / "tokenizer"
     if not folder.is_dir():
         tokenizer = train_tokenizer(corpus(CORPUS_CONVERSATIONS, seed))
-        partial = run_dir / "tokenizer.part"
-        tokenizer.save_pretrained(partial)
-        partial.rename(folder)
+        staging = run_dir / "tokenizer.part"
+        tokenizer.save_pretrained(staging)
+        staging.rename(folder)
     return AutoTokenizer.from_pretrained(folder)

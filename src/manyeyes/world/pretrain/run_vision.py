@@ -29,6 +29,7 @@ from manyeyes.world.pretrain.measure import (
     retrieval_figures,
 )
 from manyeyes.world.pretrain.measure_detector import detection_figures
+from manyeyes.world.pretrain.tagger import TaggerObjective, tagging_figures
 
 Measure = Callable[[Path, int], Mapping[str, Table]]
 """Measures the exported part in a folder, with a seed for scenes and probes."""
@@ -69,6 +70,13 @@ def _measure_mae(folder: Path, seed: int) -> Mapping[str, Table]:
     }
 
 
+def _measure_tagger(folder: Path, seed: int) -> Mapping[str, Table]:
+    return {
+        f"tags of split {split}": tagging_figures(folder, seed, split)
+        for split in ("val", "corner")
+    }
+
+
 VISION: dict[str, Recipe] = {
     "clip": Recipe(
         ClipObjective,
@@ -102,6 +110,14 @@ VISION: dict[str, Recipe] = {
         30.0,
         "Masked autoencoder (`ViTMAEForPreTraining`) with its decoder, trained to predict the raw "
         "pixels of the hidden three quarters of the patches.",
+    ),
+    "tagger": Recipe(
+        TaggerObjective,
+        _measure_tagger,
+        15.0,
+        "Tagger (`SwinForImageClassification`, one sigmoid per tag), trained on pictures and the "
+        "single words that are true of them: the colours, shapes and sizes of objects and their "
+        "number, the words of captions. It does not know which word belongs to which object.",
     ),
 }
 """Every trainable vision part; ``minutes`` is the default budget on one CPU thread."""

@@ -1,0 +1,117 @@
+"""Tags files: the tags of images, written once by ``manyeyes tag`` and read by every training.
+
+JSON lines, one image each: {"image": "000001.jpg", "tags": ["airport", "beagle"], "scores": [...]}
+Images are named as in data files: relative to the image folder, or absolute. ``scores`` may be
+absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from manyeyes.data.documents import open_document
+from manyeyes.data.rows import SourceOptions, image_path, show
+from manyeyes.errors import DataError, UsageError
+from manyeyes.records import Sample, TagFeatures
+
+TagUse = Literal["given", "shuffled", "empty"]
+"""``shuffled`` gives every image another image's tags, ``empty`` none: what tags are worth."""
+
+
+def read_tags(path: str | Path, image_root: str | Path) -> dict[str, tuple[str, ...]]:
+    """Return the tags in a file by the path of the image.
+
+    Raises:
+        DataError: a missing file, a broken row (with line and key), or an image named twice.
+    """
+    options = SourceOptions(os.fspath(image_root))
+    found: dict[str, tuple[str, ...]] = {}
+    for row in open_document(path).records():
+        if isinstance(row, DataError):
+            raise row
+        name = str(image_path(row, "image", row.get("image", "the path of an image"), options))
+        if name in found:
+            raise row.error("image", f"{name!r} is there twice")
+        tags = row.items("tags", "a list of texts")
+        wrong = [tag for tag in tags if not isinstance(tag, str)]
+        if wrong:
+            raise row.error("tags", f"expected a list of texts, got {show(wrong[0])} in it")
+        found[name] = tuple(tags)
+    return found
+
+
+def write_tags(path: Path, images: Sequence[str], features: Iterable[TagFeatures]) -> int:
+    """Write a tags file of ``images``; returns the number of tags. A crash leaves no file.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    names, number = iter(images), 0
+    temporary = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            for batch in features:
+                for tags, scores in zip(batch.names, batch.scores, strict=True):
+                    rounded = [round(score, 4) for score in scores]
+                    line = {"image": next(names), "tags": tags, "scores": rounded}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    number += len(tags)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error}", file=str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return number
+
+
+def with_tags(
+    samples: Sequence[Sample],
+    tags: Mapping[str, tuple[str, ...]],
+    use: TagUse,
+    *,
+    file: str,
+    seed: int = 0,
+) -> list[Sample]:
+    """Return the samples with the tags of their images; ``file`` is named in errors.
+
+    Raises:
+        DataError: images without a line in the file, unless tags are to be ``empty``.
+        UsageError: shuffling the tags of less than two images.
+    """
+    if use == "empty":
+        return [replace(sample, tags=((),) * len(sample.images)) for sample in samples]
+    needed = list(dict.fromkeys(str(path) for sample in samples for path in sample.images))
+    missing = [path for path in needed if path not in tags]
+    if missing:
+        raise DataError(
+            f"has no tags of {len(missing)} of {len(needed)} images, first {missing[0]!r}; write "
+            "the file anew with `manyeyes tag`",
+            file=file,
+        )
+    chosen = dict(tags) if use == "given" else shuffled_tags(tags, seed, file)
+    return [
+        replace(sample, tags=tuple(chosen[str(path)] for path in sample.images))
+        for sample in samples
+    ]
+
+
+def shuffled_tags(
+    tags: Mapping[str, tuple[str, ...]], seed: int, file: str
+) -> dict[str, tuple[str, ...]]:
+    """Return the lists moved along a random circle of the images: none keeps its own.
+
+    Raises:
+        UsageError: less than two images; ``file`` is named.
+    """
+    names = sorted(tags)
+    if len(names) < 2:
+        raise UsageError(f"{file}: tags of one image cannot be shuffled")
+    random.Random(seed).shuffle(names)
+    return {name: tags[other] for name, other in zip(names, [*names[1:], names[0]], strict=True)}

@@ -1,0 +1,180 @@
+"""LION's two visual branches (arXiv 2311.11860, CVPR 2024): what image-level tasks need and what
+region-level tasks need.
+
+    Z_g = W QFormer(queries, question ; LN(V_39))                    32 tokens
+    Z_l = MLP(LN(VA(V_39; V_29, V_19)))                              one per image token
+    VA(x; y, z) = B_2(B_1(x; y); z),  B(x; y) = FFN(XAttn(Attn(x), y))
+
+The vision aggregator VA reads deep levels of one frozen ViT: its stream starts from the top and
+reads the deeper middle level first. Attention is bidirectional; every sub-layer ends in a
+projection that starts at zero, so a fresh aggregator is a LayerNorm of V_39. Source: LION §1.2,
+§1.3.
+
+Shapes: I images, N image tokens of width W (class token first), H language-model width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from manyeyes.errors import PartError
+from manyeyes.fusion.contract import Fusion, Shapes, grid_features
+from manyeyes.fusion.queries import QueryFusion, QueryOptions
+from manyeyes.layers.cross_attention import BlockShape, CrossAttentionBlock
+from manyeyes.options import check_choice
+from manyeyes.reader import ReaderKind, ReaderSpec
+from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
+
+VISUAL_INPUTS = ("all", "qformer", "aggregator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LionOptions(QueryOptions):
+    """See ``QueryOptions`` for the Q-Former, which reads the question unless ``text: none``.
+
+    visual_input: both branches, or one alone, without building the other (stages 1 and 2).
+    aggregator_levels: of the encoder, first the stream's, then the one each block reads; None = all
+    its levels, deepest first. aggregator_heads, aggregator_ffn: of a block; aggregator_dropout: in
+    training. aggregator_mlp: inner width of the MLP as a multiple of W.
+    """
+
+    text: Literal["none"] | ReaderKind = "question"
+    visual_input: str = "all"
+    aggregator_levels: tuple[int, ...] | None = None
+    aggregator_heads: int = 16
+    aggregator_ffn: int = 3072
+    aggregator_dropout: float = 0.1
+    aggregator_mlp: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("fusion", "visual_input", self.visual_input, VISUAL_INPUTS)
+
+    @property
+    def has_qformer(self) -> bool:
+        """Whether the Q-Former's branch is built."""
+        return self.visual_input != "aggregator"
+
+    @property
+    def has_aggregator(self) -> bool:
+        """Whether the aggregator's branch is built."""
+        return self.visual_input != "qformer"
+
+    def levels(self, indices: tuple[int, ...]) -> tuple[int, ...]:
+        """Levels that the aggregator reads, of an encoder that gives ``indices``."""
+        own = self.aggregator_levels
+        return tuple(sorted(indices, reverse=True)) if own is None else own
+
+
+class LionFusion(QueryFusion):
+    """The Q-Former's tokens, then the aggregator's."""
+
+    options_class = LionOptions
+    options: LionOptions
+
+    def __init__(self, options: LionOptions, shapes: Shapes, out_width: int) -> None:
+        if options.has_qformer:
+            super().__init__(options, shapes, out_width)
+        else:
+            Fusion.__init__(self)
+            self.options = options
+            self.image_encoder = options.image_encoder or next(iter(shapes))
+        shape = shapes[self.image_encoder]
+        if options.has_aggregator:
+            self.aggregator = VisionAggregator(options, shape.width, len(_levels(options, shapes)))
+            self.aggregator_norm = nn.LayerNorm(shape.width)
+            inner = options.aggregator_mlp * shape.width
+            self.aggregator_proj = nn.Sequential(
+                nn.Linear(shape.width, inner), nn.GELU(), nn.Linear(inner, out_width)
+            )
+
+    @classmethod
+    def check(cls, options: Any, shapes: Shapes) -> None:
+        super().check(options, shapes)
+        if options.text not in ("none", "question"):
+            raise PartError(
+                f"fusion 'lion' reads the question or no text, not {options.text!r}; train its "
+                "Q-Former on image-text pairs with fusion 'qformer'"
+            )
+        if not options.has_aggregator:
+            return
+        name = options.image_encoder or next(iter(shapes))
+        given, levels = shapes[name].level_indices, _levels(options, shapes)
+        lacking = [level for level in levels if level not in given]
+        if lacking or len(levels) < 2:
+            what = f"level {lacking[0]}" if lacking else "a level to read besides the first"
+            raise PartError(
+                f"the vision aggregator needs {what}, but encoder {name!r} gives levels "
+                f"{', '.join(map(str, given))}: add it to encoders.{name}.levels"
+            )
+        if shapes[name].width % options.aggregator_heads:
+            raise PartError(
+                f"fusion.aggregator_heads: {options.aggregator_heads} heads do not divide the "
+                f"width {shapes[name].width} of encoder {name!r}"
+            )
+
+    @classmethod
+    def num_tokens(cls, options: Any, shapes: Shapes) -> int:
+        shape = shapes[options.image_encoder or next(iter(shapes))]
+        local = shape.num_prefix + shape.num_patches
+        return options.has_qformer * options.queries + options.has_aggregator * local
+
+    @classmethod
+    def reads_text(cls, options: Any) -> ReaderSpec | None:
+        return super().reads_text(options) if options.has_qformer else None
+
+    def aggregate(self, bundle: FeatureBundle) -> Tensor:
+        """Return the vision aggregator's output, ``[I, N, W]``."""
+        features = grid_features(bundle, self.image_encoder)
+        prefix = features.prefix or tuple(x[:, :0] for x in features.levels)
+        tokens = {
+            level: torch.cat([first, patches], dim=1)
+            for level, first, patches in zip(
+                features.level_indices, prefix, features.levels, strict=True
+            )
+        }
+        stream, *read = self.options.levels(features.level_indices)
+        mixed: Tensor = self.aggregator(tokens[stream], [tokens[level] for level in read])
+        return mixed
+
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
+        """1. the image as a whole, by the Q-Former   2. its regions, by the aggregator   3. both"""
+        branches: list[Tensor] = []
+        if self.options.has_qformer:
+            whole = super().forward(bundle, question).tokens
+            branches += [] if whole is None else [whole]
+        if self.options.has_aggregator:
+            branches.append(self.aggregator_proj(self.aggregator_norm(self.aggregate(bundle))))
+        return VisualEvidence(tokens=torch.cat(branches, dim=1))
+
+
+class VisionAggregator(nn.ModuleList):
+    """One block per level that is read after the first."""
+
+    def __init__(self, options: LionOptions, width: int, levels: int) -> None:
+        shape = BlockShape(
+            width=width,
+            context=width,
+            inner=width,
+            heads=options.aggregator_heads,
+            ffn=options.aggregator_ffn,
+            self_attention=True,
+            dropout=options.aggregator_dropout,
+            zero_last=True,
+        )
+        super().__init__(CrossAttentionBlock(shape) for _ in range(levels - 1))
+
+    def forward(self, stream_INW: Tensor, levels_INW: list[Tensor]) -> Tensor:
+        """Return the stream ``[I, N, W]`` after reading every level."""
+        for block, level in zip(self, levels_INW, strict=True):
+            stream_INW = block(stream_INW, level)
+        return stream_INW
+
+
+def _levels(options: LionOptions, shapes: Shapes) -> tuple[int, ...]:
+    name = options.image_encoder or next(iter(shapes))
+    return options.levels(shapes[name].level_indices)

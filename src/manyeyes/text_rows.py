@@ -1,0 +1,148 @@
+"""Conversations to rows of token ids: the text half of the processor.
+
+Shapes: T positions, A answer length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manyeyes.bridge import ImageTokenIds
+from manyeyes.conversation import Rendered, render, turns_to_messages, without_images
+from manyeyes.errors import DataError, PlaceholderError
+from manyeyes.language import IGNORE
+from manyeyes.records import IMAGE_PLACEHOLDER, Tags, Turn
+from manyeyes.tags import check_tags, fitting, put_tags, without_slots
+
+
+class TextRows:
+    """How a conversation with images and tags becomes ids and labels; see ``ManyEyesProcessor``."""
+
+    tokenizer: Any
+    prompt_style: str
+    max_length: int | None
+    visual_tokens: int
+    start_end: bool
+    answers_in_sequence: bool
+    tags: str
+    image_token_ids_by_role: ImageTokenIds
+
+    def clean(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Return the turns without words that would be read as the soft prompt's slot."""
+        return without_slots(turns) if self.tags == "soft" else list(turns)
+
+    def with_tags(self, turns: Sequence[Turn], tags: Tags | None, name: str) -> list[Turn]:
+        """Put every image's tag sentence into the turns; ``max_length`` takes tags, nothing else.
+
+        Raises:
+            DataError: the model reads tags, but there are none.
+        """
+        if self.tags == "none":
+            return list(turns)
+        images = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in turns)
+        tags = check_tags(tags, images, name)
+        limit = self.max_length
+
+        def fits(some: Tags) -> bool:
+            return limit is None or self._length(put_tags(turns, some, self.tags)) <= limit
+
+        return put_tags(turns, fitting(tags, fits), self.tags)
+
+    def _length(self, turns: Sequence[Turn]) -> int:
+        """Count the tokens that ``max_length`` limits, visual ones included."""
+        messages = turns_to_messages(turns)
+        apart = not self.answers_in_sequence and messages[-1]["role"] == "assistant"
+        rendered = render(
+            messages[:-1] if apart else messages,
+            self.tokenizer,
+            self.prompt_style,
+            generation_prompt=apart or messages[-1]["role"] != "assistant",
+        )
+        if self.images_leave_no_token:
+            rendered, _ = without_images(rendered)
+        ids = self.tokenizer(rendered.text, add_special_tokens=rendered.add_special_tokens)
+        return sum(len(self.expand(token)) for token in ids["input_ids"])
+
+    @property
+    def images_leave_no_token(self) -> bool:
+        """Whether an image's placeholder becomes nothing at all in the text."""
+        return self.visual_tokens == 0 and not self.start_end
+
+    def expand(self, token: int) -> list[int]:
+        """Return what stands for one token of a rendered text: an image is a run of tokens."""
+        ids = self.image_token_ids_by_role
+        if token != ids.image:
+            return [token]
+        run = [ids.image] * self.visual_tokens
+        return [ids.start, *run, ids.end] if self.start_end else run
+
+    def prompt_ids(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        """Return the ids of each text, its images expanded."""
+        if self.images_leave_no_token:
+            texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
+        encoded = self.tokenizer(list(texts), add_special_tokens=add_special_tokens)
+        return [
+            [part for token in ids for part in self.expand(token)] for ids in encoded["input_ids"]
+        ]
+
+    def encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
+        """Return ids and labels of a whole conversation, the assistant's text supervised.
+
+        Raises:
+            PlaceholderError: ``max_length`` would cut image tokens off.
+            DataError: nothing is left to supervise.
+        """
+        encoded = self.tokenizer(
+            rendered.text,
+            add_special_tokens=rendered.add_special_tokens,
+            return_offsets_mapping=True,
+        )
+        ids, supervised = [], []
+        for token, (first, last) in zip(
+            encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            inside = first < last and rendered.supervises(first, last)
+            expanded = self.expand(token)
+            ids.extend(expanded)
+            supervised.extend([inside] * len(expanded))
+        ids_T = torch.tensor(ids)
+        labels_T = torch.where(torch.tensor(supervised, dtype=torch.bool), ids_T, IGNORE)
+        return self._truncate(ids_T, labels_T, name)
+
+    def encode_apart(self, messages: list[dict[str, str]], whole: Rendered) -> dict[str, Tensor]:
+        """Return ids of the prompt for the encoder, and labels of the answer at ``whole``'s end."""
+        prompt = render(messages[:-1], self.tokenizer, self.prompt_style, generation_prompt=True)
+        encoded = self.tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
+        ids = [part for token in encoded["input_ids"] for part in self.expand(token)]
+        return {"input_ids": torch.tensor(ids), "labels": self._answer(messages, whole)}
+
+    def _answer(self, messages: Sequence[dict[str, str]], whole: Rendered) -> Tensor:
+        """Return the decoder's labels ``[A]``, which end with the end token.
+
+        A model's own chat template writes the answer as the model knows it; in other styles the
+        tokenizer does.
+        """
+        if not whole.add_special_tokens:
+            first, last = whole.spans[-1]
+            text = whole.text[first:last]
+            return torch.tensor(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = self.tokenizer(text_target=messages[-1]["content"])["input_ids"]
+        end = self.tokenizer.eos_token_id
+        return torch.tensor(ids if end is None or ids[-1:] == [end] else [*ids, end])
+
+    def _truncate(self, ids_T: Tensor, labels_T: Tensor, name: str) -> dict[str, Tensor]:
+        if self.max_length is not None and len(ids_T) > self.max_length:
+            cut = ids_T[self.max_length :]
+            if bool(torch.isin(cut, torch.tensor(self.image_token_ids_by_role)).any()):
+                raise PlaceholderError(
+                    f"sample {name!r}: {len(ids_T)} tokens do not fit max_length "
+                    f"{self.max_length}, and cutting would remove image tokens"
+                )
+            ids_T, labels_T = ids_T[: self.max_length], labels_T[: self.max_length]
+        if not bool((labels_T[1:] != IGNORE).any()):
+            raise DataError(f"sample {name!r}: no assistant text to learn from within max_length")
+        return {"input_ids": ids_T, "labels": labels_T}
