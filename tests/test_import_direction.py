@@ -24,7 +24,7 @@ LINE = (
     ("language",),
     ("bridge",),
     ("losses",),
-    ("configuration",),
+    ("configuration", "model_inputs"),
     ("parts_model",),
     ("modeling",),
     ("chat_parts", "conversation", "pixels", "targets", "tokenization"),

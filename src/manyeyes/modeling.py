@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,9 +24,19 @@ from manyeyes.fusion import grid_features, object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, kind_of, parse_language
 from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
 from manyeyes.layers.adapter_mixture import ROUTES, routed
+from manyeyes.layers.bundles import cast_features
 from manyeyes.layers.pooled_text import pool_text
 from manyeyes.losses.detection import ObjectTargets, set_prediction_loss
 from manyeyes.losses.next_token import next_token_sum
+from manyeyes.model_inputs import (
+    FEATURES,
+    NOISE,
+    PIXELS,
+    Texts,
+    split_visual,
+    take_targets,
+    take_texts,
+)
 from manyeyes.parts_model import PartsModel
 from manyeyes.records import (
     LOCAL_STATES,
@@ -35,24 +45,18 @@ from manyeyes.records import (
     FeatureBundle,
     Features,
     FusionText,
-    GridFeatures,
     Masking,
     ObjectFeatures,
     VisualEvidence,
 )
 from manyeyes.tasks import routes_of
 
-PIXELS, FEATURES, NOISE = VISUAL = ("pixel_values_", "features_", "noise_")
 LANGUAGE = ("logits", "targets")
 """Intermediates that only the language model gives."""
 READ_BACK = ("predicted_patches", "target_patches", "hidden_patches")
 """Intermediates that a masked autoencoder's decoder gives."""
 DETECTION = "detection_loss"
 """Intermediate that a detector's heads and its own loss give for refined objects."""
-TARGETS = ("target_counts", "target_classes", "target_boxes")
-
-Texts = dict[str, FusionText]
-"""Texts that the fusion reads, by kind: question, caption, perception."""
 
 
 @dataclass
@@ -169,7 +173,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
                 continue
             else:
                 raise PartError(f"no pixels for encoder {name!r}: pass {PIXELS}{name}")
-            bundle[name] = _cast(features, dtype)
+            bundle[name] = cast_features(features, dtype)
         return bundle
 
     def encode_images(
@@ -487,39 +491,4 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         return torch.tensor(routes_of(task, [""] * len(input_ids)), device=input_ids.device)
 
 
-def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Separate pixels, stored features and noise from other arguments; drop empty ones."""
-    visual = {k: v for k, v in inputs.items() if k.startswith(VISUAL) and len(v)}
-    rest = {k: v for k, v in inputs.items() if not k.startswith(VISUAL)}
-    return visual, rest
-
-
-def take_texts(inputs: dict[str, Any]) -> Texts:
-    """Take the texts that a fusion reads out of keyword arguments: ``<kind>_ids``, ``_mask``."""
-    texts: Texts = {}
-    for kind in ("question", "caption", "perception"):
-        ids, mask = inputs.pop(f"{kind}_ids", None), inputs.pop(f"{kind}_mask", None)
-        if ids is not None and len(ids):
-            texts[kind] = FusionText(ids, torch.ones_like(ids) if mask is None else mask)
-    return texts
-
-
-def take_targets(inputs: dict[str, Any]) -> ObjectTargets | None:
-    """Take a detector's targets out of keyword arguments."""
-    found = [inputs.pop(name, None) for name in TARGETS]
-    return None if any(part is None for part in found) else ObjectTargets(*found)
-
-
-def _cast(features: Features, dtype: torch.dtype) -> Features:
-    if isinstance(features, ObjectFeatures):
-        return replace(features, queries=features.queries.to(dtype))
-    if not isinstance(features, GridFeatures):
-        return features
-
-    def cast(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(tensor.to(dtype) for tensor in tensors)
-
-    return replace(features, levels=cast(features.levels), prefix=cast(features.prefix))
-
-
-__all__ = ["GridEncoder", "ManyEyesForConditionalGeneration", "ManyEyesOutput", "split_visual"]
+__all__ = ["FEATURES", "GridEncoder", "ManyEyesForConditionalGeneration", "ManyEyesOutput"]

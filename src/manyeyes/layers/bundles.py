@@ -1,15 +1,16 @@
-"""Whole feature bundles at once: choose images of them, or join those of all processes."""
+"""Whole feature bundles at once: choose images, join those of all processes, cast."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from manyeyes.layers.ranks import gather_rows
-from manyeyes.records import FeatureBundle, Features
+from manyeyes.records import FeatureBundle, Features, GridFeatures, ObjectFeatures
 
 
 def map_images(bundle: FeatureBundle, function: Callable[[Tensor], Tensor]) -> FeatureBundle:
@@ -39,3 +40,16 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 __all__ = ["Features", "choose_images", "gather_images", "map_images"]
+
+
+def cast_features(features: Features, dtype: torch.dtype) -> Features:
+    """Return features with what learns from them in ``dtype``; boxes and scores keep theirs."""
+    if isinstance(features, ObjectFeatures):
+        return dataclasses.replace(features, queries=features.queries.to(dtype))
+    if not isinstance(features, GridFeatures):
+        return features
+
+    def cast(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(dtype) for tensor in tensors)
+
+    return dataclasses.replace(features, levels=cast(features.levels), prefix=cast(features.prefix))

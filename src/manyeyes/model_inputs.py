@@ -1,0 +1,41 @@
+"""The model's keyword arguments, sorted by who reads them: encoders, fusion, detection loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manyeyes.losses.detection import ObjectTargets
+from manyeyes.records import FusionText
+
+PIXELS, FEATURES, NOISE = VISUAL = ("pixel_values_", "features_", "noise_")
+TARGETS = ("target_counts", "target_classes", "target_boxes")
+
+Texts = dict[str, FusionText]
+"""Texts that the fusion reads, by kind: question, caption, perception."""
+
+
+def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Separate pixels, stored features and noise from other arguments; drop empty ones."""
+    visual = {k: v for k, v in inputs.items() if k.startswith(VISUAL) and len(v)}
+    rest = {k: v for k, v in inputs.items() if not k.startswith(VISUAL)}
+    return visual, rest
+
+
+def take_texts(inputs: dict[str, Any]) -> Texts:
+    """Take the texts that a fusion reads out of keyword arguments: ``<kind>_ids``, ``_mask``."""
+    texts: Texts = {}
+    for kind in ("question", "caption", "perception"):
+        ids, mask = inputs.pop(f"{kind}_ids", None), inputs.pop(f"{kind}_mask", None)
+        if ids is not None and len(ids):
+            texts[kind] = FusionText(ids, torch.ones_like(ids) if mask is None else mask)
+    return texts
+
+
+def take_targets(inputs: dict[str, Any]) -> ObjectTargets | None:
+    """Take a detector's targets out of keyword arguments."""
+    found = [inputs.pop(name, None) for name in TARGETS]
+    return None if any(part is None for part in found) else ObjectTargets(*found)
