@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from manyeyes.data.objects import ObjectTable
 
 if TYPE_CHECKING:
-    from manyeyes.data.tags import TagUse
+    from manyeyes.data.per_image import Use
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -145,13 +145,13 @@ def evaluate(
         output.result({**results, "out": folder})
 
 
-def checked_use(use: str) -> TagUse:
+def checked_use(use: str) -> Use:
     """Return ``use``; raises ``UsageError`` for one that does not exist."""
-    from manyeyes.encoders.tagging import USES
+    from manyeyes.data.per_image import USES
 
     if use not in USES:
         raise UsageError(f"--tags-use takes {', '.join(USES)}, got {use!r}")
-    return cast("TagUse", use)
+    return use
 
 
 def known_benchmarks(names: list[str]) -> list[str]:

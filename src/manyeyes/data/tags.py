@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from manyeyes.data.documents import open_document
+from manyeyes.data.per_image import Use, shuffled
 from manyeyes.data.rows import SourceOptions, image_path, show
-from manyeyes.errors import DataError, UsageError
+from manyeyes.errors import DataError
 from manyeyes.records import Sample, TagFeatures
-
-TagUse = Literal["given", "shuffled", "empty"]
-"""``shuffled`` gives every image another image's tags, ``empty`` none: what tags are worth."""
 
 
 def read_tags(path: str | Path, image_root: str | Path) -> dict[str, tuple[str, ...]]:
@@ -74,7 +70,7 @@ def write_tags(path: Path, images: Sequence[str], features: Iterable[TagFeatures
 def with_tags(
     samples: Sequence[Sample],
     tags: Mapping[str, tuple[str, ...]],
-    use: TagUse,
+    use: Use,
     *,
     file: str,
     seed: int = 0,
@@ -95,23 +91,8 @@ def with_tags(
             "the file anew with `manyeyes tag`",
             file=file,
         )
-    chosen = dict(tags) if use == "given" else shuffled_tags(tags, seed, file)
+    chosen = dict(tags) if use == "given" else shuffled(tags, seed, file)
     return [
         replace(sample, tags=tuple(chosen[str(path)] for path in sample.images))
         for sample in samples
     ]
-
-
-def shuffled_tags(
-    tags: Mapping[str, tuple[str, ...]], seed: int, file: str
-) -> dict[str, tuple[str, ...]]:
-    """Return the lists moved along a random circle of the images: none keeps its own.
-
-    Raises:
-        UsageError: less than two images; ``file`` is named.
-    """
-    names = sorted(tags)
-    if len(names) < 2:
-        raise UsageError(f"{file}: tags of one image cannot be shuffled")
-    random.Random(seed).shuffle(names)
-    return {name: tags[other] for name, other in zip(names, [*names[1:], names[0]], strict=True)}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from manyeyes.data.tags import TagUse, read_tags, shuffled_tags
+from manyeyes.data.per_image import Use, shuffled
+from manyeyes.data.tags import read_tags
 from manyeyes.encoders import FILE, Tagger
 from manyeyes.errors import DataError, UsageError
 from manyeyes.hub import module_fingerprint
@@ -35,7 +36,7 @@ def tags_of_model(
     split: str,
     *,
     file: Path | None = None,
-    use: TagUse = "given",
+    use: Use = "given",
 ) -> ImageTags | None:
     """Return the tags that a model is evaluated with; None for one that reads none.
 
@@ -51,7 +52,7 @@ def tags_of_model(
     spec = own_spec(model)
     if file is None and spec is not None and spec.family == FILE:
         file = data / spec.checkpoint.replace("{split}", split)
-        use = use if use != "given" else cast(TagUse, spec.use)
+        use = use if use != "given" else cast(Use, spec.use)
     if file is not None or use == "empty":
         return tags_from_file(file, data / "images", use)
     tagger = own_tagger(model)
@@ -60,7 +61,7 @@ def tags_of_model(
     return tags_from_tagger(tagger)
 
 
-def tags_from_file(file: Path | None, image_root: Path, use: TagUse, seed: int = 0) -> ImageTags:
+def tags_from_file(file: Path | None, image_root: Path, use: Use, seed: int = 0) -> ImageTags:
     """Return what a tags file says of images; ``use`` as in a recipe's data source.
 
     Raises:
@@ -70,7 +71,7 @@ def tags_from_file(file: Path | None, image_root: Path, use: TagUse, seed: int =
         return ImageTags(lambda path: (), "empty")
     known = {os.path.abspath(path): tags for path, tags in read_tags(file, image_root).items()}
     if use == "shuffled":
-        known = shuffled_tags(known, seed, str(file))
+        known = shuffled(known, seed, str(file))
 
     def look_up(path: str) -> tuple[str, ...]:
         if os.path.abspath(path) not in known:
