@@ -15,7 +15,7 @@ import pytest
 from manyeyes.errors import DataError, ManyEyesError, UsageError
 from manyeyes.study import jobs
 from manyeyes.study.budget import parse_budget
-from manyeyes.study.compare import Finished, Settings, compare
+from manyeyes.study.compare import Finished, Settings, compare, told_from
 from manyeyes.study.contestants import Contestant
 from manyeyes.study.outputs import write_outputs
 from manyeyes.study.task import Task
@@ -230,3 +230,12 @@ def test_arms_that_answered_other_questions_are_refused(
     path.unlink()
     with pytest.raises(DataError, match="arm 'comm', seed 0 is not finished"):
         write_outputs(out)
+
+
+def test_data_elsewhere_are_found_again_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert told_from(Path("out"), Path("out/world")) == "world"
+    outside = told_from(Path("out"), Path("world"))
+    assert tmp_path / "out" / outside == tmp_path / "world"

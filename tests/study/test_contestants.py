@@ -82,7 +82,12 @@ def test_a_seed_reaches_every_stage() -> None:
 
 
 def steps(budget: str, cost: dict[str, float] | None = None) -> list[int]:
-    recipe = with_budget(load_recipe("comm/world"), parse_budget(budget), cost)
+    settings = [
+        "training.per_device_train_batch_size=32",
+        "stages.multitask.training.max_steps=300",
+        "stages.instruct.training.max_steps=100",
+    ]
+    recipe = with_budget(load_recipe("comm/world", settings), parse_budget(budget), cost)
     return [int(stage.training["max_steps"]) for stage in recipe.stages]
 
 

@@ -206,13 +206,12 @@ def _plan(
     data: Path,
     folder: Path,
 ) -> StudyPlan:
-    inside = data.resolve().is_relative_to(folder.resolve())
     return StudyPlan(
         arms={arm.name: arm.text for arm in arms},
         seeds=settings.seeds,
         budget=None if settings.budget is None else str(settings.budget),
         benchmarks={name: benchmark_title(name) for name in benchmarks},
-        data=data.resolve().relative_to(folder.resolve()).as_posix() if inside else str(data),
+        data=told_from(folder, data),
         split=settings.split,
         limit=settings.limit,
         reference=settings.reference,
@@ -234,3 +233,10 @@ def _is_done(task: Task, note: Callable[[str], None]) -> bool:
     elif trial.exam != task.exam_hashes:
         note(f"{task.title}: examined again, because of other questions")
     return not changed and trial.exam == task.exam_hashes
+
+
+def told_from(folder: Path, data: Path) -> str:
+    """Where ``data`` lies as seen from ``folder``: relative inside it, absolute elsewhere."""
+    place = data.resolve()
+    inside = place.is_relative_to(folder.resolve())
+    return place.relative_to(folder.resolve()).as_posix() if inside else str(place)

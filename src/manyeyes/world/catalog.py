@@ -18,6 +18,7 @@ PARTS: dict[str, str] = {
     "dinov2": "image tower trained by self-distillation on pictures alone (Dinov2Model)",
     "language": "decoder language model with tokenizer, text only (LlamaForCausalLM)",
     "mae": "masked autoencoder with its decoder (ViTMAEForPreTraining)",
+    "tagger": "classifier of colours, shapes, sizes and numbers (SwinForImageClassification)",
 }
 """Every shipped part and what it is."""
 
