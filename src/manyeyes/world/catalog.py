@@ -15,6 +15,7 @@ from manyeyes.hub import WORLD_PARTS
 
 PARTS: dict[str, str] = {
     "clip": "image tower and text tower trained on pictures and captions (CLIPModel)",
+    "detector": "set-prediction detector of shapes (ConditionalDetrForObjectDetection)",
     "dinov2": "image tower trained by self-distillation on pictures alone (Dinov2Model)",
     "language": "decoder language model with tokenizer, text only (LlamaForCausalLM)",
     "mae": "masked autoencoder with its decoder (ViTMAEForPreTraining)",
