@@ -28,6 +28,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "many_questions",
         "adapter_decoding",
         "score_speed",
+        "shared_store",
     ):
         if name not in before:
             sys.modules.pop(name, None)
@@ -35,7 +36,13 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("name", "ratios"),
-    [("alignment_step", 4), ("generate", 2), ("many_questions", 2), ("adapter_decoding", 1)],
+    [
+        ("alignment_step", 4),
+        ("generate", 2),
+        ("many_questions", 2),
+        ("adapter_decoding", 1),
+        ("shared_store", 1),
+    ],
 )
 def test_a_quick_run_reports_rates_and_ratios(
     name: str, ratios: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

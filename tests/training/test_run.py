@@ -167,9 +167,9 @@ def test_cached_features_train_alike_and_are_computed_once(
     encoded: list[int] = []
     encode = features._encode
 
-    def count(model: Any, processor: Any, paths: Any, wanted: Any) -> Any:
+    def count(model: Any, processor: Any, paths: Any, *rest: Any) -> Any:
         encoded.extend(range(len(paths)))
-        return encode(model, processor, paths, wanted)
+        return encode(model, processor, paths, *rest)
 
     monkeypatch.setattr(features, "_encode", count)
     cached = make_recipe("stages.0.cache_features=true", "stages.1.cache_features=true")
@@ -182,21 +182,13 @@ def test_cached_features_train_alike_and_are_computed_once(
     assert largest_difference(tmp_path / "plain" / "model", tmp_path / "cached" / "model") < 1e-5
 
 
-def test_features_of_a_trained_encoder_are_not_cached(
-    make_recipe: MakeRecipe, data: Path, tmp_path: Path
-) -> None:
-    recipe = make_recipe("stages.0.cache_features=true", "stages.0.train={'encoders.clip': true}")
-    with pytest.raises(RecipeError, match="cache_features: encoder 'clip' is trained"):
-        train(recipe, tmp_path / "out", data_dir=data)
-
-
 def test_too_small_a_cache_is_announced_and_left_out(
     make_recipe: MakeRecipe, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = ("stages.0.cache_features=true", "stages.0.cache_max_gb=1e-9")
     with caplog.at_level("WARNING", logger="manyeyes"):
         train(make_recipe(*settings), tmp_path / "out", data_dir=data, stage="align")
-    assert "cache_features is off: the features of 12 images need" in caplog.text
+    assert "feature store is off for 12 images: the store would hold" in caplog.text
     assert len(losses(tmp_path / "out" / "align")) == 4
 
 

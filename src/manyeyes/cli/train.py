@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.libraries import quiet_libraries, show_log
 from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption
 from manyeyes.cli.output import Output, session
 
@@ -23,6 +23,7 @@ EXAMPLES = (
     "manyeyes train comm/world --set training.max_steps=24 --out runs/short",
     "manyeyes train my-recipe.yaml --data data --out runs/mine --resume",
 )
+DEFAULT_MAX_GB = 50.0
 WORLD_FOLDER = "world"
 """Under the run's folder: the data that a ``world`` recipe makes for itself."""
 
@@ -51,6 +52,16 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Also report to wandb or trackio. May be repeated."),
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep frozen encoders' outputs here, shared by all runs that say so.",
+        ),
+    ] = None,
+    max_gb: Annotated[
+        float, typer.Option(min=0.0, help="Most that --features may hold, in GB.")
+    ] = DEFAULT_MAX_GB,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -60,12 +71,14 @@ def train(
     continues exactly there. Without --data a recipe with a world block makes its own data.
     """
     folder = out or Path("runs") / recipe.removesuffix(".yaml").replace("/", "-").strip("-.")
-    again = _resume_command(recipe, settings or [], folder, data, stage, skip_bad_rows)
+    more = ["--features", str(features), "--max-gb", f"{max_gb:g}"] if features else []
+    again = _resume_command(recipe, settings or [], folder, data, stage, skip_bad_rows, more)
     with session(as_json=as_json, debug=debug, resume=again) as output:
         from manyeyes.recipes import load_recipe
         from manyeyes.training.run import train as run
 
         quiet_libraries(debug=debug)
+        show_log(output.note)
         loaded = load_recipe(recipe, settings or [])
         data = data or _own_data(output, loaded, folder)
         result = run(
@@ -76,6 +89,8 @@ def train(
             stage=stage,
             skip_bad_rows=skip_bad_rows,
             trackers=track or [],
+            features_dir=features,
+            features_gb=max_gb if features else None,
         )
         output.line(f"model: {result.model_dir}")
         output.result(
@@ -109,6 +124,7 @@ def _resume_command(
     data: Path | None,
     stage: str | None,
     skip_bad_rows: bool,
+    more: Sequence[str],
 ) -> str:
     parts = ["manyeyes", "train", recipe]
     for setting in settings:
@@ -117,4 +133,4 @@ def _resume_command(
     parts += ["--data", str(data)] if data else []
     parts += ["--stage", stage] if stage else []
     parts += ["--skip-bad-rows"] if skip_bad_rows else []
-    return shlex.join([*parts, "--resume"])
+    return shlex.join([*parts, *more, "--resume"])

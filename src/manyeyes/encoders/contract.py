@@ -344,7 +344,8 @@ class GridEncoder(Encoder):
         levels = packed.unbind(dim=1)
         patches = tuple(level[:, shape.num_prefix :] for level in levels)
         prefix = tuple(level[:, : shape.num_prefix] for level in levels) if shape.num_prefix else ()
-        return GridFeatures(patches, shape.level_indices, shape.grid, prefix)
+        merged = len(levels) < len(shape.level_indices)  # averaged before they were stored
+        return GridFeatures(patches, () if merged else shape.level_indices, shape.grid, prefix)
 
     def grid(self, pixels: Tensor) -> tuple[int, int]:
         """Return rows and columns of patches of ``pixels``."""

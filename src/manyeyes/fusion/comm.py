@@ -126,6 +126,10 @@ class CommFusion(Fusion):
         tokens = merged_tokens(common_grid(shapes, "comm"), options.merge_patches, "comm")
         return tokens * len(shapes) if options.join == "token" else tokens
 
+    @property
+    def averaged(self) -> bool:
+        return self.options.merge == "mean"
+
     def level_weights(self) -> dict[str, Tensor]:
         """Return each encoder's level weights, float32, for reports."""
         return {name: merger.weights().detach() for name, merger in self.mergers.items()}  # type: ignore[operator]

@@ -95,6 +95,14 @@ class Fusion(nn.Module, ABC):
         """Turn the features of I images into evidence."""
 
     @property
+    def averaged(self) -> bool:
+        """Whether it reads nothing of an encoder but the mean of its levels.
+
+        Then that mean is what stores keep, and ``forward`` must take it in place of the levels.
+        """
+        return False
+
+    @property
     def reconstructs(self) -> str | None:
         """Name of the encoder whose decoder can read this fusion's local states."""
         return None

@@ -58,6 +58,8 @@ class LevelMerge(nn.Module):
         """Merge L tensors ``[I, N, D]`` into one, level by level so that none are stacked."""
         if self.merge == "single":
             return levels[0]
+        if self.merge == "mean":
+            return mean_level(levels)
         weights = self.weights().to(levels[0].device)
         merged = torch.zeros_like(levels[0])
         for index, level in enumerate(levels):
@@ -72,6 +74,17 @@ class LevelMerge(nn.Module):
             picture = level.transpose(1, 2).reshape(images, width, *grid)
             return self.maps[index](picture).flatten(2).transpose(1, 2)
         return level
+
+
+def mean_level(levels: Sequence[Tensor]) -> Tensor:
+    """Return the mean of the levels ``[I, N, D]``; of one level, the level itself."""
+    if len(levels) == 1:
+        return levels[0]
+    share = 1.0 / len(levels)
+    merged = share * levels[0]
+    for level in levels[1:]:
+        merged = merged + share * level
+    return merged
 
 
 def _lln(width: int, order: str) -> nn.Sequential:

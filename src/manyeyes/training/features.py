@@ -1,32 +1,37 @@
 """Features of frozen encoders, computed once before a stage and read back in every epoch.
 
 Rows then carry ``features_<encoder>`` ``[images, ...]``, from the encoder's ``pack``, in place of
-pixels, and images are not decoded any more.
+pixels, and images are not decoded any more. Several runs may share one folder.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from manyeyes import hub
 from manyeyes.data.counters import mixed_seed
 from manyeyes.data.dataset import Augment
-from manyeyes.data.feature_store import FeatureStore, content_id
+from manyeyes.data.feature_store import content_id
 from manyeyes.data.mixture import Mixture
 from manyeyes.errors import RecipeError
 from manyeyes.images import image_size, load_image
-from manyeyes.modeling import FEATURES, ManyEyesForConditionalGeneration
-from manyeyes.options import plain
+from manyeyes.modeling import FEATURES, PIXELS, ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
-from manyeyes.records import Sample
+from manyeyes.records import Features, Sample
 from manyeyes.training.arguments import rank, world_size
+from manyeyes.training.encoder_store import (
+    GB,
+    EncoderStore,
+    Seeing,
+    StorePlace,
+    check_room,
+    room,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +53,7 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
         self,
         mixture: Mixture,
         processor: ManyEyesProcessor,
-        stores: Mapping[str, FeatureStore],
+        stores: Mapping[str, EncoderStore],
         ids: Mapping[str, str],
         seen: Collection[str] = (),
         augment: Augment | None = None,
@@ -89,9 +94,8 @@ def cached_dataset(
     mixture: Mixture,
     model: ManyEyesForConditionalGeneration,
     processor: ManyEyesProcessor,
-    folder: Path,
+    place: StorePlace,
     *,
-    max_gb: float,
     dtype: torch.dtype,
     device: torch.device,
     augment: Augment | None = None,
@@ -99,37 +103,64 @@ def cached_dataset(
 ) -> FeatureDataset | None:
     """Return the mixture over stored features, computing those that are missing.
 
-    Returns None, and says so in the log, when the features would need more than ``max_gb``.
+    Encoders that are trained, or that hide other patches at every step, keep their pixels. Returns
+    None where no encoder can be stored or, unless the folder is shared, where the features need
+    more than the limit or the disk has; the log says so, and how large the features are.
 
     Raises:
-        RecipeError: an encoder is trained, so its features change at every step.
+        UsageError: a shared folder has no room for them; nothing was written.
         ImageError: an image cannot be read.
     """
-    for name, encoder in model.encoders.items():
-        if any(parameter.requires_grad for parameter in encoder.parameters()):
-            raise RecipeError(
-                f"cache_features: encoder {name!r} is trained, so nothing can be kept"
-            )
-    paths = unique_images(mixture)
-    changing = [name for name in processor.fused if model.encoders[name].changes]
-    stores = {
-        name: _open_store(model, processor, name, folder, max_gb, dtype)
-        for name in processor.fused
-        if name not in changing
-    }
-    needed = sum(store.estimate_bytes(len(paths)) for store in stores.values()) / 1e9
-    if needed > max_gb:
-        logger.warning(
-            "cache_features is off: the features of %d images need %.1f GB, cache_max_gb is %.1f",
-            len(paths),
-            needed,
-            max_gb,
-        )
+    fixed = storable(model, processor)
+    if not fixed:
+        logger.warning("feature store is off: no encoder of this stage gives the same every time")
         return None
+    paths = unique_images(mixture)
+    stores = {name: open_store(model, processor, name, place, dtype) for name in fixed}
     ids = {path: content_id(path) for path in paths}
+    found = room(place, stores, list(ids.values()))
+    logger.info(
+        "features of %d images: %.3g GB, of which %.3g GB are to be computed, in %s",
+        len(paths),
+        found.needed / GB,
+        found.missing / GB,
+        place.folder,
+    )
+    if place.shared:
+        check_room(place, found)
+    elif (reason := found.refusal(place)) is not None:
+        logger.warning("feature store is off for %d images: %s", len(paths), reason)
+        return None
     model.to(device)  # type: ignore[arg-type]
-    _fill(model, processor, stores, ids)
-    return FeatureDataset(mixture, processor, stores, ids, changing, augment, seed)
+    fill(model, processor, stores, ids)
+    seen = [name for name in processor.fused if name not in stores]
+    return FeatureDataset(mixture, processor, stores, ids, seen, augment, seed)
+
+
+def storable(
+    model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor
+) -> list[str]:
+    """Return the encoders whose features of an image stay as they are; the log names the others."""
+    fixed = []
+    for name in processor.fused:
+        reason = _why_not(model.encoders[name])
+        if reason is None:
+            fixed.append(name)
+        else:
+            logger.warning("feature store is off for encoder %r: %s", name, reason)
+    return fixed
+
+
+def _why_not(encoder: Any) -> str | None:
+    if any(parameter.requires_grad for parameter in encoder.parameters()):
+        return "it is trained"
+    if encoder.changes:
+        return "it hides other patches each time"
+    try:
+        encoder.packed_size()
+    except RecipeError as error:
+        return str(error)
+    return None
 
 
 def unique_images(mixture: Mixture) -> list[str]:
@@ -138,50 +169,64 @@ def unique_images(mixture: Mixture) -> list[str]:
     return list(dict.fromkeys(path for sample in samples for path in sample.images))
 
 
-def _open_store(
+def open_store(
     model: ManyEyesForConditionalGeneration,
     processor: ManyEyesProcessor,
     name: str,
-    folder: Path,
-    max_gb: float,
+    place: StorePlace,
     dtype: torch.dtype,
-) -> FeatureStore:
-    encoder: Any = model.encoders[name]
-    shape = model.config.encoder_shapes()[name]
-    spec = next(spec for spec in model.config.encoder_specs() if spec.name == name)
-    key = {
-        "weights": hub.module_fingerprint(model.encoders[name]),
-        "spec": repr({k: v for k, v in plain(spec).items() if k not in ("checkpoint", "backbone")}),
-        "shape": repr(shape),
-        "transform": repr(model.config.pixel_transforms()[name]),
-        "geometry": repr((processor.geometry, tuple(processor.pad_color))),
-    }
-    return FeatureStore(
-        folder, key, encoder.packed_size(), encoder.packed_dtype(dtype), max_gb=max_gb
+) -> EncoderStore:
+    """Return the store of one encoder's features; bfloat16 features are computed in bfloat16."""
+    transform = model.config.pixel_transforms()[name]
+    return EncoderStore(
+        place,
+        model.encoders[name],
+        Seeing(transform, processor.geometry, tuple(processor.pad_color)),
+        dtype,
+        compute=torch.bfloat16 if dtype == torch.bfloat16 else torch.float32,
+        averaged=model.fusion.averaged,
     )
 
 
-def _fill(
+def fill(
     model: ManyEyesForConditionalGeneration,
     processor: ManyEyesProcessor,
-    stores: Mapping[str, FeatureStore],
+    stores: Mapping[str, EncoderStore],
     ids: Mapping[str, str],
 ) -> None:
-    """Compute what is missing; with several processes each takes every W-th chunk."""
+    """Compute what is missing of ``ids`` (path → content id); process r takes every W-th chunk.
+
+    Raises:
+        DataError: the disk refuses. ImageError: an image cannot be read.
+    """
     paths = {image_id: path for path, image_id in ids.items()}
-    missing = list(dict.fromkeys(i for store in stores.values() for i in store.missing(paths)))
-    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
-    if missing:
-        logger.info("storing features of %d images", len(missing))
     model.eval()
-    for chunk in chunks[rank() :: world_size()]:
-        found = _encode(model, processor, [paths[i] for i in chunk], stores)
-        for name, features in found.items():
-            stores[name].write(chunk, features.to(stores[name].dtype))
-    if world_size() > 1:
-        torch.distributed.barrier()
+    while missing := _missing(stores, paths):
+        chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+        for chunk in chunks[rank() :: world_size()]:
+            wanted = [name for name, store in stores.items() if store.missing(chunk)]
+            found = _encode(model, processor, [paths[i] for i in chunk], wanted, stores)
+            for name, features in found.items():
+                stores[name].write(chunk, features)
+        _wait()
+
+
+def _missing(stores: Mapping[str, EncoderStore], ids: Collection[str]) -> list[str]:
+    """Images that some store lacks: the first process looks, so that all have the same list."""
+    _wait()
     for store in stores.values():
         store.refresh()
+    found = list(dict.fromkeys(i for store in stores.values() for i in store.missing(ids)))
+    if world_size() > 1:
+        shared = [found]
+        torch.distributed.broadcast_object_list(shared)
+        found = shared[0]
+    return found
+
+
+def _wait() -> None:
+    if world_size() > 1:
+        torch.distributed.barrier()
 
 
 @torch.no_grad()
@@ -190,9 +235,14 @@ def _encode(
     processor: ManyEyesProcessor,
     paths: Sequence[str],
     names: Collection[str],
-) -> dict[str, Tensor]:
-    pixels: dict[str, Any] = processor.pixels([load_image(path) for path in paths], processor.fused)
+    stores: Mapping[str, EncoderStore],
+) -> dict[str, Features]:
+    """Features of images as the encoders give them in training."""
+    pixels = processor.pixels([load_image(path) for path in paths], names)
     device = next(model.parameters()).device
-    bundle = model.encode(**{key: value.to(device) for key, value in pixels.items()})
-    encoders: Any = model.encoders
-    return {name: encoders[name].pack(bundle[name]) for name in names}
+    found: dict[str, Features] = {}
+    for name in names:
+        lower = stores[name].compute
+        with torch.autocast(device.type, lower, enabled=lower != torch.float32):
+            found[name] = model.encoders[name](pixels[f"{PIXELS}{name}"].to(device))
+    return found

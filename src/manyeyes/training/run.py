@@ -52,17 +52,19 @@ def train(
     trackers: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
     features_dir: str | Path | None = None,
+    features_gb: float | None = None,
 ) -> TrainingResult:
     """Train all stages of ``recipe`` (or only ``stage``) under ``out_dir``.
 
     With ``resume`` finished stages are not run again and an unfinished one continues at its last
     checkpoint, to bit-identical weights on the CPU. ``progress`` is called with the stage, its
     steps done and its steps in all. Runs that share a ``features_dir`` (``out_dir/features`` by
-    default) share what frozen encoders computed, with ``cache_features``.
+    default) share what frozen encoders computed, with ``cache_features``; with ``features_gb`` all
+    stages do, and the folder holds no more than that.
 
     Raises:
         UsageError: ``out_dir`` already holds a run and ``resume`` is off; a stage whose
-            predecessor has not been trained.
+            predecessor has not been trained; no room for the features.
         RecipeError, DataError, CheckpointError, NonFiniteError: what each is about.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and ``resume`` continues it.
     """
@@ -78,6 +80,7 @@ def train(
         tuple(trackers),
         progress,
         None if features_dir is None else Path(features_dir),
+        features_gb,
     )
     specs = recipe.stages if stage is None else [recipe.stage(stage)]
     stages = [Stage(recipe, spec, options) for spec in specs]

@@ -30,6 +30,7 @@ from manyeyes.training.callbacks import (
     StageProgress,
     StopOnSignal,
 )
+from manyeyes.training.encoder_store import StorePlace
 from manyeyes.training.features import cached_dataset
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.objects import look_at
@@ -51,7 +52,8 @@ class RunOptions:
     rows and unreadable images, counted and named, instead of refusing them. ``trackers``: reporting
     integrations besides TensorBoard (``wandb``, ``trackio``). ``progress``: called with the stage,
     its steps done and its steps in all, in place of the bar on a terminal. ``features_dir``: where
-    stored encoder outputs lie, ``out_dir/features`` by default.
+    stored encoder outputs lie, ``out_dir/features`` by default. ``features_gb``: store them in every
+    stage, ``cache_features`` or not, and let the folder hold no more.
     """
 
     out_dir: Path
@@ -61,6 +63,14 @@ class RunOptions:
     trackers: tuple[str, ...] = ()
     progress: Callable[[str, int, int], None] | None = None
     features_dir: Path | None = None
+    features_gb: float | None = None
+
+    def place(self, spec: StageRecipe) -> StorePlace | None:
+        """Return where a stage keeps what frozen encoders give; None = it encodes at every step."""
+        folder = self.features_dir or self.out_dir / "features"
+        if self.features_gb is not None:
+            return StorePlace(folder, self.features_gb, shared=True)
+        return StorePlace(folder, spec.cache_max_gb) if spec.cache_features else None
 
 
 class Stage:
@@ -190,13 +200,13 @@ class Stage:
         args: TrainingArguments,
     ) -> StageData:
         dataset: Dataset[Any] | None = None
-        if self.spec.cache_features:
+        place = self.options.place(self.spec)
+        if place is not None:
             dataset = cached_dataset(
                 mixture.mixture,
                 model,
                 processor,
-                self.options.features_dir or self.options.out_dir / "features",
-                max_gb=self.spec.cache_max_gb,
+                place,
                 dtype=torch.bfloat16 if args.bf16 else torch.float32,
                 device=args.device,
                 augment=build.text_augmentation(processor),
