@@ -31,6 +31,7 @@ LINE = (
     ("object_texts", "text_rows", "tagging"),
     ("processing",),
     ("data",),
+    ("probes",),
     ("recipes",),
     ("convert",),
     ("training",),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from manyeyes.probes.places import read_places
 from manyeyes.world.pretrain.clip import (
     HARD_GROUP,
     contrastive_loss,
@@ -27,8 +28,8 @@ from manyeyes.world.pretrain.dino import (
     sinkhorn,
 )
 from manyeyes.world.pretrain.features import pixel_source
+from manyeyes.world.pretrain.objects import ATTRIBUTES, object_rows
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
-from manyeyes.world.pretrain.places import ATTRIBUTES, object_rows, read_places
 from manyeyes.world.pretrain.probe import probe
 from manyeyes.world.render import render_batch
 from manyeyes.world.sample import sample_scene

@@ -33,8 +33,10 @@ _WITHOUT_EFFECT = frozenset(
 )
 """Fields of an encoder's spec that do not change the features of a level."""
 
-_VOLATILE = frozenset(("_name_or_path", "architectures", "dtype", "transformers_version"))
-"""Fields of a configuration that say where weights came from, not what they compute."""
+_VOLATILE = frozenset(
+    ("_name_or_path", "architectures", "dtype", "mask_ratio", "transformers_version")
+)
+"""Fields of a configuration that do not say what is computed; ``mask_ratio`` follows the spec."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from torch.nn import functional
 from transformers import CLIPVisionModel
 
 from manyeyes.precision import CPU, autocast
+from manyeyes.probes.places import read_places
+from manyeyes.world.pretrain.objects import ATTRIBUTES, ObjectRows, object_rows
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
-from manyeyes.world.pretrain.places import ATTRIBUTES, ObjectRows, object_rows, read_places
 from manyeyes.world.pretrain.sizes import WIDTH, vision_config
 
 PASS = 0.9

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from manyeyes.encoders.contract import NORMALIZATIONS
+from manyeyes.probes.places import read_places
 from manyeyes.world.language import caption
 from manyeyes.world.pretrain.clip import (
     HARD_GROUP,
@@ -37,8 +38,8 @@ from manyeyes.world.pretrain.features import (
     random_source,
 )
 from manyeyes.world.pretrain.loop import step_generator
+from manyeyes.world.pretrain.objects import ATTRIBUTES, object_rows
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
-from manyeyes.world.pretrain.places import ATTRIBUTES, object_rows, read_places
 from manyeyes.world.pretrain.probe import ProbeResult, probe
 from manyeyes.world.pretrain.sizes import LAYERS, PATCHES
 from manyeyes.world.render import render_batch

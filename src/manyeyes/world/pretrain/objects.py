@@ -1,7 +1,4 @@
-"""Objects as rows: labels to predict, and patch features read at the object's place.
-
-Shapes: B pictures, N = G x G patches, D width, M objects of the whole batch, W window side.
-"""
+"""Objects of scenes as rows: their places, and labels to predict. Shapes: M objects of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from manyeyes.world.scene import COLORS, MARKS, SHAPES, SIZES, TEXTURES, Scene
 
@@ -50,19 +46,3 @@ def object_rows(scenes: Sequence[Scene]) -> ObjectRows:
         for name, c in ATTRIBUTES.items()
     }
     return ObjectRows(torch.tensor(owners), torch.tensor(places), labels)
-
-
-def read_places(patches: Tensor, picture: Tensor, place: Tensor, window: int = 1) -> Tensor:
-    """Read features at each object's centre: ``[B, N, D]`` -> ``[M, W * W * D]``.
-
-    Bilinear between patches; ``window`` W reads a W x W square of points one patch apart.
-    """
-    grid = int(patches.shape[1] ** 0.5)
-    maps = patches.transpose(1, 2).unflatten(2, (grid, grid))
-    steps = (torch.arange(window) - (window - 1) / 2) * (2.0 / grid)
-    offsets = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).flatten(0, 1)
-    points = place[:, None, None, :] + offsets[None, None]
-    read = functional.grid_sample(
-        maps[picture].float(), points, align_corners=False, padding_mode="border"
-    )
-    return read.flatten(1)
