@@ -22,6 +22,11 @@ from manyeyes.study.probe_features import Reading, Row, open_eyes, read_levels, 
 from manyeyes.world.make import make_world
 
 CPU = torch.device("cpu")
+ORPHAN = {
+    "images": [{"id": 1, "file_name": "a.png"}],
+    "categories": [{"id": 1, "name": "cat"}],
+    "annotations": [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [0, 0, 2, 2]}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +126,7 @@ def test_one_file_is_divided_by_name_alone() -> None:
     [
         ("{", "cannot be read as JSON"),
         (json.dumps({"scenes": [{"objects": []}]}), "expected a scene of the world"),
-        (json.dumps({"images": []}), "annotations"),
+        (json.dumps(ORPHAN), "image_id: expected the id of one of 'images'"),
     ],
 )
 def test_broken_label_files_are_named(tmp_path: Path, content: str, message: str) -> None:
