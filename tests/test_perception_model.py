@@ -32,6 +32,7 @@ from manyeyes.serving.detect import ModelWithDetector
 from manyeyes.serving.refine import name_probability, rewrite_objects, token_ends
 from manyeyes.training import train
 from manyeyes.training.build import text_augmentation
+from manyeyes.training.encoder_store import StorePlace
 from manyeyes.training.features import cached_dataset
 from training_runs import recipe_data, write_recipe
 from whole_model import Build, Built, Pictures
@@ -139,8 +140,7 @@ def test_training_varies_the_text_with_and_without_stored_features(
         mixture,
         model,
         processor,
-        tmp_path / "f",
-        max_gb=1.0,
+        StorePlace(tmp_path / "f", 1.0),
         dtype=torch.float32,
         device=torch.device("cpu"),
         augment=augment,

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from manyeyes.cli import (
+    ablate,
     chat,
     check,
     claims,
@@ -45,6 +46,7 @@ COMMANDS: Mapping[str, Command] = {
     "report": (report.report, report.EXAMPLES),
     "score": (score.score, score.EXAMPLES),
     "probe": (probe.probe, probe.EXAMPLES),
+    "ablate": (ablate.ablate, ablate.EXAMPLES),
     "detect": (detect.detect, detect.EXAMPLES),
     "tag": (tag.tag, tag.EXAMPLES),
     "chat": (chat.chat, chat.EXAMPLES),

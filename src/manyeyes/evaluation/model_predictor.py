@@ -5,6 +5,7 @@ Shapes: I images of a group, B questions of a batch, T positions.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,6 +114,16 @@ class ModelPredictor:
             **self._written_objects(),
             **({} if self.tags is None else {"tags": self.tags.identity}),
         }
+
+    def told(
+        self, *, objects: ObjectTable | None = None, tags: ImageTags | None = None
+    ) -> ModelPredictor:
+        """Return a predictor that is told these objects or tags in place of its own."""
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        other.objects = self.objects if objects is None else objects
+        other.tags = self.tags if tags is None else tags
+        return other
 
     @cached_property
     def fingerprint(self) -> str:

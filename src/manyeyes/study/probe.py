@@ -174,8 +174,8 @@ def _gains(
         for task in tasks:
             for probe in probes:
                 best = max(controls, key=lambda row: row.figures[task.name][probe].value)
-                both = (kept[row.name, task.name, probe] for row in (pair, best))
-                test = paired_difference(*both, _clusters(task))
+                one, other = (kept[row.name, task.name, probe] for row in (pair, best))
+                test = paired_difference(one, other, _clusters(task))
                 estimate = test.estimate
                 raw.append(
                     Gain(

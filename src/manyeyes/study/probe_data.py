@@ -119,7 +119,8 @@ def _overlap(a: Box, b: Box) -> bool:
 def split(labelled: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
     """Divide pictures into those to learn from and those to measure on, by a hash of their name."""
     limit = int(HELD_SHARE * 1000)
-    train, held = [], []
+    train: list[Labelled] = []
+    held: list[Labelled] = []
     for entry in labelled:
         digest = hashlib.sha256(Path(entry.image).name.encode()).digest()
         (held if int.from_bytes(digest[:4]) % 1000 < limit else train).append(entry)

@@ -112,6 +112,10 @@ def _eye(entry: dict[str, Any], seed: int, trained: GridEncoder | None = None) -
     fields = {k: v for k, v in entry.items() if k not in _NOT_PROBED}
     spec = parse_encoder({**fields, "levels": "all"})
     family = ENCODERS[spec.family]
+    if not issubclass(family, GridEncoder):
+        raise UsageError(
+            f"encoder {spec.name!r} of family {spec.family!r} gives no patches to probe"
+        )
     config = family.read_config(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -43,9 +43,9 @@ _VOLATILE = frozenset(
 class StorePlace:
     """A folder of stores, and how much may be in it (1 GB = 10^9 bytes).
 
-    ``shared``: the user asked for a store, which must not grow beyond ``max_gb`` with all that is in
-    it; one that has no room is an error. Otherwise ``max_gb`` is what one run may need, and without
-    room training goes on without a store.
+    ``shared``: the user asked for a store, which with all that is in it must not grow beyond
+    ``max_gb``; one that has no room is an error. Otherwise ``max_gb`` is what one run may need, and
+    without room training goes on without a store.
     """
 
     folder: Path

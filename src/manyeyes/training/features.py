@@ -20,7 +20,8 @@ from manyeyes.data.feature_store import content_id
 from manyeyes.data.mixture import Mixture
 from manyeyes.errors import RecipeError
 from manyeyes.images import image_size, load_image
-from manyeyes.modeling import FEATURES, PIXELS, ManyEyesForConditionalGeneration
+from manyeyes.model_inputs import FEATURES, PIXELS
+from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import Features, Sample
 from manyeyes.training.arguments import rank, world_size
@@ -137,9 +138,7 @@ def cached_dataset(
     return FeatureDataset(mixture, processor, stores, ids, seen, augment, seed)
 
 
-def storable(
-    model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor
-) -> list[str]:
+def storable(model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor) -> list[str]:
     """Return the encoders whose features of an image stay as they are; the log names the others."""
     fixed = []
     for name in processor.fused:

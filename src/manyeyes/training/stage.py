@@ -52,8 +52,8 @@ class RunOptions:
     rows and unreadable images, counted and named, instead of refusing them. ``trackers``: reporting
     integrations besides TensorBoard (``wandb``, ``trackio``). ``progress``: called with the stage,
     its steps done and its steps in all, in place of the bar on a terminal. ``features_dir``: where
-    stored encoder outputs lie, ``out_dir/features`` by default. ``features_gb``: store them in every
-    stage, ``cache_features`` or not, and let the folder hold no more.
+    stored encoder outputs lie, ``out_dir/features`` by default. ``features_gb``: store them in
+    every stage, ``cache_features`` or not, and let the folder hold no more.
     """
 
     out_dir: Path
