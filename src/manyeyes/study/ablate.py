@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,26 @@ from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
 from manyeyes.study.masks import DONORS, MASKS, MaskedPredictor
 from manyeyes.study.record import write_whole
-from manyeyes.study.utility import MARGIN, GroupUtility, adjusted, utilities
+from manyeyes.study.utility import (
+    HARMFUL,
+    MARGIN,
+    OPEN,
+    REDUNDANT,
+    USEFUL,
+    GroupUtility,
+    adjusted,
+    utilities,
+)
 
 RESULTS_FILE, TABLE_FILE, WHOLE, ALL = "results.json", "table.md", "whole", "all items"
+ORACLE = "oracle"
+ORACLE_VERDICTS = {
+    HARMFUL: "the truth helps",
+    USEFUL: "the truth hurts",
+    REDUNDANT: "the truth changes nothing",
+    OPEN: OPEN,
+}
+"""Verdicts where a part is not taken away but replaced by the truth."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -98,7 +115,7 @@ def _objects(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> Ite
         table = read_object_table(plan.objects, plan.data_dir / "images")
         for use in ("given", "shuffled"):
             changed = base.told(objects=table.used_as(use, seed=0))
-            yield Condition("objects", "oracle" if use == "given" else use, changed)
+            yield Condition("objects", ORACLE if use == "given" else use, changed)
 
 
 def _tags(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> Iterator[Condition]:
@@ -108,7 +125,7 @@ def _tags(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> Iterat
     for use in USES:
         if use == "empty" or plan.tags is not None:
             tags = tags_from_file(plan.tags, plan.data_dir / "images", use)
-            yield Condition("tags", "oracle" if use == "given" else use, base.told(tags=tags))
+            yield Condition("tags", ORACLE if use == "given" else use, base.told(tags=tags))
 
 
 PROMPTED: Mapping[str, Prompted] = {"objects": _objects, "tags": _tags}
@@ -173,7 +190,7 @@ def ablate(
     facts = {"data": str(plan.data_dir), "split": plan.split, "limit": plan.limit}
     flat = adjusted(
         {
-            f"{name}\t{how}\t{group}": entry
+            (name, how, group): entry
             for name, by_how in found.items()
             for how, groups in by_how.items()
             for group, entry in groups.items()
@@ -181,10 +198,19 @@ def ablate(
         plan.margin,
     )
     judged: dict[str, dict[str, dict[str, GroupUtility]]] = {}
-    for key, entry in flat.items():
-        name, how, group = key.split("\t")
-        judged.setdefault(name, {}).setdefault(how, {})[group] = entry
+    for (name, how, group), entry in flat.items():
+        told = _in_other_words(entry) if how == ORACLE else entry
+        judged.setdefault(name, {}).setdefault(how, {})[group] = told
     return AblationResult(judged, blind, {**facts, "margin": plan.margin})
+
+
+def _in_other_words(entry: GroupUtility) -> GroupUtility:
+    """Verdicts where a part was replaced by the truth."""
+    parts = {
+        name: replace(part, verdict=ORACLE_VERDICTS[part.verdict])
+        for name, part in entry.parts.items()
+    }
+    return replace(entry, parts=parts)
 
 
 Scores = Mapping[str, float]
@@ -295,7 +321,7 @@ def notes(result: AblationResult) -> list[str]:
     for benchmark, by_how in result.found.items():
         for how, groups in by_how.items():
             for part, found in groups[ALL].parts.items():
-                if found.verdict in ("harmful", "redundant"):
+                if found.verdict in (HARMFUL, REDUNDANT):
                     rate = _interval(found.cur, found.cur_ci95)
                     lines.append(f"{benchmark}, {how}: {part} is {found.verdict}, CUR {rate} %.")
     margin = 100 * float(result.facts.get("margin", MARGIN))

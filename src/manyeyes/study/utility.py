@@ -12,8 +12,9 @@ verdicts and the margin are ours: a bootstrap over images, the same draws for al
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,6 +34,7 @@ ALPHA = 0.05
 
 USEFUL, HARMFUL, REDUNDANT, OPEN = "useful", "harmful", "redundant", "undecided"
 Interval = tuple[float, float]
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -136,30 +138,20 @@ def _gap(
     return _with_interval(max(values) - min(values), drawn.max(axis=0) - drawn.min(axis=0))
 
 
-def adjusted(found: Mapping[str, GroupUtility], margin: float = MARGIN) -> dict[str, GroupUtility]:
+def adjusted(found: Mapping[K, GroupUtility], margin: float = MARGIN) -> dict[K, GroupUtility]:
     """Return the groups with p adjusted after Holm over all of their parts, and verdicts.
 
     useful, harmful: the CUR's interval leaves 0 out and the adjusted p is below 0.05; redundant:
     the interval lies within ± ``margin``; undecided: more items are needed to tell.
     """
-    p_values = {
-        f"{group}\n{name}": part.p
-        for group, entry in found.items()
-        for name, part in entry.parts.items()
-        if part.p is not None
-    }
-    holmed = holm(p_values)
-
-    def judged(group: str, name: str, part: Utility) -> Utility:
-        p = holmed.get(f"{group}\n{name}")
-        return replace(part, p=p, verdict=_verdict(part.cur_ci95, p, margin))
-
-    return {
-        group: replace(
-            entry, parts={name: judged(group, name, p) for name, p in entry.parts.items()}
-        )
-        for group, entry in found.items()
-    }
+    every = [(key, name) for key, entry in found.items() for name in entry.parts]
+    raw = {str(number): found[key].parts[name].p for number, (key, name) in enumerate(every)}
+    holmed = holm({number: p for number, p in raw.items() if p is not None})
+    judged: dict[K, dict[str, Utility]] = {key: {} for key in found}
+    for number, (key, name) in enumerate(every):
+        part, p = found[key].parts[name], holmed.get(str(number))
+        judged[key][name] = replace(part, p=p, verdict=_verdict(part.cur_ci95, p, margin))
+    return {key: replace(entry, parts=judged[key]) for key, entry in found.items()}
 
 
 def _verdict(interval: Interval | None, p: float | None, margin: float) -> str:
