@@ -44,7 +44,7 @@ class Study:
     patch: int = 14
     width: int = 1024
     heads: int = 16
-    depth: int = 4
+    depth: int = 8
     images: int = 16
     epochs: int = 3
     batch: int = 8
@@ -106,18 +106,20 @@ def arms(study: Study, parts: Path, folder: Path) -> dict[str, Recipe]:
     def encoder(name: str, levels: Any) -> dict[str, Any]:
         return {"name": name, "family": name, "checkpoint": str(parts / name), "levels": levels}
 
+    # levels as COMM merges them: all of CLIP's, the deepest quarter of DINOv2's
     last, every = [study.depth], f"1-{study.depth}"
+    quarter = list(range(study.depth - max(1, study.depth // 4) + 1, study.depth + 1))
     comm = {"name": "comm", "merge_patches": 2}
     blocks: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         "clip": ([encoder("clip", last)], {"name": "single", "merge_patches": 2}),
         "clip-merged": ([encoder("clip", every)], comm),
         "dinov2": ([encoder("dinov2", last)], {"name": "single", "merge_patches": 2}),
-        "dinov2-merged": ([encoder("dinov2", every)], comm),
+        "dinov2-merged": ([encoder("dinov2", quarter)], comm),
         "concat": (
             [encoder("clip", last), encoder("dinov2", last)],
             {"name": "concat", "projector": "mlp2x", "merge_patches": 2},
         ),
-        "comm": ([encoder("clip", every), encoder("dinov2", every)], comm),
+        "comm": ([encoder("clip", every), encoder("dinov2", quarter)], comm),
     }
     return {name: _recipe(name, study, parts, folder, *block) for name, block in blocks.items()}
 
