@@ -16,7 +16,7 @@ from manyeyes.world.pretrain.chats import (
     batch_documents,
     encode_document,
 )
-from manyeyes.world.pretrain.documents import LESSONS, Lesson, corpus, document_scene
+from manyeyes.world.pretrain.documents import corpus, document_scene
 from manyeyes.world.pretrain.language import (
     HEADS,
     WIDTH,
@@ -25,6 +25,7 @@ from manyeyes.world.pretrain.language import (
     reading_figures,
 )
 from manyeyes.world.pretrain.layouts import CELLS, LAYOUT_START
+from manyeyes.world.pretrain.lessons import CHAT_LESSONS, Lesson
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.sample import sample_scene
@@ -99,21 +100,39 @@ def test_a_layout_stands_where_an_image_stands(tokenizer: PreTrainedTokenizerFas
     assert words.startswith("\n") and "<image>" not in words and "<boxes>" not in words
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: str(lesson.end))
+@pytest.mark.parametrize("lesson", CHAT_LESSONS, ids=lambda lesson: str(lesson.end))
 def test_lessons_ask_what_they_say(lesson: Lesson, tokenizer: PreTrainedTokenizerFast) -> None:
     documents = [encode_document(lesson.end - 1 - i, 0, tokenizer) for i in range(30)]
     chats = [document for document in documents if document.replies]
-    assert all(document.layout is not None for document in chats)
-    assert all(document.clean == lesson.clean for document in chats)
-    asked = {kind for document in chats for kind, _ in document.replies}
-    if lesson.kinds is not None:
-        assert asked == set(lesson.kinds) and len(chats) == 30
-    else:
+    layouts = [document for document in chats if document.layout is not None]
+    assert (len(layouts) < len(chats)) == (lesson.words > 0)
+    assert all(document.clean == lesson.clean for document in layouts)
+    asked = {kind for document in layouts for kind, _ in document.replies}
+    if lesson.captions:
         assert asked > {"rec", "caption", "relation"}
+    else:
+        assert asked == set(lesson.layout_weights) and len(chats) == 30
+    assert max(len(document.replies) for document in chats) <= lesson.exchanges
+
+
+def test_boxes_are_copied_from_descriptions_that_have_them(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    lesson = CHAT_LESSONS[-2]
+    assert lesson.placeless == 0.0
+    documents = [encode_document(lesson.end - 1 - i, 0, tokenizer) for i in range(30)]
+    for document in (document for document in documents if document.layout is None):
+        boxes = [
+            tokenizer.decode(document.ids[tokens.start : tokens.stop - 1]).strip()
+            for kind, tokens in document.replies
+            if kind == "rec"
+        ]
+        described = tokenizer.decode(document.ids[: document.replies[0][1].start])
+        assert boxes and all(box in described for box in boxes)
 
 
 def test_the_last_lesson_has_both_forms(tokenizer: PreTrainedTokenizerFast) -> None:
-    first = LESSONS[-1].end
+    first = CHAT_LESSONS[-1].end
     documents = [encode_document(first + i, 0, tokenizer) for i in range(60)]
     layouts = [document.layout is not None for document in documents if document.replies]
     assert 0.5 < sum(layouts) / len(layouts) < 0.95
@@ -122,7 +141,7 @@ def test_the_last_lesson_has_both_forms(tokenizer: PreTrainedTokenizerFast) -> N
 
 def test_layouts_take_the_place_of_padding(tokenizer: PreTrainedTokenizerFast) -> None:
     objective = LanguageObjective(0, tokenizer)
-    last = LESSONS[-1].end
+    last = CHAT_LESSONS[-1].end
     documents = [encode_document(last, 0, tokenizer, form=form) for form in ("words", "layout")]
     batch = batch_documents(documents, int(tokenizer.pad_token_id))
     assert batch.layouts.rows.tolist() == [1]

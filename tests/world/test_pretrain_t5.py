@@ -11,8 +11,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 from manyeyes.language.contract import IGNORE
 from manyeyes.world.pretrain import run_language
 from manyeyes.world.pretrain.cards import read_card
-from manyeyes.world.pretrain.documents import LESSONS, corpus
+from manyeyes.world.pretrain.documents import corpus
 from manyeyes.world.pretrain.layouts import CELLS, LAYOUT_START, embed_rows
+from manyeyes.world.pretrain.lessons import PASSAGE_LESSONS
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.passages import (
     PAIRS,
@@ -43,7 +44,7 @@ def test_pairs_are_the_chat_template_cut_at_the_assistant(
     form: str, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """What the encoder and the decoder read is what a processor makes of the same exchange."""
-    passage = encode_passage(LESSONS[-1].end, 0, tokenizer, form=form)  # type: ignore[arg-type]
+    passage = encode_passage(PASSAGE_LESSONS[-1].end, 0, tokenizer, form=form)  # type: ignore[arg-type]
     assert len(passage.pairs) >= 2
     for pair in passage.pairs:
         ids = list(pair.ids)

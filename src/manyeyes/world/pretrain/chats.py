@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from manyeyes.world.pretrain.documents import Form, encode_text, tell
 from manyeyes.world.pretrain.layouts import LayoutBatch, batch_layouts
+from manyeyes.world.pretrain.lessons import CHAT_LESSONS
 
 CONTEXT_WEIGHT = 0.02
 """Loss weight of a token that is not in a reply. A token of an n-token reply weighs 1/sqrt(n), so
@@ -55,7 +56,7 @@ def encode_document(
     described: bool = True,
 ) -> Document:
     """Return the tokens of document ``index`` of ``split``, see ``tell``."""
-    told = tell(index, seed, tokenizer, split=split, form=form, described=described)
+    told = tell(index, seed, tokenizer, CHAT_LESSONS, split=split, form=form, described=described)
     if isinstance(told, str):
         ids = [tokenizer.bos_token_id, *encode_text(tokenizer, told), tokenizer.eos_token_id]
         return Document(ids, [1.0] * len(ids), ())

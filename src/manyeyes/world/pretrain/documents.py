@@ -8,7 +8,7 @@ holds an image, and none comes from a scene of any data split of the same seed. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -19,8 +19,9 @@ from transformers import PreTrainedTokenizerBase
 from manyeyes.records import BOXES_PLACEHOLDER
 from manyeyes.world.language.captions import caption
 from manyeyes.world.language.descriptions import box_text, description
-from manyeyes.world.language.dialogue import KIND_WEIGHTS, PLACE_KINDS, Exchange, exchanges
+from manyeyes.world.language.dialogue import PLACE_KINDS, Exchange, exchanges
 from manyeyes.world.pretrain.layouts import mix_words
+from manyeyes.world.pretrain.lessons import EXCHANGES, LAST_LESSON, Lesson, lesson_of
 from manyeyes.world.sample import sample_scene
 from manyeyes.world.scene import Scene
 
@@ -30,59 +31,15 @@ SEED_OFFSET = 7_000_003
 Form = Literal["words", "layout"]
 """How a document tells its scene: as a description in words, or as a layout."""
 
-EXCHANGES = 20
 CAPTIONED_SHARE = 0.3
 """Share of conversations that ask for a caption: a long reply that teaches little reading."""
 
 PLAIN_SHARE = 0.04
 """Share of documents that are a bare caption."""
 
-
-PLACELESS_SHARE = 0.6
-"""Share of descriptions without boxes."""
-
 REPEAT_SHARE = 0.3
 REPEAT_REQUEST = "Repeat the description."
 """Copying a text is the first step towards reading it; only texts without boxes are copied."""
-
-TEXT_WEIGHTS: dict[str, float] = {
-    **KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "relation": 0.5, "describe": 4.0
-}  # fmt: skip
-"""How often each kind is asked of a description: comparing written coordinates is hard to learn."""
-
-LAYOUT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "describe": 5.0}
-"""How often each kind is asked of a layout. Describing an object teaches most: every word of the
-reply asks for the same object."""
-
-BINDING_KINDS = ("color", "describe", "mark", "shape", "size", "texture")
-"""Kinds that ask for one object by its looks: to answer is to find it and to read it."""
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What documents below index ``end`` of the training split are like.
-
-    ``objects``: least and most objects. ``kinds``: the kinds asked of layouts (None: all).
-    ``words``: share of descriptions. ``clean``: layouts name every cell and leave no word out.
-    """
-
-    end: int
-    objects: tuple[int, int] | None = None
-    kinds: tuple[str, ...] | None = None
-    words: float = 0.0
-    clean: bool = True
-
-
-LESSONS = (
-    Lesson(6_000, (2, 2), BINDING_KINDS),
-    Lesson(12_000, (2, 4), (*BINDING_KINDS, "count", "exist", "presence", "region")),
-    Lesson(16_000, clean=False),
-)
-"""The first documents, easiest first: in short trials, a model that met everything at once had not
-learnt to find the object that is asked for when one that met two objects first long had."""
-
-LAST_LESSON = Lesson(0, words=0.25, clean=False)
-"""What all later documents are like, and those of other splits."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +76,13 @@ def conversation(
     Some descriptions leave the boxes out; then nothing is asked that needs to know places. Without
     ``described`` the same questions are asked about a scene that nobody describes.
     """
-    return _tell_in_words(scene, rng, described, EXCHANGES).conversation()
+    return _tell_in_words(scene, rng, described, Lesson(0, captions=True), EXCHANGES).conversation()
 
 
-def _tell_in_words(scene: Scene, rng: Random, described: bool, number: int) -> Told:
-    boxes = rng.random() >= PLACELESS_SHARE
-    weights = {k: w for k, w in TEXT_WEIGHTS.items() if boxes or k not in PLACE_KINDS}
-    turns = _turns(scene, rng, number, weights)
+def _tell_in_words(scene: Scene, rng: Random, described: bool, lesson: Lesson, number: int) -> Told:
+    boxes = rng.random() >= lesson.placeless
+    weights = {k: w for k, w in lesson.text_weights.items() if boxes or k not in PLACE_KINDS}
+    turns = _turns(scene, rng, number, weights, lesson.captions)
     text = description(scene, rng, boxes=boxes)
     if not described:
         return Told(tuple(turns))
@@ -139,10 +96,10 @@ def _turns(
     rng: Random,
     number: int,
     weights: Mapping[str, float],
-    captioned: float = CAPTIONED_SHARE,
+    captions: bool,
 ) -> list[tuple[str, str, str]]:
-    """Return up to ``number`` turns; ``captioned``: share of ``EXCHANGES`` turns with a caption."""
-    asked = rng.random() < captioned * number / EXCHANGES
+    """Return up to ``number`` turns; some ask for a caption, if there are to be ``captions``."""
+    asked = rng.random() < captions * CAPTIONED_SHARE * number / EXCHANGES
     return [
         (exchange.kind, *_with_boxes(exchange, scene))
         for exchange in exchanges(scene, rng, number, weights=weights, captioned=asked)
@@ -162,42 +119,34 @@ def tell(
     index: int,
     seed: int,
     tokenizer: PreTrainedTokenizerBase,
+    lessons: Sequence[Lesson],
     *,
     split: str = "train",
     form: Form | None = None,
     described: bool = True,
     captions: bool = True,
-    number: int = EXCHANGES,
+    number: int | None = None,
 ) -> Told | str:
-    """Draw document ``index`` of ``split`` with ``number`` turns; equal arguments, equal documents.
+    """Draw document ``index`` of ``split``; equal arguments, equal documents.
 
     ``form`` asks for a conversation of that form; by default the document draws its own, and with
-    ``captions`` some are bare captions, returned as strings. Without ``described`` nothing tells of
-    the scene that is asked about.
+    ``captions`` some are bare captions, returned as strings. It has ``number`` turns, by default as
+    many as its lesson says. Without ``described`` nothing tells of the scene that is asked about.
     """
     rng = Random(f"document/{seed}/{split}/{index}")
-    lesson = _lesson(index) if split == "train" else LAST_LESSON
+    lesson = lesson_of(index, lessons) if split == "train" else LAST_LESSON
+    number = lesson.exchanges if number is None else number
     count = rng.randint(*lesson.objects) if lesson.objects else None
     scene = document_scene(split, index, seed, count=count)
-    if captions and form is None and lesson.kinds is None and rng.random() < PLAIN_SHARE:
+    if captions and form is None and lesson.captions and rng.random() < PLAIN_SHARE:
         return caption(scene, rng)
     if form is None:
         form = "words" if rng.random() < lesson.words else "layout"
     if form == "words":
-        return _tell_in_words(scene, rng, described, number)
+        return _tell_in_words(scene, rng, described, lesson, number)
     layout = mix_words(scene, rng, tokenizer, clean=lesson.clean) if described else None
-    captioned = CAPTIONED_SHARE * (lesson.kinds is None)
-    turns = _turns(scene, rng, number, _layout_weights(lesson), captioned)
+    turns = _turns(scene, rng, number, lesson.layout_weights, lesson.captions)
     return Told(tuple(turns), layout=layout, clean=lesson.clean)
-
-
-def _lesson(index: int) -> Lesson:
-    return next((lesson for lesson in LESSONS if index < lesson.end), LAST_LESSON)
-
-
-def _layout_weights(lesson: Lesson) -> dict[str, float]:
-    kinds = LAYOUT_WEIGHTS if lesson.kinds is None else lesson.kinds
-    return {kind: LAYOUT_WEIGHTS[kind] for kind in kinds}
 
 
 def _with_boxes(exchange: Exchange, scene: Scene) -> tuple[str, str]:

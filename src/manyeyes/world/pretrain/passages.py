@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from manyeyes.language.contract import IGNORE
 from manyeyes.world.pretrain.documents import Form, Told, encode_text, tell
 from manyeyes.world.pretrain.layouts import LayoutBatch, batch_layouts
+from manyeyes.world.pretrain.lessons import PASSAGE_LESSONS
 
 PAIRS = 4
 """Questions about each scene: few, so that a batch shows many scenes."""
@@ -75,6 +76,7 @@ def encode_passage(
         index,
         seed,
         tokenizer,
+        PASSAGE_LESSONS,
         split=split,
         form=form,
         described=described,
