@@ -135,6 +135,6 @@ def write_objects(
         ],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(json.dumps(content), encoding="utf-8")
     aside.replace(path)

@@ -177,6 +177,7 @@ class _Planner:
                         settings=arm.settings,
                         price=prices[arm.name],
                         inputs=inputs.of_training(recipe),
+                        stages=inputs.of_stages(recipe),
                         exam_hashes=hashes,
                         exam=self.exam,
                         data_dir=self.data,

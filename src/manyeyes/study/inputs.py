@@ -18,12 +18,15 @@ from manyeyes import hub
 from manyeyes.data.files import read_samples
 from manyeyes.errors import CheckpointError, DataError
 from manyeyes.evaluation.contract import Item
-from manyeyes.recipes import DataSource, Recipe
+from manyeyes.recipes import DataSource, Recipe, stage_model
 from manyeyes.recipes.sources import LocatedSource, locate_source
 from manyeyes.records import PackedImage
 from manyeyes.training.results import data_hash, file_hash
 
 RECIPE, DATA, PARTS, CODE = "recipe", "data", "parts", "code"
+_MACHINE_CHOICE = ("bf16", None)
+"""The key of a stage's arguments that says nothing about the recipe, see ``precision``."""
+
 _PART_KEYS = ("checkpoint", "tokenizer")
 _PART_FILES = (".json", ".safetensors", ".model", ".txt", ".bin", ".pth")
 
@@ -44,7 +47,7 @@ class Inputs:
         """
         said = recipe.model_dump(mode="json", exclude={"name", "description", "world"})
         for stage in said["stages"]:
-            stage["training"].pop("bf16", None)  # the machine's choice, see ``precision``
+            stage["training"].pop(*_MACHINE_CHOICE)
         sources = [self._source(source) for stage in recipe.stages for source in stage.data]
         return {
             RECIPE: digest_of(said),
@@ -52,6 +55,28 @@ class Inputs:
             PARTS: digest_of({name: self._part(name) for name in sorted(set(_parts(said)))}),
             CODE: manyeyes.__version__,
         }
+
+    def of_stages(self, recipe: Recipe) -> dict[str, str]:
+        """Return stage -> hash of everything that decides the weights at its end.
+
+        Raises: as `of_training`.
+        """
+        found: dict[str, str] = {}
+        for place, stage in enumerate(recipe.stages):
+            model = stage_model(recipe, stage)
+            said = stage.model_dump(mode="json", exclude={"model"})
+            said["training"].pop(*_MACHINE_CHOICE)
+            parts = sorted({*_parts(model), *_parts(said)})
+            found[stage.name] = digest_of(
+                {
+                    "before": list(found.values()),
+                    "said": [recipe.seed, recipe.dtype, place, model, said],
+                    DATA: [self._source(source) for source in stage.data],
+                    PARTS: {name: self._part(name) for name in parts},
+                    CODE: manyeyes.__version__,
+                }
+            )
+        return found
 
     def _source(self, source: DataSource) -> str:
         known = source.model_copy(update={"weight": 1.0})

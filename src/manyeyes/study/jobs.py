@@ -1,5 +1,6 @@
 """Trials one after another, or several at a time in processes of one thread each.
 
+A trial waits while a stage that it has in common with another is being trained for that one.
 Ctrl-C, or SIGTERM, lets every running trial save and stop. A trial that fails, or whose process is
 killed, does not stop the others; all failures are told together at the end.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 from manyeyes.errors import ManyEyesError
 from manyeyes.study.arms import Progress
+from manyeyes.study.shared_stages import open_stages
 from manyeyes.study.task import Task, run_task
 
 Finished = Callable[[Task], None]
@@ -81,8 +83,9 @@ class _Pool:
         """Return title -> reason of the trials that failed."""
         try:
             while self.waiting or self.running:
-                while self.waiting and len(self.running) < self.jobs:
-                    self.running.append(_start(self.waiting.pop(0)))
+                while len(self.running) < self.jobs and (task := self._next()) is not None:
+                    self.waiting.remove(task)
+                    self.running.append(_start(task))
                 self._listen()
         except KeyboardInterrupt:
             self._stop()
@@ -92,6 +95,14 @@ class _Pool:
                 one.process.kill()
                 one.process.join()
         return self.failures
+
+    def _next(self) -> Task | None:
+        """The first task none of whose stages is just being trained for another, or None."""
+        busy = {key for one in self.running for key in open_stages(one.task.run, one.task.stages)}
+        for task in self.waiting:
+            if not busy.intersection(open_stages(task.run, task.stages)):
+                return task
+        return None
 
     def _listen(self) -> None:
         """Wait until a process says something or ends, and take note of it."""

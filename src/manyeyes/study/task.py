@@ -28,6 +28,7 @@ from manyeyes.study.arms import (
 )
 from manyeyes.study.measure import Pace, encode_ms, forget_peak, peak_gib
 from manyeyes.study.price import Price
+from manyeyes.study.shared_stages import note_stages, take_finished
 from manyeyes.study.trial import Measured, Said, Trial, save_trial
 from manyeyes.training import train
 from manyeyes.training.results import environment, write_json
@@ -41,8 +42,8 @@ _IMAGES = 8
 class Task:
     """What one trial is made from; travels to another process.
 
-    ``recipe`` is resolved: seed and budget are in it. ``run``: folder of the training run.
-    ``record``: file to write.
+    ``recipe`` is resolved: seed and budget are in it. ``stages``: see ``shared_stages``. ``run``:
+    folder of the training run. ``record``: file to write.
     """
 
     arm: str
@@ -51,6 +52,7 @@ class Task:
     settings: tuple[str, ...]
     price: Price
     inputs: Mapping[str, str]
+    stages: Mapping[str, str]
     exam_hashes: Mapping[str, str]
     exam: Exam
     data_dir: Path
@@ -73,6 +75,7 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
     told = _labelled(progress, task.title)
     forget_peak()
     _claim(task)
+    _take_stages(task)
     results = _trained(task, told)
     predictor = load_predictor(task.run / "model", task.exam)
     entries = take_exam(
@@ -119,6 +122,15 @@ def _claim(task: Task) -> None:
         shutil.rmtree(task.run)
     task.run.mkdir(parents=True, exist_ok=True)
     write_json(note, wanted)
+
+
+def _take_stages(task: Task) -> None:
+    """Take what other trials have trained already, with the pace it was trained at."""
+    note_stages(task.run, task.stages)
+    for name, owner in take_finished(task.run, task.stages).items():
+        pace = _known_pace(owner)
+        if name in pace:
+            write_json(task.run / PACE_FILE, {**_known_pace(task.run), name: pace[name]})
 
 
 def _trained(task: Task, progress: Progress) -> Mapping[str, Any]:

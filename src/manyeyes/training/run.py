@@ -4,7 +4,7 @@ DIR/recipe.yaml               the resolved recipe
 DIR/<stage>/checkpoint-N      light checkpoints with optimizer, schedule, data and random state
 DIR/<stage>/log.jsonl         one line per log entry; runs/ beside it for TensorBoard
 DIR/<stage>/results.json      written when the stage is finished
-DIR/features                  stored encoder outputs, with ``cache_features``
+DIR/features                  stored encoder outputs, with ``cache_features``, and found objects
 DIR/model                     the final model
 DIR/results.json              figures, hashes, seeds, environment
 """

@@ -65,9 +65,14 @@ class RunOptions:
     features_dir: Path | None = None
     features_gb: float | None = None
 
+    @property
+    def features(self) -> Path:
+        """Folder of what frozen encoders give, and of what frozen detectors found."""
+        return self.features_dir or self.out_dir / "features"
+
     def place(self, spec: StageRecipe) -> StorePlace | None:
         """Return where a stage keeps what frozen encoders give; None = it encodes at every step."""
-        folder = self.features_dir or self.out_dir / "features"
+        folder = self.features
         if self.features_gb is not None:
             return StorePlace(folder, self.features_gb, shared=True)
         return StorePlace(folder, spec.cache_max_gb) if spec.cache_features else None
@@ -163,7 +168,7 @@ class Stage:
         self, model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor
     ) -> build.StageMixture:
         def look(paths: list[str]) -> ObjectTable:
-            return look_at(model, processor, paths, self.options.out_dir / "objects")
+            return look_at(model, processor, paths, self.options.features / "objects")
 
         mixture = build.read_mixture(
             self.spec,
