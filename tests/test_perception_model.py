@@ -17,11 +17,11 @@ import tiny
 import tiny_detector
 from cli_runs import invoke, the_object
 from manyeyes import ManyEyesConfig, ManyEyesProcessor
-from manyeyes.cli.evaluate import object_table
 from manyeyes.data.mixture import Mixture
 from manyeyes.data.objects import ObjectTable
 from manyeyes.errors import DataError, PartError, RecipeError, UsageError
 from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.image_objects import objects_of_model
 from manyeyes.evaluation.looking import Look
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.recipes import load_recipe
@@ -312,7 +312,7 @@ def test_a_stage_trains_with_objects_of_its_sources(
     recipe = recipe_data(parts, model={**tiny.model_block(parts), **block(parts)}, stages=[stage])
     found = load_recipe(str(write_recipe(tmp_path / "r.yaml", recipe)))
     train(found, tmp_path / "out", data_dir=data)
-    kept = list((tmp_path / "out" / "objects").glob("*.json"))
+    kept = list((tmp_path / "out" / "features" / "objects").glob("*.json"))
     assert len(kept) == (0 if source == "instances.json" else 1)
     if kept:
         assert len(json.loads(kept[0].read_text())["images"]) == 8
@@ -406,16 +406,35 @@ def test_detect_writes_files_for_training_and_for_scoring(make: Any, tmp_path: P
     assert refused.exit_code == 2 and "nothing is refined" in refused.stderr
 
 
-def test_evaluate_takes_the_objects_of_a_file(make: Any, parts: Path, tmp_path: Path) -> None:
+def test_evaluated_images_show_what_a_file_says(make: Any, tmp_path: Path) -> None:
     data = tiny.save_data(tmp_path / "d", samples=2)
     file = instances(data, 2)
-    assert object_table(file, data, "given")[str(data / "1.png")][0].box == (1.0, 0.0, 5.0, 5.0)
-    assert set(object_table(file, data, "empty").values()) == {()}
+    paths = [str(data / "images" / f"{place}.png") for place in range(2)]
+
+    processor = make()[1]
+
+    def told(file: Path | None = None, use: str = "given") -> Any:
+        return objects_of_model(processor, data, "val", file=file, use=use)
+
+    assert told() is None
+    assert told(file)[paths[1]][0].box == (1.0, 0.0, 5.0, 5.0)
+    assert set(told(file, "empty").values()) == {()}
+    named = file.rename(file.with_name("objects_val.json"))
+    recipe = make(perception_text={"file": "objects_{split}.json", "use": "shuffled"})[1]
+    moved = objects_of_model(recipe, data, "val")
+    given = objects_of_model(recipe, data, "val", file=named)
+    assert moved is not None and given is not None
+    assert moved[paths[0]] == given[paths[1]] != given[paths[0]]
     with pytest.raises(UsageError, match="did you mean 'shuffled'"):
-        object_table(file, data, "shuffld")
+        told(named, "shuffld")
+
+
+def test_only_models_that_write_objects_are_told(make: Any, tmp_path: Path) -> None:
+    data = tiny.save_data(tmp_path / "d", samples=2)
     plain = saved(make(perception_text=None), tmp_path / "m")
-    words = ["-b", "pope", "--data", data, "--objects", file]
-    refused = invoke("evaluate", plain, *words)
+    refused = invoke(
+        "evaluate", plain, "-b", "pope", "--data", data, "--objects", instances(data, 2)
+    )
     assert refused.exit_code == 2 and "writes no detected objects" in refused.stderr
 
 

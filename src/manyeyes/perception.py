@@ -22,6 +22,7 @@ from manyeyes.options import check_choice, parse_options
 from manyeyes.records import Detection, Detections, Sample
 
 FORMS = ("prompt", "adapter")
+USES = ("given", "shuffled", "empty")
 NO_OBJECT = "none"
 """The whole text where nothing was detected."""
 
@@ -41,8 +42,10 @@ class PerceptionOptions:
     words pooled and read by the shared queries. min_score: objects below it are left out.
     max_objects: the best-scored ones are kept. max_tokens: budget of an image's text, ``lead``
     included; the worst-scored objects are left out until it fits. scores: write them. lead: before
-    the list. In training drop_objects is the share of objects left out and drop_text that of
-    samples without any text.
+    the list. file: in evaluation, objects come from this file of the data folder (COCO's layout;
+    ``{split}`` is replaced), not from the detector; use: each image's objects as ``given`` there,
+    another's (``shuffled``) or none (``empty``). In training drop_objects is the share of objects
+    left out and drop_text that of samples without any text.
     """
 
     detector: str | None = None
@@ -52,11 +55,14 @@ class PerceptionOptions:
     max_tokens: int | None = None
     scores: bool = True
     lead: str = "Detected objects: "
+    file: str | None = None
+    use: str = "given"
     drop_objects: float = 0.1
     drop_text: float = 0.1
 
     def __post_init__(self) -> None:
         check_choice("perception_text", "form", self.form, FORMS)
+        check_choice("perception_text", "use", self.use, USES)
         for key in ("min_score", "drop_objects", "drop_text"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise RecipeError(f"perception_text.{key}: {getattr(self, key)!r} is not in 0..1")

@@ -17,10 +17,7 @@ from manyeyes.cli.options import (
     PresetOption,
 )
 from manyeyes.cli.output import session
-from manyeyes.errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    from manyeyes.data.objects import ObjectTable
+from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
     from manyeyes.data.per_image import Use
@@ -100,6 +97,7 @@ def evaluate(
     with session(as_json=as_json, debug=debug, resume="the same command") as output:
         from manyeyes.decoding import decoding_preset
         from manyeyes.evaluation.choice_modes import checked_mode
+        from manyeyes.evaluation.image_objects import objects_of_model
         from manyeyes.evaluation.image_tags import tags_of_model
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.evaluation.runner import evaluate as run
@@ -114,14 +112,11 @@ def evaluate(
         stored = "float32" if dtype == "float32" else "auto"
         lower = autocast_dtype(dtype)
         loaded, processor = load_model(model, dtype=stored, device=device)
-        table = None if objects is None else object_table(objects, data / "images", objects_use)
-        if table is not None and processor.object_writer is None:
-            raise UsageError("--objects: the model writes no detected objects (perception_text)")
         predictor = ModelPredictor(
             loaded,
             processor,
             batch_size=batch_size,
-            objects=table,
+            objects=objects_of_model(processor, data, split, file=objects, use=objects_use),
             decoding=decoding,
             dtype=lower,
             tags=tags_of_model(loaded, data, split, file=tags, use=checked_use(tags_use)),
@@ -178,16 +173,6 @@ def parse_variants(words: list[str]) -> dict[str, str]:
             raise UsageError(f"--variant is given twice for {name!r}")
         found[name] = get_benchmark(name).checked_variant(variant)
     return found
-
-
-def object_table(file: Path, image_root: Path, use: str) -> ObjectTable:
-    """Return a file's objects by image path; raises ``UsageError`` for an unknown use."""
-    from manyeyes.data.objects import read_object_table
-    from manyeyes.data.per_image import USES
-
-    if use not in USES:
-        raise UsageError(f"--objects-use takes {', '.join(USES)}, got {use!r}{nearest(use, USES)}")
-    return read_object_table(file, image_root).used_as(use, seed=0)
 
 
 def default_folder(model: str, split: str) -> Path:

@@ -17,6 +17,7 @@ import torch
 from manyeyes.boxes import parse_boxes
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.image_objects import objects_of_model
 from manyeyes.evaluation.image_tags import tags_of_model
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
@@ -54,14 +55,18 @@ class Exam:
 def load_predictor(model_dir: Path, exam: Exam) -> ModelPredictor:
     """Return a trained arm ready to answer, in float32, on an accelerator if there is one.
 
-    A model that reads tags gets those that its recipe names for the exam's split.
+    A model that reads tags, or objects, of a file gets those that its recipe names for the exam's
+    split.
     """
     model = ManyEyesForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32)
     device = torch.accelerator.current_accelerator(check_available=True)
     model.to(device or torch.device("cpu"))  # type: ignore[arg-type]
     processor = ManyEyesProcessor.from_pretrained(model_dir)
     tags = tags_of_model(model, exam.data_dir, exam.split)
-    return ModelPredictor(model, processor, batch_size=64, image_batch=64, tags=tags)
+    objects = objects_of_model(processor, exam.data_dir, exam.split)
+    return ModelPredictor(
+        model, processor, batch_size=64, image_batch=64, objects=objects, tags=tags
+    )
 
 
 def take_exam(
