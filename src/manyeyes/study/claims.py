@@ -17,6 +17,8 @@ from manyeyes.study.verdicts import Question
 
 COMM = "COMM (Jiang et al. 2023, arXiv 2310.08825)"
 XFORMER = "X-Former (Swetha et al. 2024, arXiv 2407.13851)"
+LION = "LION (Chen et al. 2023, arXiv 2311.11860)"
+MR_MLLM = "MR-MLLM (Wang et al. 2024, arXiv 2406.15768)"
 
 CLIP_TWO_LEVELS = (
     "clip-twice=concat/world:model.encoders="
@@ -40,6 +42,13 @@ ARMS: Mapping[str, str] = {
     "xformer/world-early": "xformer/world-early",
     "xformer/world-concat": "xformer/world-concat",
     "xformer/world-clip-layer": "xformer/world-clip-layer",
+    "lion/world": "lion/world",
+    "lion/world-no-aggregator": "lion/world-no-aggregator",
+    "lion/world-joint": "lion/world-joint",
+    "lion/world-hard-prompt": "lion/world-hard-prompt",
+    "mr-mllm/world": "mr-mllm/world",
+    "mr-mllm/world-text-only": "mr-mllm/world-text-only",
+    "mr-mllm/world-no-perception": "mr-mllm/world-no-perception",
     "clip-twice": CLIP_TWO_LEVELS,
     "clip-levels": CLIP_LEVELS,
     "dinov2-linear": DINO_LINEAR,
@@ -79,6 +88,7 @@ class Claim:
 
 
 COUNT = ("question_type", "count")
+RELATION = ("question_type", "relation")
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -173,6 +183,47 @@ CLAIMS: tuple[Claim, ...] = (
         f"{XFORMER}, ablations",
         challenger="xformer/world",
         reference="xformer/world-concat",
+        benchmark="vqa",
+    ),
+    Claim(
+        "aggregator-helps-boxes",
+        "the vision aggregator's tokens help grounding",
+        f"{LION}, in words",
+        challenger="lion/world",
+        reference="lion/world-no-aggregator",
+        benchmark="rec",
+    ),
+    Claim(
+        "stages-over-joint",
+        "adapters trained in stages beat one joint stage on questions",
+        f"{LION}, in words",
+        challenger="lion/world",
+        reference="lion/world-joint",
+        benchmark="vqa",
+    ),
+    Claim(
+        "soft-over-hard-prompt",
+        "with the tags of a tagger that errs, a soft prompt beats a hard one on object presence",
+        f"{LION}, in words",
+        challenger="lion/world",
+        reference="lion/world-hard-prompt",
+        benchmark="pope",
+    ),
+    Claim(
+        "box-text-for-space",
+        "detected boxes as text help questions about where things are",
+        f"{MR_MLLM}, abstract",
+        challenger="mr-mllm/world-text-only",
+        reference="mr-mllm/world-no-perception",
+        benchmark="vqa",
+        group=RELATION,
+    ),
+    Claim(
+        "perception-helps",
+        "a detector's features and boxes help questions",
+        f"{MR_MLLM}, abstract",
+        challenger="mr-mllm/world",
+        reference="mr-mllm/world-no-perception",
         benchmark="vqa",
     ),
 )
