@@ -47,6 +47,13 @@ def check_choice(where: str, key: str, value: object, choices: tuple[Any, ...]) 
         raise RecipeError(f"{where}.{key}: {value!r} is not one of {listed}{hint}")
 
 
+def check_counts(where: str, **values: object) -> None:
+    """Raise ``RecipeError`` unless each of ``values`` is a whole number of at least 1."""
+    for key, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise RecipeError(f"{where}.{key}: {value!r} is not a whole number of at least 1")
+
+
 def plain(options: object) -> dict[str, Any]:
     """Return the dataclass ``options`` as JSON-ready data (tuples become lists)."""
     return {key: _thaw(value) for key, value in dataclasses.asdict(options).items()}  # type: ignore[call-overload]

@@ -17,10 +17,12 @@ ENCODERS = {
     "single": ("clip",),
     "concat": ("clip", "dinov2", "mae"),
     "comm": ("clip", "dinov2"),
+    "interleaved": ("clip", "dinov2", "mae"),
     "lion": ("clip",),
     "llama_adapter_v2": ("clip",),
     "qformer": ("clip",),
     "shared_queries": ("clip", "detector"),
+    "sva": ("clip", "dinov2", "mae"),
     "xformer": ("clip", "mae"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -38,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "llama_adapter_v2": {"width": 8, "heads": 2, "depth": 2},
     "qformer": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0},
     "shared_queries": {"width": 8, "heads": 2, "visual_depth": 2, "queries": 4},
+    "sva": {"width": 8, "heads": 2, "depth": 2, "groups": 2, "grid": (1, 2)},
     "xformer": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0},
 }
 """Small sizes, where the defaults are a real model's."""

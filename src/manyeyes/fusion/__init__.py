@@ -9,22 +9,26 @@ from manyeyes.errors import RecipeError
 from manyeyes.fusion.comm import CommFusion
 from manyeyes.fusion.concat import ConcatFusion
 from manyeyes.fusion.contract import Fusion, Shapes, grid_features, object_features
+from manyeyes.fusion.interleaved import InterleavedFusion
 from manyeyes.fusion.lion import LionFusion
 from manyeyes.fusion.llama_adapter_v2 import LlamaAdapterV2Fusion
 from manyeyes.fusion.qformer import QFormerFusion
 from manyeyes.fusion.shared_queries import SharedQueriesFusion
 from manyeyes.fusion.single import SingleFusion
+from manyeyes.fusion.sva import SvaFusion
 from manyeyes.fusion.xformer import XFormerFusion
 from manyeyes.options import check_choice, parse_options
 
 FUSIONS: dict[str, type[Fusion]] = {
     "comm": CommFusion,
     "concat": ConcatFusion,
+    "interleaved": InterleavedFusion,
     "lion": LionFusion,
     "llama_adapter_v2": LlamaAdapterV2Fusion,
     "qformer": QFormerFusion,
     "shared_queries": SharedQueriesFusion,
     "single": SingleFusion,
+    "sva": SvaFusion,
     "xformer": XFormerFusion,
 }
 

@@ -135,6 +135,15 @@ def common_grid(shapes: Shapes, fusion: str) -> tuple[int, int]:
     return next(iter(grids.values()))
 
 
+def check_one_level(shapes: Shapes, fusion: str) -> None:
+    """Raise ``PartError`` unless every encoder gives one level; names one that does not."""
+    for name, shape in shapes.items():
+        if len(shape.level_indices) != 1:
+            raise PartError(
+                f"fusion {fusion!r} takes one level of {name!r}, got {shape.level_indices}"
+            )
+
+
 def merged_tokens(grid: tuple[int, int], factor: int, fusion: str) -> int:
     """Return the number of tokens after folding ``factor x factor`` patches into one.
 

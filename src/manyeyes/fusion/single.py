@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from manyeyes.errors import PartError
-from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_tokens
+from manyeyes.fusion.contract import (
+    Fusion,
+    Shapes,
+    check_one_level,
+    common_grid,
+    grid_features,
+    merged_tokens,
+)
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
 from manyeyes.options import check_choice
@@ -39,11 +46,7 @@ class SingleFusion(Fusion):
     def check(cls, options: SingleOptions, shapes: Shapes) -> None:
         if len(shapes) != 1:
             raise PartError(f"fusion 'single' takes one encoder, got {', '.join(shapes) or 'none'}")
-        for name, shape in shapes.items():
-            if len(shape.level_indices) != 1:
-                raise PartError(
-                    f"fusion 'single' takes one level of {name!r}, got {shape.level_indices}"
-                )
+        check_one_level(shapes, "single")
 
     @classmethod
     def num_tokens(cls, options: SingleOptions, shapes: Shapes) -> int:

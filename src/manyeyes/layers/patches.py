@@ -22,6 +22,17 @@ def resample_grid(
     return resized.to(dtype).flatten(2).transpose(1, 2)
 
 
+def split_windows(patches_IND: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Cut a map into ``target`` (rows, columns) windows of equal size, both row-major.
+
+    ``[I, N, D]`` → ``[I, target rows · columns, patches of a window, D]``; ``target`` must divide
+    ``grid``.
+    """
+    (rows, columns), (down, across) = grid, target
+    cut = patches_IND.unflatten(1, (down, rows // down, across, columns // across))
+    return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
 def merge_patches(patches_IND: Tensor, grid: tuple[int, int], factor: int) -> Tensor:
     """Fold each ``factor x factor`` block of patches into the channels (space to depth).
 
@@ -30,9 +41,4 @@ def merge_patches(patches_IND: Tensor, grid: tuple[int, int], factor: int) -> Te
     """
     if factor == 1:
         return patches_IND
-    rows, columns = grid
-    images, _, width = patches_IND.shape
-    blocks = patches_IND.reshape(
-        images, rows // factor, factor, columns // factor, factor, width
-    ).permute(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(images, (rows // factor) * (columns // factor), factor * factor * width)
+    return split_windows(patches_IND, grid, (grid[0] // factor, grid[1] // factor)).flatten(2)
