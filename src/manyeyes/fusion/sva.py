@@ -1,14 +1,15 @@
 """Cambrian-1's spatial vision aggregator (SVA; arXiv 2406.16860 §4), the connector alone.
 
-    F_e = LN(MLP_e(x_e))         every encoder to the width C
-    X_g = x_g, repeated L x L    one learned query per group g; D layers (``layers.window_attention``)
-                                 in which query (i, j) reads window (i, j) of m_e x m_e patches of
-                                 every encoder, whose map is m_e L x m_e L
-    tokens = MLP([X_1, ..., X_G])     groups joined by channels, to the language width
+    F_e    = LN(MLP_e(x_e))         every encoder to the width C
+    X_g    = x_g, repeated L x L    one learned query per group g, then D layers in which query
+                                    (i, j) reads window (i, j), m_e x m_e patches, of each encoder's
+                                    map of m_e L x m_e L patches (``layers.window_attention``)
+    tokens = MLP([X_1, ..., X_G])   groups joined by channels, to the language width
 
-The paper repeats the aggregator between the layers of the language model. Ours: only the connector's
-aggregation, not the layers inside the language model; no token for the end of a row, and padding is
-read as any patch. What the paper leaves open is as in its released model unless marked ours.
+The paper repeats the aggregator between the layers of the language model. Ours: only the
+connector's aggregation, not the layers inside the language model; no token for the end of a row,
+and padding is read as any patch. What the paper leaves open is as in its released model unless
+marked ours.
 
 Shapes: I images, N patches, K = L x L places, C width, G groups, H language-model width.
 """
@@ -18,13 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion.contract import Fusion, Shapes, check_one_level, grid_features
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import split_windows
-from manyeyes.layers.window_attention import WindowLayer, WindowShape
+from manyeyes.layers.window_attention import WindowLayers, WindowShape
 from manyeyes.options import check_choice, check_counts
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
@@ -83,8 +84,7 @@ class SvaFusion(Fusion):
             context=options.context,
         )
         self.groups = nn.ModuleList(
-            nn.ModuleList(WindowLayer(layer) for _ in range(options.depth))
-            for _ in range(options.groups)
+            WindowLayers(layer, options.depth) for _ in range(options.groups)
         )
         self.projector = build_projector(options.projector, options.groups * width, out_width)
 
@@ -110,12 +110,10 @@ class SvaFusion(Fusion):
         if self.context:
             context = first.mean(dim=(1, 2))[:, None].expand(-1, places, -1).flatten(0, 1)
         windows = {name: x.flatten(0, 1) for name, x in maps.items()}
-        read: list[Tensor] = []
-        for query, layers in zip(self.queries, self.groups, strict=True):
-            x = query.to(first.dtype).expand(images * places, -1)
-            for layer in layers:  # type: ignore[union-attr]
-                x = layer(x, windows, context)
-            read.append(x)
+        read = [
+            layers(query.to(first.dtype).expand(images * places, -1), windows, context)
+            for query, layers in zip(self.queries, self.groups, strict=True)
+        ]
         joined = torch.cat(read, dim=-1).unflatten(0, (images, places))
         return VisualEvidence(tokens=self.projector(joined))
 
@@ -132,8 +130,8 @@ def query_grid(options: SvaOptions, shapes: Shapes) -> tuple[int, int]:
         if shape.grid[0] % grid[0] or shape.grid[1] % grid[1]:
             raise PartError(
                 f"fusion 'sva': the query grid {grid[0]}x{grid[1]} does not divide the grid "
-                f"{shape.grid[0]}x{shape.grid[1]} of {name!r}. Set `fusion.grid: [rows, columns]` to "
-                "one that divides every encoder's, or declare `resample: [rows, columns]` on it"
+                f"{shape.grid[0]}x{shape.grid[1]} of {name!r}. Set `fusion.grid: [rows, columns]` "
+                "to one that divides every encoder's, or declare `resample: [rows, columns]` on it"
             )
     return grid
 

@@ -5,9 +5,9 @@
     x* = x + MLP(x')
     q  = W_q LN(a)     k_e = W_k,e LN(F_e + P_e)     v_e = W_v,e LN(F_e + P_e)
 
-Softmax over the windows of all encoders together, one W_k and W_v per encoder: the paper's equation.
-Heads, norms, residuals, MLP, c and the learned places P in a window of more than one patch: as in
-its released model, without biases.
+Softmax over the windows of all encoders together, one W_k and W_v per encoder: the paper's
+equation. Heads, norms, residuals, MLP, c and the learned places P in a window of more than one
+patch: as in its released model, without biases.
 
 Shapes: B windows (images x places), S patches of a window, E encoders, D width, h heads.
 """
@@ -76,6 +76,21 @@ class WindowLayer(nn.Module):
 
     def _split(self, x_BSD: Tensor) -> Tensor:
         return x_BSD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class WindowLayers(nn.ModuleList):
+    """``depth`` readings one after the other, of the same windows."""
+
+    def __init__(self, shape: WindowShape, depth: int) -> None:
+        super().__init__(WindowLayer(shape) for _ in range(depth))
+
+    def forward(
+        self, x_BD: Tensor, windows: Mapping[str, Tensor], context_BD: Tensor | None = None
+    ) -> Tensor:
+        """Return the queries after all readings, ``[B, D]``."""
+        for layer in self:
+            x_BD = layer(x_BD, windows, context_BD)
+        return x_BD
 
 
 def _normed(width: int) -> nn.Sequential:
