@@ -148,3 +148,10 @@ def test_an_unknown_fusion_names_the_nearest() -> None:
         parse_fusion({"name": "com"})
     with pytest.raises(RecipeError, match="missing key name"):
         parse_fusion({})
+
+
+@pytest.mark.parametrize("name", ["comm", "concat", "interleaved", "single"])
+@pytest.mark.parametrize("factor", [0, -1, 1.5, True])
+def test_patches_are_folded_by_whole_numbers(name: str, factor: object) -> None:
+    with pytest.raises(RecipeError, match=r"merge_patches: .* is not a whole number of at least 1"):
+        parse_fusion({"name": name, "merge_patches": factor})

@@ -116,7 +116,6 @@ def test_encoders_that_do_not_suit_are_named(shape: GridShape, message: str) -> 
     [
         ({"projector": "mlp"}, "fusion.projector: 'mlp' is not one of"),
         ({"projecter": "linear"}, "did you mean 'projector'"),
-        ({"merge_patches": 0}, "fusion.merge_patches: 0 is not a whole number of at least 1"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:

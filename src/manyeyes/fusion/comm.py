@@ -21,7 +21,7 @@ from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features,
 from manyeyes.layers.level_merge import LLN_ORDERS, MERGES, WEIGHT_NORMS, LevelMerge
 from manyeyes.layers.mlp import PROJECTORS, MlpStack, build_projector
 from manyeyes.layers.patches import merge_patches
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, check_counts
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 ALIGNMENTS = ("mlp", "linear", "none")
@@ -62,6 +62,7 @@ class CommOptions:
         check_choice("fusion", "align", self.align, ALIGNMENTS)
         check_choice("fusion", "join", self.join, JOINS)
         check_choice("fusion", "projector", self.projector, PROJECTORS)
+        check_counts("fusion", merge_patches=self.merge_patches)
 
     def aligned(self, encoders: Sequence[str]) -> tuple[str, ...]:
         """Names of the encoders whose merged features pass the alignment module."""

@@ -9,7 +9,7 @@ import torch
 from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_tokens
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, check_counts
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
@@ -22,6 +22,7 @@ class ConcatOptions:
 
     def __post_init__(self) -> None:
         check_choice("fusion", "projector", self.projector, PROJECTORS)
+        check_counts("fusion", merge_patches=self.merge_patches)
 
 
 class ConcatFusion(Fusion):

@@ -15,7 +15,7 @@ from manyeyes.fusion.contract import (
 )
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, check_counts
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
@@ -28,6 +28,7 @@ class SingleOptions:
 
     def __post_init__(self) -> None:
         check_choice("fusion", "projector", self.projector, PROJECTORS)
+        check_counts("fusion", merge_patches=self.merge_patches)
 
 
 class SingleFusion(Fusion):
