@@ -10,7 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
 
 import tiny
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
@@ -91,6 +96,33 @@ def test_another_base_model_is_refused(build: Build, tmp_path: Path, parts: Path
     tiny.save_clip(copy / "clip", seed=99)
     with pytest.raises(CheckpointError, match=r"'encoders.clip.backbone'.*is not the checkpoint"):
         ManyEyesForConditionalGeneration.from_pretrained(tmp_path / "m")
+
+
+def test_parts_stored_in_half_precision_stay_the_same_part(parts: Path, tmp_path: Path) -> None:
+    """A stage loads in float32 what a stage before loaded in float32 and saved."""
+    half = tmp_path / "half"
+    AutoModelForCausalLM.from_pretrained(parts / "llama", dtype=torch.bfloat16).save_pretrained(
+        half
+    )
+    block = tiny.model_block(parts)
+    block["language"] = {**block["language"], "checkpoint": str(half)}
+    model = ManyEyesForConditionalGeneration.from_parts(
+        ManyEyesConfig(**block), dtype=torch.float32
+    )
+    freeze(model, "language_model.")
+    for place in ("first", "second", "third"):
+        model.save_pretrained(tmp_path / place)
+        stored = load_file(tmp_path / place / "model.safetensors")
+        assert not [name for name in stored if name.startswith("language_model.")]
+        again = ManyEyesForConditionalGeneration.from_pretrained(
+            tmp_path / place, dtype=torch.float32
+        )
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True)
+        )
+        freeze(again, "language_model.")
+        model = again
 
 
 def test_a_truncated_file_is_refused(build: Build, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ part of the built-in world (``world:clip``), which ships with the package.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,11 +72,14 @@ def load_config(
 def load_pretrained(
     model_class: Any, checkpoint: str, config: PreTrainedConfig | None = None
 ) -> PreTrainedModel:
-    """Load ``model_class`` from ``checkpoint`` in the dtype it is stored in.
+    """Load ``model_class`` from ``checkpoint`` in the dtype it is stored in, not that of ``config``.
 
     Raises:
         CheckpointError: not found, damaged, or weights missing for this class.
     """
+    if config is not None:
+        config = copy.deepcopy(config)
+        config.dtype = None  # else "auto" would follow it, and the part's fingerprint with it
     try:
         model, report = model_class.from_pretrained(
             resolve(checkpoint), config=config, dtype="auto", output_loading_info=True

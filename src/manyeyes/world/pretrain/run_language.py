@@ -64,8 +64,8 @@ TEXT: dict[str, TextRecipe] = {
         50.0,
         "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, "
         + _TAUGHT,
-        "conversations about scenes of split train: lessons in objects, boxes and places, then three "
-        "quarters over layouts and one over descriptions, with 4 % bare captions",
+        "conversations about scenes of split train: lessons in objects, boxes and places, then "
+        "three quarters over layouts and one over descriptions, with 4 % bare captions",
     ),
     "t5": TextRecipe(
         T5Objective,
@@ -74,8 +74,8 @@ TEXT: dict[str, TextRecipe] = {
         40.0,
         "Encoder-decoder language model (`T5ForConditionalGeneration`) with the tokenizer and chat "
         "template of the decoder language model, " + _TAUGHT,
-        f"{PAIRS} questions about each of many scenes of split train: lessons in objects, boxes and "
-        "places, then three quarters over layouts and one over descriptions",
+        f"{PAIRS} questions about each of many scenes of split train: lessons in objects, boxes "
+        "and places, then three quarters over layouts and one over descriptions",
     ),
 }
 """Every language model; ``minutes`` is the default budget on one CPU thread."""
