@@ -72,7 +72,7 @@ def load_config(
 def load_pretrained(
     model_class: Any, checkpoint: str, config: PreTrainedConfig | None = None
 ) -> PreTrainedModel:
-    """Load ``model_class`` from ``checkpoint`` in the dtype it is stored in, not that of ``config``.
+    """Load ``model_class`` from ``checkpoint`` in the dtype it is stored in, not in ``config``'s.
 
     Raises:
         CheckpointError: not found, damaged, or weights missing for this class.
