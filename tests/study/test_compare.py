@@ -204,8 +204,10 @@ def test_processes_give_the_same_and_a_killed_one_is_named(
 
     monkeypatch.setattr(jobs, "_start", kill_comm)
     few = replace(settings, seeds=1, jobs=2)
+    told: list[str] = []
     with pytest.raises(ManyEyesError, match=r"1 of 2 .*comm, seed 0: .*signal 9"):
-        compare(arms, tmp_path, few)
+        compare(arms, tmp_path, few, note=told.append)
+    assert any("comm, seed 0 failed: " in text for text in told)
     monkeypatch.setattr(jobs, "_start", start)
     done = compare(arms, tmp_path, few)
     assert (done.run, done.kept) == (1, 1)

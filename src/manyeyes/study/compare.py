@@ -117,7 +117,12 @@ def run_study(
     items = [_question(name, item, data) for name, group in questions.items() for item in group]
     save_plan(folder, _plan(arms, settings, benchmarks, data, folder), items)
     open_tasks = [task for task in tasks if not _is_done(task, note)]
-    run_tasks(open_tasks, jobs=settings.jobs, progress=progress)
+    run_tasks(
+        open_tasks,
+        jobs=settings.jobs,
+        progress=progress,
+        failed=lambda task, reason: note(f"{task.title} failed: {reason}"),
+    )
     return len(open_tasks), len(tasks) - len(open_tasks)
 
 

@@ -2,7 +2,7 @@
 
 A trial waits while a stage that it has in common with another is being trained for that one.
 Ctrl-C, or SIGTERM, lets every running trial save and stop. A trial that fails, or whose process is
-killed, does not stop the others; all failures are told together at the end.
+killed, does not stop the others; failures are told at once, and together at the end.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from manyeyes.study.task import Task, run_task
 Finished = Callable[[Task], None]
 """Called after each trial whose record is written."""
 
+Failed = Callable[[Task, str], None]
+"""Called at once when a trial fails, with the reason."""
+
 
 def run_tasks(
     tasks: Sequence[Task],
@@ -33,6 +36,7 @@ def run_tasks(
     jobs: int = 1,
     progress: Progress | None = None,
     finished: Finished | None = None,
+    failed: Failed | None = None,
 ) -> None:
     """Run all tasks; with ``jobs`` > 1 that many at a time, in processes of their own.
 
@@ -47,10 +51,11 @@ def run_tasks(
                 run_task(task, progress)
             except (ManyEyesError, OSError, MemoryError) as error:
                 failures[task.title] = str(error) or type(error).__name__
+                _tell_failure(failed, task, failures[task.title])
             else:
                 _tell(finished, task)
     else:
-        failures = _Pool(list(tasks), jobs, progress, finished).run()
+        failures = _Pool(list(tasks), jobs, progress, finished, failed).run()
     if failures:
         said = "; ".join(f"{title}: {reason}" for title, reason in failures.items())
         raise ManyEyesError(
@@ -76,6 +81,7 @@ class _Pool:
     jobs: int
     progress: Progress | None
     finished: Finished | None
+    failed: Failed | None = None
     running: list[_Running] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -130,6 +136,7 @@ class _Pool:
             code = one.process.exitcode or 0
             killed = f"its process was killed (signal {-code})" if code < 0 else f"exit code {code}"
             self.failures[one.task.title] = one.failure or killed
+            _tell_failure(self.failed, one.task, self.failures[one.task.title])
 
     def _stop(self) -> None:
         """Ask every process once to save and end, and wait for them; a second Ctrl-C kills them."""
@@ -187,6 +194,11 @@ def _die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _tell_failure(failed: Failed | None, task: Task, reason: str) -> None:
+    if failed is not None:
+        failed(task, reason)
 
 
 def _tell(finished: Finished | None, task: Task) -> None:
