@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from manyeyes.boxes import format_boxes, format_points
-from manyeyes.errors import DataError, RecipeError
+from manyeyes.errors import DataError, RecipeError, UsageError
 from manyeyes.prompts import PROMPT_STYLES, STYLES_WITH_INPUT
 from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
 
@@ -158,6 +158,21 @@ def without_images(rendered: Rendered) -> tuple[Rendered, int]:
     spans = tuple((moved(first), moved(last)) for first, last in rendered.spans)
     text = _PLACEHOLDER_LINE.sub("", rendered.text)
     return Rendered(text, spans, rendered.add_special_tokens), len(places)
+
+
+def checked_question(text: str) -> str:
+    """Return a person's question without blanks around it.
+
+    Raises:
+        UsageError: it is empty, or holds a word that stands for something else in prompts.
+    """
+    question = text.strip()
+    if not question:
+        raise UsageError("the question is empty")
+    for reserved in (IMAGE_PLACEHOLDER, BOXES_PLACEHOLDER, POINTS_PLACEHOLDER):
+        if reserved in question:
+            raise UsageError(f"{reserved} cannot be part of a question; show an image instead")
+    return question
 
 
 def _with_input(message: dict[str, str]) -> dict[str, str]:

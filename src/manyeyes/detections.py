@@ -35,7 +35,7 @@ def read_objects(
         rows = zip(
             scores[image].tolist(),
             classes[image].tolist(),
-            _corners(features.boxes[image].float(), size).tolist(),
+            to_corners(features.boxes[image].float(), size).tolist(),
             strict=True,
         )
         objects = []
@@ -67,7 +67,7 @@ def detector_of(bundle: FeatureBundle, name: str | None) -> str | None:
     return name or (detectors[0] if detectors else None)
 
 
-def _corners(boxes_Q4: Tensor, size: tuple[int, int]) -> Tensor:
+def to_corners(boxes_Q4: Tensor, size: tuple[int, int]) -> Tensor:
     """(cx, cy, w, h) in shares of the image to (x1, y1, x2, y2) in pixels."""
     centre, half = boxes_Q4[:, :2], boxes_Q4[:, 2:] / 2
     return torch.cat([centre - half, centre + half], dim=1) * torch.tensor([*size, *size]).to(

@@ -11,6 +11,7 @@ import torch
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import FUSIONS, Fusion, parse_fusion
+from manyeyes.layers.attention_maps import watching
 from manyeyes.records import Features, GridFeatures, ObjectFeatures, VisualEvidence
 
 ENCODERS = {
@@ -155,3 +156,29 @@ def test_an_unknown_fusion_names_the_nearest() -> None:
 def test_patches_are_folded_by_whole_numbers(name: str, factor: object) -> None:
     with pytest.raises(RecipeError, match=r"merge_patches: .* is not a whole number of at least 1"):
         parse_fusion({"name": name, "merge_patches": factor})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_watched_attentions_say_what_was_read_and_leave_the_pass_alone(name: str) -> None:
+    fusion, _, features = setup(name)
+    fusion.eval()
+    sites = fusion.attentions()
+    before = given(fusion(features))
+    with watching(sites) as found:
+        assert torch.equal(given(fusion(features)), before)
+    assert list(found) == [site.title for site in sites]
+    for site in sites:
+        weights, read = found[site.title], [features[encoder] for encoder in site.encoders]
+        assert weights.shape[0] == 3 and weights.dtype == torch.float32
+        assert weights.shape[-1] == site.joint + sum(5 if hasattr(f, "boxes") else 4 for f in read)
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+        assert weights.std(dim=-1).max() > 0
+    found.clear()
+    fusion(features)
+    assert not found
+
+
+def test_fusions_whose_queries_read_the_image_say_so() -> None:
+    watched = {name for name in FUSIONS if setup(name)[0].attentions()}
+    assert watched == {"lion", "llama_adapter_v2", "qformer", "shared_queries", "xformer"}

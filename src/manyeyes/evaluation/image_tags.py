@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -81,6 +81,32 @@ def tags_from_file(file: Path | None, image_root: Path, use: Use, seed: int = 0)
         return known[os.path.abspath(path)]
 
     return ImageTags(look_up, f"{use} {hashlib.sha256(file.read_bytes()).hexdigest()}")
+
+
+def given_tags(
+    model: ManyEyesForConditionalGeneration, names: Sequence[str] | None
+) -> ImageTags | None:
+    """Return ``names`` as the tags of every image, or without them what the model's tagger finds.
+
+    None for a model that reads no tags.
+
+    Raises:
+        UsageError: tags for a model that reads none, or neither tags nor a tagger.
+        CheckpointError: a broken tagger.
+    """
+    if model.config.tags == "none":
+        if names is not None:
+            raise UsageError("--tags: this model reads no tags")
+        return None
+    if names is not None:
+        told = tuple(names)
+        return ImageTags(lambda path: told, f"given {told!r}")
+    tagger = own_tagger(model)
+    if tagger is None:
+        raise UsageError(
+            "this model reads tags of its images, and has no tagger: give the image's with --tags"
+        )
+    return tags_from_tagger(tagger)
 
 
 def tags_from_tagger(tagger: Tagger) -> ImageTags:

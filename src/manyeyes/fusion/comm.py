@@ -132,7 +132,6 @@ class CommFusion(Fusion):
         return self.options.merge == "mean"
 
     def level_weights(self) -> dict[str, Tensor]:
-        """Return each encoder's level weights, float32, for reports."""
         return {name: merger.weights().detach() for name, merger in self.mergers.items()}  # type: ignore[operator]
 
     def branches(self, bundle: FeatureBundle) -> dict[str, Tensor]:

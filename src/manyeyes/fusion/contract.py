@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
+from manyeyes.layers.attention_maps import AttentionSite
 from manyeyes.reader import ReaderSpec
 from manyeyes.records import (
     FeatureBundle,
@@ -111,6 +112,14 @@ class Fusion(nn.Module, ABC):
     def refines(self) -> str | None:
         """Name of the detector whose objects it gives anew, as ``REFINED`` in the trace."""
         return None
+
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        """Return the attentions that show where in the image it reads, for pictures."""
+        return ()
+
+    def level_weights(self) -> dict[str, Tensor]:
+        """Return the weight of each level by encoder, float32; empty where levels have none."""
+        return {}
 
     def intermediates(
         self, bundle: FeatureBundle, captions: FusionText | None, wanted: Collection[str]

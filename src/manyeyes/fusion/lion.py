@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Fusion, Shapes, grid_features
 from manyeyes.fusion.queries import QueryFusion, QueryOptions
+from manyeyes.layers.attention_maps import AttentionSite
 from manyeyes.layers.cross_attention import BlockShape, CrossAttentionBlock
 from manyeyes.options import check_choice
 from manyeyes.reader import ReaderKind, ReaderSpec
@@ -85,7 +86,8 @@ class LionFusion(QueryFusion):
             self.image_encoder = options.image_encoder or next(iter(shapes))
         shape = shapes[self.image_encoder]
         if options.has_aggregator:
-            self.aggregator = VisionAggregator(options, shape.width, len(_levels(options, shapes)))
+            self.levels = _levels(options, shapes)
+            self.aggregator = VisionAggregator(options, shape.width, len(self.levels))
             self.aggregator_norm = nn.LayerNorm(shape.width)
             inner = options.aggregator_mlp * shape.width
             self.aggregator_proj = nn.Sequential(
@@ -127,6 +129,17 @@ class LionFusion(QueryFusion):
     def reads_text(cls, options: Any) -> ReaderSpec | None:
         return super().reads_text(options) if options.has_qformer else None
 
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        """The Q-Former's, and how the aggregator's places read each level after the first."""
+        whole = super().attentions() if self.options.has_qformer else ()
+        if not self.options.has_aggregator:
+            return whole
+        reads: list[Any] = [block.cross.change for block in self.aggregator]
+        return whole + tuple(
+            AttentionSite(f"Aggregator, level {level}", read, read.weights, (self.image_encoder,))
+            for level, read in zip(self.levels[1:], reads, strict=True)
+        )
+
     def aggregate(self, bundle: FeatureBundle) -> Tensor:
         """Return the vision aggregator's output, ``[I, N, W]``."""
         features = grid_features(bundle, self.image_encoder)
@@ -137,7 +150,7 @@ class LionFusion(QueryFusion):
                 features.level_indices, prefix, features.levels, strict=True
             )
         }
-        stream, *read = self.options.levels(features.level_indices)
+        stream, *read = self.levels
         mixed: Tensor = self.aggregator(tokens[stream], [tokens[level] for level in read])
         return mixed
 

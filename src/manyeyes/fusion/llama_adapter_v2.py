@@ -15,6 +15,7 @@ from torch import nn
 
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Fusion, Shapes, all_tokens, grid_features
+from manyeyes.layers.attention_maps import AttentionSite
 from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
@@ -62,6 +63,9 @@ class LlamaAdapterV2Fusion(Fusion):
     @classmethod
     def num_prompts(cls, options: LlamaAdapterV2Options) -> int:
         return options.queries
+
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        return self.visual_blocks.attentions("Scene", self.encoder, len(self.queries.weight))
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         scene = self.scene_proj(all_tokens(grid_features(bundle, self.encoder)))

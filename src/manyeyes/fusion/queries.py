@@ -23,6 +23,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from manyeyes.errors import DataError, PartError
 from manyeyes.fusion.contract import Fusion, Shapes, grid_features
+from manyeyes.layers.attention_maps import AttentionSite
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.normal_linear import STD
 from manyeyes.layers.qformer import (
@@ -30,6 +31,7 @@ from manyeyes.layers.qformer import (
     TextEmbeddings,
     TextHeads,
     attention_mask,
+    image_attentions,
     run_layers,
 )
 from manyeyes.options import check_choice
@@ -231,6 +233,14 @@ class QueryFusion(Fusion):
         """Return text states ``[B, T, D]`` without any image."""
         seen = attention_mask("unimodal", 0, text.mask)
         return run_layers(self.qformer, self.text(text.ids), 0, seen, None)
+
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        return image_attentions(self.qformer, self.read_encoders)
+
+    @property
+    def read_encoders(self) -> tuple[str, ...]:
+        """Names of the encoders whose tokens ``image_tokens`` holds, in its order."""
+        return (self.image_encoder,)
 
     # ---- evidence -----------------------------------------------------------------------------
 

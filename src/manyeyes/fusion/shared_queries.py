@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Fusion, all_tokens, grid_features, object_features
+from manyeyes.layers.attention_maps import AttentionSite
 from manyeyes.layers.mlp import ZeroLinear
 from manyeyes.layers.object_refiner import REFINER_HEADS, ObjectRefiner
 from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
@@ -133,6 +134,14 @@ class SharedQueriesFusion(Fusion):
     @classmethod
     def reads_object_texts(cls, options: SharedQueriesOptions) -> bool:
         return options.text_depth > 0
+
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        """How the queries read the scene's tokens and the detector's objects."""
+        count = self.options.queries
+        found = self.visual_blocks.attentions("Scene", self.scene, count)
+        if self.detector is None:
+            return found
+        return found + self.perception_blocks.attentions("Objects", self.detector, count)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         scene = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))

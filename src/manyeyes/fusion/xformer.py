@@ -23,6 +23,7 @@ from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Shapes, grid_features
 from manyeyes.fusion.image_text import ImageTextFusion
 from manyeyes.fusion.queries import QueryOptions, Refinement, States
+from manyeyes.layers.attention_maps import AttentionSite
 from manyeyes.layers.cross_attention import (
     BlockShape,
     CrossAttentionBlock,
@@ -139,6 +140,17 @@ class XFormerFusion(ImageTextFusion):
         if self.local_encoder is None or self.dual is not None:
             return tokens
         return torch.cat([tokens, self.adapter(self.local_tokens(bundle))], dim=1)
+
+    @property
+    def read_encoders(self) -> tuple[str, ...]:
+        first = super().read_encoders
+        joined = self.local_encoder is not None and self.dual is None
+        return (*first, self.local_encoder) if joined and self.local_encoder else first
+
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        if self.dual is None or self.local_encoder is None:
+            return super().attentions()
+        return (*super().attentions(), *self.dual.attentions(self.local_encoder))
 
     def local_tokens(self, bundle: FeatureBundle) -> Tensor:
         """Return M ``[I, P, W]``: class token and visible patches, in the encoder's order."""

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from manyeyes.layers.attention_maps import attention_weights
 from manyeyes.layers.normal_linear import NormalLinear
 
 EPS = 1e-12
@@ -68,11 +69,10 @@ class Attention(nn.Module):
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
-    def weights(self, x_BXD: Tensor, y_BYC: Tensor) -> Tensor:
+    def weights(self, x_BXD: Tensor, y_BYC: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the attention map ``[B, h, X, Y]``; every row sums to 1. For pictures."""
         query, key = self._split(self.query(x_BXD)), self._split(self.key(y_BYC))
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        return scores.softmax(dim=-1)
+        return attention_weights(query, key, mask)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

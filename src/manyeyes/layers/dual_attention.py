@@ -12,9 +12,11 @@ Order and roles: the paper as its notes report it. Everything else is ours and a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
+from manyeyes.layers.attention_maps import AttentionSite
 from manyeyes.layers.cross_attention import BlockShape, CrossAttentionBlock
 from manyeyes.layers.normal_linear import NormalLinear
 from manyeyes.options import check_choice
@@ -106,6 +108,15 @@ class DualAttention(nn.Module):
             NormalLinear(shape.width, shape.local) if projects and shape.reconstruct else None
         )
         self.layers = nn.ModuleList(DualLayer(shape) for _ in range(shape.layers))
+
+    def attentions(self, encoder: str) -> tuple[AttentionSite, ...]:
+        """Return CA2 of every layer: the queries read places of the local ``encoder``."""
+        layers: list[Any] = [*self.layers]
+        reads = [layer.query.cross.change for layer in layers]
+        return tuple(
+            AttentionSite(f"Dual attention, layer {number}", read, read.weights, (encoder,))
+            for number, read in enumerate(reads, 1)
+        )
 
     def enter(self, local_IPW: Tensor) -> Tensor:
         """Bring local features to the width they travel in."""

@@ -8,6 +8,7 @@ at the start. Shapes: B samples, Q queries, T text tokens, L = Q + T, D width, V
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from manyeyes.errors import DataError
+from manyeyes.layers.attention_maps import AttentionSite, attention_weights
 from manyeyes.layers.cross_attention import EPS
 from manyeyes.layers.normal_linear import STD, NormalLinear
 
@@ -72,6 +74,31 @@ def run_layers(
             changed = between(index, hidden[:, :queries])
             hidden = torch.cat([changed, hidden[:, queries:]], dim=1)
     return hidden
+
+
+def image_attentions(qformer: Any, encoders: tuple[str, ...]) -> tuple[AttentionSite, ...]:
+    """Return the cross-attentions of a ``Blip2QFormerModel``, which read tokens of ``encoders``."""
+    reading = [
+        (number, layer.crossattention.attention)
+        for number, layer in enumerate(qformer.encoder.layer, 1)
+        if layer.has_cross_attention
+    ]
+    return tuple(
+        AttentionSite(f"Q-Former, layer {number}", attn, partial(_image_weights, attn), encoders)
+        for number, attn in reading
+    )
+
+
+def _image_weights(
+    attention: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **masks: Any
+) -> Tensor:
+    """The map ``[B, h, Q, N]``; every image token may be read, whatever the queries' own mask."""
+
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+
+    query, key = attention.query(hidden_states), attention.key(encoder_hidden_states)
+    return attention_weights(split(query), split(key))
 
 
 class TextEmbeddings(nn.Module):

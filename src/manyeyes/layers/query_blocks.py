@@ -5,11 +5,14 @@ Shapes: I images, K queries, M tokens to read, D width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from manyeyes.errors import PartError
+from manyeyes.layers.attention_maps import AttentionSite, attention_weights
 
 
 class SelfAttention(nn.Module):
@@ -23,12 +26,25 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_IMD: Tensor, mask_IM: Tensor | None = None) -> Tensor:
         """Return what each position reads of those that ``mask_IM`` (true) leaves, or of all."""
+        query, key, value = self._split(x_IMD)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=_keys(mask_IM))
+        return self.proj(read.transpose(1, 2).flatten(2))
+
+    def weights(self, x_IMD: Tensor, mask_IM: Tensor | None = None) -> Tensor:
+        """Return the attention map ``[I, heads, M, M]``; every row sums to 1. For pictures."""
+        query, key, _ = self._split(x_IMD)
+        return attention_weights(query, key, _keys(mask_IM))
+
+    def _split(self, x_IMD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each ``[I, heads, M, D / heads]``."""
         images, length, width = x_IMD.shape
-        keys = None if mask_IM is None else mask_IM[:, None, None]
         joint = self.qkv(x_IMD).view(images, length, 3, self.heads, width // self.heads)
         query, key, value = joint.permute(2, 0, 3, 1, 4)
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
-        return self.proj(read.transpose(1, 2).reshape(images, length, width))
+        return query, key, value
+
+
+def _keys(mask_IM: Tensor | None) -> Tensor | None:
+    return None if mask_IM is None else mask_IM[:, None, None]
 
 
 class Mlp(nn.Module):
@@ -62,6 +78,14 @@ class QueryBlocks(nn.ModuleList):
 
     def __init__(self, width: int, heads: int, depth: int, ratio: int = 4) -> None:
         super().__init__(ViTBlock(width, heads, ratio) for _ in range(depth))
+
+    def attentions(self, title: str, encoder: str, queries: int) -> tuple[AttentionSite, ...]:
+        """Return the attentions of all blocks, whose tokens are those of ``encoder``."""
+        modules: list[Any] = [block.attn for block in self]
+        return tuple(
+            AttentionSite(f"{title}, block {number}", attn, attn.weights, (encoder,), queries)
+            for number, attn in enumerate(modules, 1)
+        )
 
     def forward(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import TextStreamer
 
 from manyeyes.boxes import parse_boxes
+from manyeyes.conversation import checked_question
 from manyeyes.decoding import GREEDY, Decoding
 from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
@@ -23,9 +24,7 @@ from manyeyes.images import load_image
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import (
-    BOXES_PLACEHOLDER,
     IMAGE_PLACEHOLDER,
-    POINTS_PLACEHOLDER,
     Box,
     Detections,
     FeatureBundle,
@@ -173,7 +172,7 @@ class Conversation:
         """
         shown = [*self._shown, *self._pending]
         lead = f"{IMAGE_PLACEHOLDER}\n" * len(self._pending)
-        turns = [*self.turns, Turn("user", lead + _checked(question))]
+        turns = [*self.turns, Turn("user", lead + checked_question(question))]
         text = self._generate(turns, shown, on_text)
         self.turns = [*turns, Turn("assistant", text)]
         self._shown, self._pending = shown, []
@@ -259,16 +258,6 @@ class _Stream(TextStreamer):
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self._on_text(text)
-
-
-def _checked(question: str) -> str:
-    text = question.strip()
-    if not text:
-        raise UsageError("the question is empty")
-    for reserved in (IMAGE_PLACEHOLDER, BOXES_PLACEHOLDER, POINTS_PLACEHOLDER):
-        if reserved in text:
-            raise UsageError(f"{reserved} cannot be part of a question; show an image instead")
-    return text
 
 
 def _rows(parts: list[Tensor | None]) -> Tensor | None:

@@ -21,7 +21,6 @@ from manyeyes.evaluation.image_objects import objects_of_model
 from manyeyes.evaluation.image_tags import tags_of_model
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
-from manyeyes.fusion.comm import CommFusion
 from manyeyes.images import image_size
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
@@ -178,8 +177,6 @@ def read_curve(arm_dir: Path, recipe: Recipe) -> tuple[CurvePoint, ...]:
 
 def level_weights(model: ManyEyesForConditionalGeneration) -> dict[str, tuple[float, ...]]:
     """Return encoder -> weight of each level, for fusions that have such weights."""
-    if not isinstance(model.fusion, CommFusion):
-        return {}
     found = model.fusion.level_weights()
     return {key: tuple(float(w) for w in value) for key, value in found.items()}
 

@@ -160,7 +160,34 @@ def _another(own: Tensor, donors: Tensor) -> int:
     raise UsageError("masking by shuffle: all images look the same to the encoder")
 
 
+class NoPlaces(Mask):
+    """Every patch is the mean over the image's own patches; class tokens stay as they are."""
+
+    def install(self, name: str, encoder: Encoder) -> RemovableHandle:
+        def hook(module: Any, args: Any, features: GridFeatures) -> GridFeatures:
+            means = [x.mean(dim=1, keepdim=True).expand_as(x) for x in features.levels]
+            return replace(features, levels=tuple(means))
+
+        return encoder.register_forward_hook(hook)
+
+
+class Blank(Mask):
+    """The encoder sees a plain picture of the image's mean colour."""
+
+    grid_only = False
+
+    def install(self, name: str, encoder: Encoder) -> RemovableHandle:
+        def hook(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            pixels: Tensor = args[0]
+            return (pixels.mean(dim=(-2, -1), keepdim=True).expand_as(pixels), *args[1:])
+
+        return encoder.register_forward_pre_hook(hook)
+
+
 MASKS: dict[str, type[Mask]] = {"zero": Zero, "mean": Mean, "shuffle": Shuffle}
+
+LONE_MASKS: dict[str, type[Mask]] = {"zero": Zero, "mean": NoPlaces, "blank": Blank}
+"""Masks that need no other image."""
 
 
 class MaskedPredictor:
