@@ -220,7 +220,7 @@ def test_heat_lies_over_the_frame_and_is_strongest_where_most_was_read(
     found: Explanation = explain(comm(build, parts, home), image, QUESTION)
     shown = AttentionMap("A <i>", "clip", (0.0, 0.1, 0.4, 0.2), grid=(2, 2))
     page = render_explanation(replace(found, maps=(shown,)))
-    assert "A &lt;i&gt;" in page and "70 % of the attention" in page
+    assert "A &lt;i&gt;" in page and "70 % of the attention, at most 2.3 × an even" in page
     assert 'x="0.00" y="-4.00" width="20.00" height="20.00"' in page
     boxed = replace(shown, grid=None, boxes=((0.0, 0.0, 4.0, 4.0),), weights=(0.5,))
     page = render_explanation(replace(found, maps=(boxed,), boxes=((1.0, 2.0, 3.0, 4.0),)))

@@ -45,6 +45,11 @@ class AttentionMap:
         """Share 0..1 of the attention that lies on the places."""
         return sum(self.weights)
 
+    @property
+    def peak(self) -> float:
+        """Largest weight as a multiple of an even one; near 1 the map is flat."""
+        return max(self.weights) * len(self.weights) / (self.share or 1.0)
+
 
 @dataclass
 class Watched:

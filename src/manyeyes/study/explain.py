@@ -92,7 +92,7 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data; of a map everything but the weights."""
         shown = [
-            {"title": m.title, "encoder": m.encoder, "grid": m.grid, "share": m.share}
+            {key: getattr(m, key) for key in ("title", "encoder", "grid", "share", "peak")}
             for m in self.maps
         ]
         masking = [

@@ -74,14 +74,14 @@ def probability(log_p: float) -> str:
 
 def _heated(explanation: Explanation, href: str, shown: AttentionMap) -> Markup:
     if shown.grid is None:
-        return _picture(explanation, href, _warm_boxes(shown))
+        return _picture(explanation, href, _warm_boxes(shown), style="wide grey")
     x1, y1, x2, y2 = explanation.frame
     heat = Markup(
         '<image class="heat" href="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" '
         'preserveAspectRatio="none"/>'
     )
     drawn = heat.format(_heat_uri(shown.weights, shown.grid), x1, y1, x2 - x1, y2 - y1)
-    return _picture(explanation, href, [drawn])
+    return _picture(explanation, href, [drawn], style="wide grey")
 
 
 def _heat_uri(weights: tuple[float, ...], grid: tuple[int, int]) -> str:
@@ -133,11 +133,13 @@ def _labelled(labels: Iterable[tuple[Box, str]], width: int) -> list[Markup]:
     return drawn
 
 
-def _picture(explanation: Explanation, href: str, drawn: Iterable[Markup]) -> Markup:
+def _picture(
+    explanation: Explanation, href: str, drawn: Iterable[Markup], style: str = "wide"
+) -> Markup:
     width, height = explanation.size
     svg = Markup(
-        '<svg class="picture wide" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
-        '<image href="{3}" width="{0}" height="{1}"/>{4}</svg>'
+        '<svg class="picture {5}" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
+        '<image class="base" href="{3}" width="{0}" height="{1}"/>{4}</svg>'
     )
     name = Path(explanation.image).name
-    return svg.format(width, height, name, href, Markup("").join(drawn))
+    return svg.format(width, height, name, href, Markup("").join(drawn), style)
