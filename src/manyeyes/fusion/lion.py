@@ -134,7 +134,8 @@ class LionFusion(QueryFusion):
         whole = super().attentions() if self.options.has_qformer else ()
         if not self.options.has_aggregator:
             return whole
-        reads: list[Any] = [block.cross.change for block in self.aggregator]
+        blocks: list[Any] = [*self.aggregator]
+        reads = [block.cross.change for block in blocks]
         return whole + tuple(
             AttentionSite(f"Aggregator, level {level}", read, read.weights, (self.image_encoder,))
             for level, read in zip(self.levels[1:], reads, strict=True)
