@@ -61,7 +61,7 @@ TEXT: dict[str, TextRecipe] = {
         LanguageObjective,
         LlamaForCausalLM,
         language.reading_figures,
-        50.0,
+        150.0,
         "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, "
         + _TAUGHT,
         "conversations about scenes of split train: lessons in objects, boxes and places, then "
@@ -71,7 +71,7 @@ TEXT: dict[str, TextRecipe] = {
         T5Objective,
         T5ForConditionalGeneration,
         t5.reading_figures,
-        40.0,
+        60.0,
         "Encoder-decoder language model (`T5ForConditionalGeneration`) with the tokenizer and chat "
         "template of the decoder language model, " + _TAUGHT,
         f"{PAIRS} questions about each of many scenes of split train: lessons in objects, boxes "
