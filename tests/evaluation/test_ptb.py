@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from caption_sentences import caption_sentences
+from manyeyes.evaluation.scorers import ptb
 from manyeyes.evaluation.scorers.cider import cider_corpus
 from manyeyes.evaluation.scorers.ptb import ptb_tokens
 
@@ -86,6 +88,21 @@ def test_any_text_can_be_tokenised() -> None:
     signs = "".join(chr(code) for code in range(0x3000) if not 0xD800 <= code < 0xE000)
     assert all(token.strip() for token in ptb_tokens(signs))
     assert ptb_tokens("\U0001f600 \u200b \x00 \ufe0f") == ()
+
+
+def test_shortcuts_give_the_tokens_of_all_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(0)
+    words = "A I Wash. corp etc no 5 1/2 3rd x1 c++ isn't cannot e-mail U.S. b.c $9 man dog ' \" -"
+    gaps = (" ", " ", ". ", ".", ",", '" ', "  ", "\t")
+    captions = [
+        "".join(draw.choice(words.split()) + draw.choice(gaps) for _ in range(draw.randint(1, 6)))
+        for _ in range(2_000)
+    ]
+    short = [ptb_tokens.__wrapped__(caption) for caption in captions]
+    never = re.compile(r"(?!)")
+    monkeypatch.setattr(ptb, "_SIMPLE", never)
+    monkeypatch.setattr(ptb, "_LAST", never)
+    assert short == [ptb_tokens.__wrapped__(caption) for caption in captions]
 
 
 def java_tokens(captions: list[str], folder: Path) -> list[Tokens]:

@@ -125,18 +125,13 @@ def _score(row: Row) -> float | None:
 
 def entries(document: Document, key: str) -> Iterator[Row | DataError]:
     """The objects of one top-level list, each with its place in the list as number."""
-    whole = document.whole()
-    for index, value in enumerate(whole.items(key, "a list of objects")):
-        try:
-            child = whole.child(key, index, value)
-            yield Row(child.file, index + 1, child.value, child.prefix)
-        except DataError as error:
-            yield DataError(
-                f"expected an object, got {show(value)}",
-                file=document.path,
-                line=index + 1,
-                key=error.key,
-            )
+    for index, value in enumerate(document.whole().items(key, "a list of objects")):
+        place = f"{key}[{index}]"
+        if isinstance(value, dict):
+            yield Row(document.path, index + 1, value, f"{place}.")
+        else:
+            message = f"expected an object, got {show(value)}"
+            yield DataError(message, file=document.path, line=index + 1, key=place)
 
 
 def image_of(row: Row, images: dict[str | int, CocoImage]) -> CocoImage:

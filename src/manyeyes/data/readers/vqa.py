@@ -84,13 +84,13 @@ def parse_row(
     turns: tuple[Turn, ...] = (ask(question),)
     if identity in answers:
         found = answers[identity]
-        meta["answers"] = tuple(answer["answer"] for answer in found.value["answers"])
+        given = found.value["answers"]
+        meta["answers"] = tuple([answer["answer"] for answer in given])
         for key in ("question_type", "answer_type"):
             if found.value.get(key) is not None:
                 meta[key] = found.text(key)
-        raw = tuple(answer.get("raw_answer") for answer in found.value["answers"])
-        if all(isinstance(answer, str) for answer in raw):
-            meta["raw_answers"] = raw
+        if all(isinstance(answer.get("raw_answer"), str) for answer in given):
+            meta["raw_answers"] = tuple([answer["raw_answer"] for answer in given])
         turns = (*turns, say(_best_answer(found, meta["answers"])))
     elif options.require_answers:
         raise row.error("question_id", f"expected an annotation for question {identity!r}")

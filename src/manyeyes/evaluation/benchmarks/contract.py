@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.evaluation.benchmarks.files import Source, place_images
+from manyeyes.evaluation.benchmarks.files import Source, collector_paused, place_images
 from manyeyes.evaluation.benchmarks.measures import Corpus
 from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Prediction
 from manyeyes.records import PackedImage, Score
@@ -130,7 +130,8 @@ class Benchmark:
             UsageError: a wrong number of files, or several splits and none chosen.
         """
         where = ", ".join(map(str, paths))
-        items = self.read([Path(path) for path in paths], self.checked_prompt(prompt))
+        with collector_paused():
+            items = self.read([Path(path) for path in paths], self.checked_prompt(prompt))
         splits = sorted({item.split for item in items if item.split is not None})
         if split is None and len(splits) > 1:
             raise UsageError(f"{where}: holds the splits {', '.join(splits)}; choose one")
@@ -234,7 +235,8 @@ class Benchmark:
     def _split_items(self, source: Source, prompt: str | None) -> list[Item]:
         """All items of a split with the paths of the images that are found."""
         paths = self.locate(source)
-        items = self.read(paths, self.checked_prompt(prompt))
+        with collector_paused():
+            items = self.read(paths, self.checked_prompt(prompt))
         return place_images(_of_split(items, source.split, ", ".join(map(str, paths))), source)
 
     def _files(self, source: Source) -> list[Path]:

@@ -142,8 +142,7 @@ def load_samples(path: Path, format: str, *, annotations: Path | None = None) ->
     """
     answers = None if annotations is None else str(annotations)
     options = SourceOptions(".", annotations=answers)
-    with collector_paused():
-        samples = list(iter_samples(path, format=format, options=options))
+    samples = list(iter_samples(path, format=format, options=options))
     if not samples:
         raise DataError("holds no rows", file=str(path))
     return samples

@@ -13,7 +13,6 @@ from manyeyes.data.rows import Row, show
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.files import (
     Source,
-    collector_paused,
     find_file,
     written_image,
 )
@@ -70,11 +69,10 @@ def read(paths: Sequence[Path], prompt: str) -> list[Item]:
             file that was given.
         UsageError: no file of questions.
     """
-    with collector_paused():
-        contents = _contents(paths)
-        if not contents.questions:
-            raise UsageError(f"no file of GQA questions among {', '.join(map(str, paths))}")
-        return [_item(key, row, contents, prompt) for key, row in contents.questions.items()]
+    contents = _contents(paths)
+    if not contents.questions:
+        raise UsageError(f"no file of GQA questions among {', '.join(map(str, paths))}")
+    return [_item(key, row, contents, prompt) for key, row in contents.questions.items()]
 
 
 def _contents(paths: Sequence[Path]) -> _Contents:

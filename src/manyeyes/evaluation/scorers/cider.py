@@ -16,14 +16,12 @@ Letters: I images, P (answer, reference) pairs, V distinct n-grams, 4 lengths.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-
-from manyeyes.evaluation.scorers.ngrams import Ngram, ngram_counts
 
 _LONGEST = 4
 _SIGMA = 6.0
@@ -46,26 +44,39 @@ class _Sum:
         return np.bincount(self.row, weights, minlength=self.rows).astype(np.float64)
 
 
-@dataclass
-class _Triples:
-    """Grows the entries of a `_Sum`."""
+@dataclass(frozen=True)
+class _Counts:
+    """How often each sentence holds each of its n-grams; one entry per (sentence, n-gram).
 
-    row: array[int] = field(default_factory=lambda: array("q"))
-    gram: array[int] = field(default_factory=lambda: array("q"))
-    value: array[float] = field(default_factory=lambda: array("d"))
+    Entries are sorted by ``key`` = sentence · grams + gram; ``size`` is n - 1; ``grams`` is V.
+    """
 
-    def add(self, row: int, gram: int, value: float) -> None:
-        self.row.append(row)
-        self.gram.append(gram)
-        self.value.append(value)
+    sentence: Ints
+    gram: Ints
+    size: Ints
+    count: Ints
+    grams: int
 
-    def build(self, rows: int) -> _Sum:
-        return _Sum(
-            np.array(self.row, dtype=np.int64),
-            np.array(self.gram, dtype=np.int64),
-            np.array(self.value, dtype=np.float64),
-            rows,
+    @property
+    def key(self) -> Ints:
+        return self.sentence * self.grams + self.gram
+
+    def of(self, first: int, last: int) -> _Counts:
+        """The entries of sentences [first, last), which are numbered from 0."""
+        low, high = np.searchsorted(self.sentence, (first, last))
+        part = slice(int(low), int(high))
+        return _Counts(
+            self.sentence[part] - first,
+            self.gram[part],
+            self.size[part],
+            self.count[part],
+            self.grams,
         )
+
+    def norm(self, sentences: int) -> _Sum:
+        """Rows sentences · 4: Σ count²."""
+        rows = self.sentence * _LONGEST + self.size
+        return _Sum(rows, self.gram, self.count.astype(np.float64) ** 2, sentences * _LONGEST)
 
 
 @dataclass(frozen=True)
@@ -118,58 +129,56 @@ def cider_corpus(
         answers: per image the tokens of the answer (may be empty).
         references: per image at least one tokenised reference.
     """
-    vocabulary: dict[Ngram, int] = {}
-    shared, answer_norm, reference_norm = _Triples(), _Triples(), _Triples()
-    presence = (array("q"), array("q"))
-    pair_image, gaps = array("q"), array("q")
-    for image, (tokens, image_references) in enumerate(zip(answers, references, strict=True)):
-        counts = _numbered(tokens, vocabulary)
-        _add_norm(answer_norm, image, counts)
-        seen: set[int] = set()
-        for reference in image_references:
-            pair = len(pair_image)
-            reference_counts = _numbered(reference, vocabulary)
-            _add_norm(reference_norm, pair, reference_counts)
-            _add_shared(shared, pair, counts, reference_counts)
-            seen.update(gram for gram, _ in reference_counts)
-            pair_image.append(image)
-            gaps.append(_bigrams(tokens) - _bigrams(reference))
-        presence[0].extend(image for _ in seen)
-        presence[1].extend(seen)
+    images = len(answers)
+    pair_image = np.repeat(np.arange(images), [len(texts) for texts in references])
+    every = list(chain(answers, *references))
+    counts = _count_ngrams(every)
+    answer, reference = counts.of(0, images), counts.of(images, len(every))
+    bigrams = np.array([max(0, len(tokens) - 1) for tokens in every], dtype=np.float64)
+    gaps = bigrams[pair_image] - bigrams[images:]
+    present = np.unique(pair_image[reference.sentence] * counts.grams + reference.gram)
     return CiderCorpus(
-        images=len(answers),
-        pair_image=np.array(pair_image, dtype=np.int64),
-        penalty=np.exp(-(np.array(gaps, dtype=np.float64) ** 2) / (2 * _SIGMA**2)),
-        shared=shared.build(len(gaps) * _LONGEST),
-        answer_norm=answer_norm.build(len(answers) * _LONGEST),
-        reference_norm=reference_norm.build(len(gaps) * _LONGEST),
-        presence=(np.array(presence[0], dtype=np.int64), np.array(presence[1], dtype=np.int64)),
-        grams=len(vocabulary),
+        images=images,
+        pair_image=pair_image,
+        penalty=np.exp(-(gaps**2) / (2 * _SIGMA**2)),
+        shared=_shared(answer, reference, pair_image),
+        answer_norm=answer.norm(images),
+        reference_norm=reference.norm(len(pair_image)),
+        presence=(present // counts.grams, present % counts.grams),
+        grams=counts.grams,
     )
 
 
-Counts = Mapping[tuple[int, int], int]
-"""(number of the n-gram, its length - 1) -> count."""
+def _count_ngrams(sentences: Sequence[Sequence[str]]) -> _Counts:
+    """Number the n-grams of every length and count them in each sentence."""
+    numbers: dict[str, int] = {}
+    words = [numbers.setdefault(word, len(numbers)) for tokens in sentences for word in tokens]
+    word = np.array(words, dtype=np.int64)
+    owner = np.repeat(np.arange(len(sentences)), [len(tokens) for tokens in sentences])
+    ngram, sentence, grams = word, owner, len(numbers)
+    found = [(sentence, ngram, np.zeros_like(ngram))]
+    for size in range(1, _LONGEST):
+        # an n-gram is the (n-1)-gram at the same place and the word that follows
+        inside = np.flatnonzero(owner[size:] == owner[: len(owner) - size])
+        joined = ngram[inside] * len(numbers) + word[inside + size]
+        distinct, numbered = np.unique(joined, return_inverse=True)
+        ngram = np.zeros_like(word)
+        ngram[inside] = numbered
+        found.append((owner[inside], grams + numbered, np.full(len(inside), size)))
+        grams += len(distinct)
+    grams = max(1, grams)
+    sentence, gram, size_of = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    key, first, count = np.unique(sentence * grams + gram, return_index=True, return_counts=True)
+    return _Counts(key // grams, key % grams, size_of[first], count, grams)
 
 
-def _numbered(tokens: Sequence[str], vocabulary: dict[Ngram, int]) -> Counts:
-    return {
-        (vocabulary.setdefault(ngram, len(vocabulary)), len(ngram) - 1): count
-        for ngram, count in ngram_counts(tokens, _LONGEST).items()
-    }
-
-
-def _add_norm(norm: _Triples, row: int, counts: Counts) -> None:
-    for (gram, length), count in counts.items():
-        norm.add(row * _LONGEST + length, gram, float(count * count))
-
-
-def _add_shared(shared: _Triples, row: int, answer: Counts, reference: Counts) -> None:
-    for (gram, length), count in answer.items():
-        wanted = reference.get((gram, length), 0)
-        if wanted:
-            shared.add(row * _LONGEST + length, gram, float(min(count, wanted) * wanted))
-
-
-def _bigrams(tokens: Sequence[str]) -> int:
-    return max(0, len(tokens) - 1)
+def _shared(answer: _Counts, reference: _Counts, pair_image: Ints) -> _Sum:
+    """Rows P · 4: Σ min(h, r)·r over the n-grams that a pair has in common."""
+    wanted = pair_image[reference.sentence] * reference.grams + reference.gram
+    held = answer.key
+    place = np.minimum(np.searchsorted(held, wanted), max(0, len(held) - 1))
+    both = np.flatnonzero(held[place] == wanted) if len(held) else np.zeros(0, dtype=np.int64)
+    r, h = reference.count[both], answer.count[place[both]]
+    rows = reference.sentence[both] * _LONGEST + reference.size[both]
+    value = (np.minimum(h, r) * r).astype(np.float64)
+    return _Sum(rows, reference.gram[both], value, len(pair_image) * _LONGEST)

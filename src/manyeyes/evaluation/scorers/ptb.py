@@ -138,8 +138,11 @@ _PATTERNS = (
 _RULES = tuple(re.compile(pattern) for pattern in _PATTERNS)
 """Group 1 is the token; what a pattern matches behind it counts for the length of the match."""
 
-# A word for which no other rule can match more.
-_SIMPLE = re.compile(r"[A-Za-z]{2,}(?=\s|$|\")")
+# Words for which no other rule can match more: those before a blank, and the last one before its
+# period, unless it is an abbreviation, to which the period belongs.
+_SIMPLE = re.compile(r"[A-Za-z0-9]+(?=\s|$|\")")
+_LAST = re.compile(r"([A-Za-z]{2,})\.\s*$")
+_DOTTED = frozenset(f"{_ABBREVIATIONS} {_CAPITALISED}".split())
 _BLANK = re.compile(r"\s*")
 _IS_CLITIC = re.compile(rf"{_CLITIC}$")
 
@@ -160,14 +163,18 @@ def _scan(text: str) -> Iterator[str]:
     at = _skip(text, 0)
     while at < len(text):
         word = _SIMPLE.match(text, at)
-        if word is None:
+        last = None if word else _LAST.match(text, at)
+        if word is not None:
+            yield word[0]
+            at = _skip(text, word.end())
+        elif last is not None and last[1].lower() not in _DOTTED:
+            yield from (last[1], ".")
+            return
+        else:
             matches = (rule.match(text, at) for rule in _RULES)
             best = max(filter(None, matches), key=lambda found: found.end())
             yield best[1]
             at = _skip(text, best.end(1))
-        else:
-            yield word[0]
-            at = _skip(text, word.end())
 
 
 def _skip(text: str, at: int) -> int:

@@ -139,17 +139,18 @@ def strip_punctuation(text: str) -> str:
     return _PERIOD.sub("", result, count=_MAX_PERIODS)
 
 
-@lru_cache(maxsize=65536)
 def normalise_words(text: str) -> str:
     """The official digit and article step: lower case, digits, no articles, contractions."""
     words = (_NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
+@lru_cache(maxsize=65536)
 def _tidy(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
+@lru_cache(maxsize=65536)
 def _full(text: str) -> str:
     return normalise_words(strip_punctuation(text))
 
