@@ -71,6 +71,7 @@ def test_a_stage_in_common_is_copied_and_changes_nothing(
         ("stages.first.train.bridge=false", []),
         ("stages.second.data.0.limit=2", ["first"]),
         ("description=another", ["first", "second"]),
+        ("model.tagger={family: file, checkpoint: tags.jsonl}", ["first"]),
     ],
 )
 def test_keys_hold_all_that_decides_the_weights(

@@ -64,6 +64,8 @@ class Inputs:
         found: dict[str, str] = {}
         for place, stage in enumerate(recipe.stages):
             model = stage_model(recipe, stage)
+            if place < len(recipe.stages) - 1:
+                model.pop("tagger", None)  # training reads files; only the last model is asked
             said = stage.model_dump(mode="json", exclude={"model"})
             said["training"].pop(*_MACHINE_CHOICE)
             parts = sorted({*_parts(model), *_parts(said)})
