@@ -1,4 +1,4 @@
-"""``manyeyes probe``: what each level of each encoder knows, without a language model."""
+"""``manyeyes probe``: what each level of each encoder knows, without or with a language model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, DeviceOption, JsonOption
-from manyeyes.cli.output import session
+from manyeyes.cli.output import Output, session
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
+    from manyeyes.study.compare import Settings
     from manyeyes.study.probe_data import Labelled
 
 EXAMPLES = (
@@ -20,6 +21,7 @@ EXAMPLES = (
     "manyeyes probe clip=world:clip mae=world:mae --data data --task mark --task box --out marks",
     "manyeyes probe runs/comm/model --data instances_train.json --held-out instances_val.json "
     "--images images --out mine",
+    "manyeyes probe comm/world --with-llm --data data --budget steps=400 -b rec --out levels",
 )
 SCENES = ("scenes/train.json", "scenes/test.json")
 """Label files of a world's folder: to learn from, and to be measured on."""
@@ -52,7 +54,7 @@ def probe(
         typer.Option("--probe", metavar="NAME", help="linear or attention. May be repeated."),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=2, help="Most pictures of each of the two sets.")
+        int, typer.Option(min=2, help="Most pictures of each set, or questions with an LLM.")
     ] = 1500,
     seeds: Annotated[int, typer.Option(min=1, help="Fits per figure.")] = 1,
     grid: Annotated[
@@ -61,6 +63,20 @@ def probe(
     memory_gb: Annotated[
         float, typer.Option(min=0.1, help="RAM for features; decides how many levels at a time.")
     ] = 4.0,
+    with_llm: Annotated[
+        bool, typer.Option("--with-llm", help="Train the recipe once per level, and ask it.")
+    ] = False,
+    level: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="With an LLM: only these. Repeatable.")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", "-b", metavar="NAME", help="With an LLM: what is asked."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="UNIT=AMOUNT", help="With an LLM: as for compare.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="With an LLM: trainings at a time.")] = 1,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -70,14 +86,23 @@ def probe(
     Linear and attention probes are trained on frozen features of one set of pictures and measured
     on another. Raw pixels, the same network with random weights, and two levels of one encoder side
     by side stand beside every encoder; a pair of encoders is judged against the latter.
+
+    --with-llm asks what a level is worth to a language model instead (COMM): SOURCE is one recipe,
+    and each level of its encoders becomes an arm of a study like that of `manyeyes compare`.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    resume = "the same command" if with_llm else None
+    with session(as_json=as_json, debug=debug, resume=resume) as output:
+        quiet_libraries(debug=debug)
+        if with_llm:
+            settings = study_settings(data, seeds, budget, benchmark, limit, jobs)
+            probe_with_llm(output, sources, out, settings, level or [])
+            return
+        refuse_llm_options(level=level, benchmark=benchmark, budget=budget)
         from manyeyes.serving.load import choose_device
         from manyeyes.study.probe import probe_notes, run_probes, write_probes
         from manyeyes.study.probe_data import make_tasks
         from manyeyes.study.probe_features import Reading, open_eyes
 
-        quiet_libraries(debug=debug)
         probes = known_probes(kind or [])
         train, held = read_sets(data, held_out, images)
         eyes, geometry = open_eyes(sources)
@@ -90,6 +115,51 @@ def probe(
             output.line(note)
         output.line(f"table, heat map and results: {out}")
         output.result({**vars(study), "out": out})
+
+
+def probe_with_llm(
+    output: Output, sources: list[str], out: Path, settings: Settings, levels: list[int]
+) -> None:
+    """Run the study of one recipe's levels and print its tables."""
+    from manyeyes.cli.study_tables import show_study
+    from manyeyes.study.level_sweep import HEATMAP_FILE, sweep_levels
+
+    if len(sources) != 1:
+        raise UsageError(f"--with-llm takes one recipe, got {', '.join(sources)}")
+    with output.progress() as report:
+        done = sweep_levels(sources[0], out, settings, levels, progress=report, note=output.note)
+    output.note(f"{done.run} trials run, {done.kept} kept from before")
+    output.line(f"levels: {out / HEATMAP_FILE}")
+    show_study(output, out, done.summary)
+
+
+def study_settings(
+    data: Path,
+    seeds: int,
+    budget: str | None,
+    benchmarks: list[str] | None,
+    limit: int,
+    jobs: int,
+) -> Settings:
+    """Return what the levels are compared on; raises ``UsageError`` for a budget that is none."""
+    from manyeyes.study.budget import parse_budget
+    from manyeyes.study.compare import Settings
+
+    return Settings(
+        seeds=seeds,
+        budget=None if budget is None else parse_budget(budget),
+        data_dir=data,
+        benchmarks=tuple(dict.fromkeys(benchmarks or [])),
+        limit=limit,
+        jobs=jobs,
+    )
+
+
+def refuse_llm_options(**options: object) -> None:
+    """Raise ``UsageError`` for options that say something with a language model only."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} goes with --with-llm")
 
 
 def known_probes(names: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ from manyeyes.recipes import load_recipe
 CHUNK = 64
 """Pictures encoded at a time."""
 
-_NOT_PROBED = frozenset(
+NOT_PROBED = frozenset(
     "decoder mask_ratio eval_mask_ratio target final_norm keep_prefix resample".split()
 )
 """Fields of a recipe's encoder that do not concern its levels as they are."""
@@ -96,20 +96,21 @@ def _open(source: str, seed: int) -> tuple[list[Eye], str | None]:
     if (Path(source) / "config.json").is_file():
         model = ManyEyesForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
         entries = zip(model.config.encoders, model.encoders.values(), strict=True)
-        eyes = [_eye(entry, seed, trained) for entry, trained in entries if _gives_patches(entry)]
+        eyes = [_eye(entry, seed, trained) for entry, trained in entries if gives_patches(entry)]
         return eyes, model.config.geometry
     block = load_recipe(source).model
-    eyes = [_eye(entry, seed) for entry in block.get("encoders", []) if _gives_patches(entry)]
+    eyes = [_eye(entry, seed) for entry in block.get("encoders", []) if gives_patches(entry)]
     return eyes, str(block.get("geometry", "pad"))
 
 
-def _gives_patches(entry: dict[str, Any]) -> bool:
+def gives_patches(entry: dict[str, Any]) -> bool:
+    """Return whether a recipe's encoder has patches to probe."""
     return issubclass(ENCODERS[parse_encoder(entry).family], GridEncoder)
 
 
 def _eye(entry: dict[str, Any], seed: int, trained: GridEncoder | None = None) -> Eye:
     """Build an encoder with all levels, with the weights of ``trained`` or of its checkpoint."""
-    fields = {k: v for k, v in entry.items() if k not in _NOT_PROBED}
+    fields = {k: v for k, v in entry.items() if k not in NOT_PROBED}
     spec = parse_encoder({**fields, "levels": "all"})
     family = ENCODERS[spec.family]
     if not issubclass(family, GridEncoder):
