@@ -69,7 +69,7 @@ def test_counting_strict_counts_what_it_cannot_read(tmp_path: Path) -> None:
     assert (official.parse_failures, strict.parse_failures) == (0, 2)
 
 
-def test_identification_official_and_strict(tmp_path: Path) -> None:
+def test_xformer_check_18_identification_official_and_strict(tmp_path: Path) -> None:
     results = gvt(PRESENCE, ["yes it does", "I do not know", "Yes, now"])
     official = score("identification", PRESENCE, results, tmp_path)
     strict = score("identification", PRESENCE, results, tmp_path, variant="strict")
@@ -101,7 +101,7 @@ def test_right_answers_and_the_constant_answer(
     assert benchmark.load(write(tmp_path / "r.json", rows_by_id)) == answers
 
 
-def test_constant_one_on_the_published_file(tmp_path: Path) -> None:
+def test_xformer_check_18_constant_one_on_the_published_file(tmp_path: Path) -> None:
     """54.27 % on COCO's counting file; GVTBENCH names the folder that holds it."""
     folder = os.environ.get("GVTBENCH")
     if folder is None:

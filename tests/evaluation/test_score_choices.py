@@ -94,7 +94,7 @@ def test_mme_scores_by_hand() -> None:
         ("9" * 5000, int("9" * 18), int("9" * 18)),
     ],
 )
-def test_counts_official_with_quirks_and_strict(
+def test_xformer_check_18_counts_official_with_quirks_and_strict(
     answer: str, official: int, strict: int | None
 ) -> None:
     assert COUNT_VARIANTS["official"](answer) == official
