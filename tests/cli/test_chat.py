@@ -58,6 +58,21 @@ def test_a_conversation_goes_on_after_mistakes(
     assert "48x48 pixels" in result.stderr
 
 
+def test_an_answer_is_explained_in_a_conversation(
+    trained: Trained, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["/why", f"/image {picture}", "What is there?", "/why", "And now?", "/why", "/quit"]
+    result = invoke("chat", trained.model, *SHORT, stdin="\n".join(lines))
+    assert result.exit_code == 0
+    assert "error: nothing to explain yet: ask about an image" in result.stderr
+    assert "zero" in result.stdout and "log P" in result.stdout
+    assert "Attention is weak evidence" in result.stderr
+    assert result.stderr.count("asked alone") == 1
+    pages = [(tmp_path / name).read_text() for name in ("chat-why.html", "chat-why-2.html")]
+    assert "What is there?" in pages[0] and "And now?" in pages[1]
+
+
 def test_drawings_of_a_conversation_are_numbered(
     trained: Trained, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,11 +8,13 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from manyeyes.errors import DataError, ManyEyesError, UsageError
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.study import jobs
 from manyeyes.study.budget import parse_budget
 from manyeyes.study.compare import Finished, Settings, compare, told_from
@@ -20,6 +22,7 @@ from manyeyes.study.contestants import Contestant
 from manyeyes.study.outputs import write_outputs
 from manyeyes.study.task import Task
 from manyeyes.study.trial import load_trial
+from manyeyes.study.trial_evidence import keep_evidence, kept_evidence
 from manyeyes.world.make import make_world
 from study_arms import stage, write_recipe
 
@@ -158,6 +161,33 @@ def test_results_are_made_from_records_alone(study: tuple[Path, Finished], tmp_p
     write_outputs(out)
     assert read(out) == read(study[0])
     assert (out / "table.md").read_text() == (study[0] / "table.md").read_text()
+
+
+def test_every_arm_explains_its_answers_to_the_same_questions(
+    study: tuple[Path, Finished], tmp_path: Path
+) -> None:
+    found = {arm: kept_evidence(study[0] / "records" / arm) for arm in ("clip", "comm")}
+    assert [e.benchmark for e in found["clip"]] == list(BENCHMARKS)
+    assert [e.question for e in found["clip"]] == [e.question for e in found["comm"]]
+    trial = load_trial(study[0] / "records" / "comm" / "seed-0.json")
+    assert trial is not None
+    for evidence in found["comm"]:
+        said = [said.text.strip() for said in trial.answers[evidence.benchmark].values()]
+        assert evidence.answer in said
+        assert "What the answer depended on" in evidence.page
+    page = (study[0] / "report.html").read_text()
+    assert page.count("<iframe") == 4 and "Attention is weak evidence" in page
+    out = copied(study[0], tmp_path / "before")
+    for arm in found:
+        (out / "records" / arm / "evidence.json").unlink()
+    write_outputs(out)
+    assert "<iframe" not in (out / "report.html").read_text()
+
+
+def test_a_question_that_cannot_be_asked_alone_is_left_out(tmp_path: Path) -> None:
+    item = Item("1", "nowhere.png", "<image>", ("no",), "1")
+    keep_evidence(cast(ModelPredictor, None), {"vqa": item}, tmp_path)
+    assert kept_evidence(tmp_path) == []
 
 
 class Killed(BaseException):

@@ -28,8 +28,12 @@ EXAMPLES = (
     "manyeyes chat runs/comm/model --image photo.jpg",
     'manyeyes chat runs/comm/model --image photo.jpg --prompt "Where is the cup?" --draw cup.png',
 )
-HELP = "/image PATH shows an image, /reset starts anew, /quit ends (or Ctrl-D)"
+HELP = (
+    "/image PATH shows an image, /why explains the last answer, /reset starts anew, /quit ends (or "
+    "Ctrl-D)"
+)
 DRAWING = Path("chat-boxes.png")
+EXPLANATION = Path("chat-why.html")
 
 
 def chat(
@@ -122,6 +126,7 @@ class _Talk:
     draw: Path | None
     one_shot: bool = False
     turns: list[dict[str, Any]] = field(default_factory=list)
+    explained: int = 0
 
     def run(self) -> None:
         """Read lines until the end; errors are told and the conversation goes on."""
@@ -148,6 +153,8 @@ class _Talk:
         elif command == "/image":
             picture = self.conversation.show(rest.strip())
             self.output.note(f"{rest.strip()}: {picture.width}x{picture.height} pixels")
+        elif command == "/why":
+            self._explain()
         elif command.startswith("/"):
             self.output.note(HELP)
         elif line:
@@ -168,6 +175,33 @@ class _Talk:
         turn = {"question": question, "answer": answer.text, "boxes": answer.boxes}
         self.turns.append({**turn, "drawing": drawing})
 
+    def _explain(self) -> None:
+        """Say what the last answer depended on, and write the page of `manyeyes explain`."""
+        from manyeyes.cli.study_tables import masking_table
+        from manyeyes.evaluation.image_tags import given_tags
+        from manyeyes.evaluation.model_predictor import ModelPredictor
+        from manyeyes.study import explain as study
+        from manyeyes.study.explanation_page import write_explanation
+
+        asked = self.conversation.asked
+        if asked is None:
+            raise UsageError("nothing to explain yet: ask about an image")
+        model, limit = self.conversation.model, self.conversation.max_new_tokens
+        reads_tags = model.config.tags != "none"
+        base = ModelPredictor(
+            model,
+            self.conversation.processor,
+            max_new_tokens={"short": limit},
+            tags=given_tags(model, list(asked.tags) if reads_tags else None),
+        )
+        found = study.explain(base, asked.image, asked.question)
+        self.explained += 1
+        page = write_explanation(found, _numbered(EXPLANATION, self.explained))
+        if len(self.conversation.turns) > 2:
+            self.output.note("asked alone, without the conversation before it")
+        self.output.show(masking_table(found))
+        self.output.note(f"{study.CAUTION}\npage: {page}")
+
     def _drawn(self, answer: Answer) -> Path | None:
         from manyeyes.serving.draw import save_drawing
 
@@ -177,8 +211,12 @@ class _Talk:
             if self.one_shot:
                 self.output.note("no box in the answer, nothing drawn")
             return None
-        number = sum(turn["drawing"] is not None for turn in self.turns)
-        name = f"{self.draw.stem}-{number + 1}{self.draw.suffix}" if number else self.draw.name
-        path = save_drawing(answer.image, answer.boxes, self.draw.with_name(name))
+        number = 1 + sum(turn["drawing"] is not None for turn in self.turns)
+        path = save_drawing(answer.image, answer.boxes, _numbered(self.draw, number))
         self.output.note(f"boxes drawn: {path}")
         return path
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """The path itself for the first of several files, then ``NAME-2`` and so on."""
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
 from manyeyes.cli.output import session
-
-if TYPE_CHECKING:
-    from manyeyes.study.explain import Explanation
 
 EXAMPLES = (
     'manyeyes explain runs/comm/model photo.jpg "Where is the cup?" --out cup.html',
@@ -49,6 +44,7 @@ def explain(
     image, and what the detector found. Attention is weak evidence; masking is the stronger.
     """
     with session(as_json=as_json, debug=debug) as output:
+        from manyeyes.cli.study_tables import masking_table
         from manyeyes.evaluation.image_tags import given_tags
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.serving.load import load_model
@@ -68,19 +64,7 @@ def explain(
             found = study.explain(base, image, question, report)
         page = write_explanation(found, out)
         output.line(found.answer)
-        output.show(_table(found))
+        output.show(masking_table(found))
         output.line(f"page: {page}")
         output.note(study.CAUTION)
         output.result({**found.to_json(), "out": page})
-
-
-def _table(found: Explanation) -> Table:
-    table = Table("changed", "how", "answer then", title="masking", title_justify="left")
-    table.add_column("log P of the answer", justify="right")
-    table.add_column("change", justify="right")
-    whole = found.whole
-    table.add_row("nothing", "", escape(whole.answer), f"{whole.log_p:.2f}", "")
-    for asked in found.changed:
-        change = f"{asked.log_p - whole.log_p:+.2f}"
-        table.add_row(asked.part, asked.how, escape(asked.answer), f"{asked.log_p:.2f}", change)
-    return table

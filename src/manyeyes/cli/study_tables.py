@@ -1,4 +1,4 @@
-"""What the commands of a study print: verdicts, scores and cost."""
+"""What the commands of a study print: verdicts, scores and cost; and what an answer came from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from manyeyes.cli.output import Output
+from manyeyes.study.explain import Explanation
 from manyeyes.study.summary import (
     COSTS,
     Summary,
@@ -30,6 +31,19 @@ def show_study(output: Output, folder: Path, summary: Summary) -> None:
         output.note(f"note: {note}")
     output.line(f"report: {folder / 'report.html'}")
     output.result({"out": folder, **results_of(summary)})
+
+
+def masking_table(found: Explanation) -> Table:
+    """Return what became of an answer when parts were masked, as a table."""
+    table = Table("changed", "how", "answer then", title="masking", title_justify="left")
+    table.add_column("log P of the answer", justify="right")
+    table.add_column("change", justify="right")
+    whole = found.whole
+    table.add_row("nothing", "", escape(whole.answer), f"{whole.log_p:.2f}", "")
+    for asked in found.changed:
+        change = f"{asked.log_p - whole.log_p:+.2f}"
+        table.add_row(asked.part, asked.how, escape(asked.answer), f"{asked.log_p:.2f}", change)
+    return table
 
 
 def _verdicts(summary: Summary) -> Table:

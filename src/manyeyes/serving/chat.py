@@ -63,6 +63,15 @@ class _SeenImage:
     tags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The last question, the file of the image shown last, and the tags it was told of."""
+
+    question: str
+    image: str
+    tags: tuple[str, ...]
+
+
 class Conversation:
     """Turns so far, and the images shown so far.
 
@@ -106,6 +115,15 @@ class Conversation:
     def reset(self) -> None:
         """Forget all turns and images."""
         self.turns, self._seen, self._shown, self._pending = [], [], [], []
+
+    @property
+    def asked(self) -> Asked | None:
+        """The last question that was answered about an image; None = there is none."""
+        if not self._shown:
+            return None
+        seen = self._seen[self._shown[-1]]
+        question = self.turns[-2].text.replace(f"{IMAGE_PLACEHOLDER}\n", "")
+        return Asked(question, seen.key[0], seen.tags)
 
     @torch.inference_mode()
     def show(self, path: str | Path, tags: Sequence[str] | None = None) -> Image.Image:

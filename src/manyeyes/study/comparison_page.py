@@ -18,6 +18,7 @@ from manyeyes.errors import ImageError
 from manyeyes.records import Box
 from manyeyes.study import figures, pictures
 from manyeyes.study.contrast import group_measures
+from manyeyes.study.explain import CAUTION
 from manyeyes.study.page import PALETTE, Card, answer_row, render
 from manyeyes.study.record import Answer, Arm, CurvePoint, StudyItem, write_whole
 from manyeyes.study.scatter import Point, scatter
@@ -32,7 +33,8 @@ from manyeyes.study.summary import (
     needed,
     score_text,
 )
-from manyeyes.study.trial import RECORDS, Trial
+from manyeyes.study.trial import RECORDS, Trial, arm_folder, trial_file
+from manyeyes.study.trial_evidence import Evidence, kept_evidence
 
 REPORT_FILE = "report.html"
 TEMPLATE_FILE = "comparison.html.jinja"
@@ -91,7 +93,16 @@ def render_page(folder: Path, summary: Summary) -> str:
         rule=RULE,
         cards=_cards(folder, summary, items, colours),
         facts={arm.name: _facts(arm) for arm in summary.arms},
+        evidence=_evidence(folder, summary),
+        caution=CAUTION,
     )
+
+
+def _evidence(folder: Path, summary: Summary) -> dict[str, list[Evidence]]:
+    """Arm -> its explained answers, of arms that have some."""
+    arms = [arm.name for arm in summary.arms]
+    found = {name: kept_evidence(trial_file(folder, arm_folder(name), 0).parent) for name in arms}
+    return {name: explained for name, explained in found.items() if explained}
 
 
 def averaged(summary: Summary) -> list[StudyItem]:

@@ -19,6 +19,7 @@ from typing import Any
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.recipes.yaml_io import read_yaml
+from manyeyes.study.trial import arm_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 
@@ -34,7 +35,7 @@ class Contestant:
     @property
     def folder(self) -> str:
         """The name as that of a folder."""
-        return self.name.replace("/", "-")
+        return arm_folder(self.name)
 
     @property
     def text(self) -> str:

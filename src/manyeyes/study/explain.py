@@ -26,7 +26,7 @@ from manyeyes.conversation import checked_question
 from manyeyes.data.objects import ObjectTable
 from manyeyes.detections import read_objects
 from manyeyes.encoders import Encoder
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.contract import AnswerKind, Item
 from manyeyes.evaluation.image_tags import tags_from_file
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.fusion import grid_features
@@ -113,18 +113,25 @@ class Explanation:
 
 
 def explain(
-    base: ModelPredictor, image: str | Path, question: str, progress: Progress | None = None
+    base: ModelPredictor,
+    image: str | Path,
+    question: str,
+    progress: Progress | None = None,
+    *,
+    kind: AnswerKind = "short",
 ) -> Explanation:
     """Ask one question about one image, watch the fusion, and ask again with parts masked.
+
+    ``kind`` of answer: decides how long it may get.
 
     Raises:
         ImageError: the file cannot be read as an image.
         UsageError: an empty question, or a reserved word in it.
         DataError: an answer too long to be scored after its prompt.
     """
-    path = str(image)
+    path, asked = str(image), checked_question(question)
     size = image_size(path)
-    item = Item("asked", path, checked_question(question), (), path, size=size)
+    item = Item("asked", path, asked, (), path, size=size, answer=kind)
     with watched(base.model) as seen:
         (text,) = base.answer([item], with_images=True)
     answer = text.strip()

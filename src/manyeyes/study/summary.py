@@ -11,7 +11,7 @@ from typing import Any
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.study.record import StudyItem
-from manyeyes.study.trial import StudyPlan, Trial, load_plan, load_trial, trial_file
+from manyeyes.study.trial import StudyPlan, Trial, arm_folder, load_plan, load_trial, trial_file
 from manyeyes.study.verdicts import OPEN, Scores, Verdict, every_pair, judge
 
 BENCHMARK_TITLES = {
@@ -69,7 +69,7 @@ def load_trials(folder: Path, plan: StudyPlan) -> list[Trial]:
     trials = []
     for arm in plan.arms:
         for seed in range(plan.seeds):
-            path = trial_file(folder, arm.replace("/", "-"), seed)
+            path = trial_file(folder, arm_folder(arm), seed)
             trial = load_trial(path)
             if trial is None:
                 raise DataError(

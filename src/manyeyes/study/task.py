@@ -3,6 +3,7 @@
 OUT/runs/ARM/seed-S/            the training run (see ``training.run``), evaluation/ beside it
 OUT/runs/ARM/seed-S/inputs.json the hashes that the run was started with
 OUT/records/ARM/seed-S.json     the record; once it is there, the run is not needed any more
+OUT/records/ARM/evidence.json   see ``trial_evidence``
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from manyeyes.study.measure import Pace, encode_ms, forget_peak, peak_gib
 from manyeyes.study.price import Price
 from manyeyes.study.shared_stages import note_stages, take_finished
 from manyeyes.study.trial import Measured, Said, Trial, save_trial
+from manyeyes.study.trial_evidence import evidence_items, keep_evidence
 from manyeyes.training import train
 from manyeyes.training.results import environment, write_json
 
@@ -110,6 +112,8 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
             environment=environment(),
         ),
     )
+    if task.seed == 0:
+        keep_evidence(predictor, evidence_items(questions), task.record.parent, told)
     save_trial(task.record, trial)
     return trial
 

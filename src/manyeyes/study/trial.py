@@ -96,6 +96,11 @@ class StudyPlan:
     reference: str | None = None
 
 
+def arm_folder(name: str) -> str:
+    """Return an arm's name as that of a folder."""
+    return name.replace("/", "-")
+
+
 def trial_file(out: Path, folder: str, seed: int) -> Path:
     """Return where the record of one trial lies."""
     return out / RECORDS / folder / f"seed-{seed}.json"
