@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from lion_parts import lion_block
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import CheckpointError, DataError, RecipeError, UsageError
 from manyeyes.recipes import Recipe, load_recipe
@@ -46,6 +47,17 @@ def test_run_leaves_checkpoints_model_log_and_results(
     model = ManyEyesForConditionalGeneration.from_pretrained(out / "model")
     assert ManyEyesProcessor.from_pretrained(out / "model").visual_tokens == 16
     assert model.config.visual_tokens == 16
+
+
+def test_the_model_of_a_run_keeps_the_tokenizer_of_a_fusion_that_reads(
+    make_recipe: MakeRecipe, parts: Path, data: Path, tmp_path: Path
+) -> None:
+    block = lion_block(parts, "llama", adapters={"count": 1})
+    train(make_recipe(model=block), tmp_path / "out", data_dir=data)
+    processor = ManyEyesProcessor.from_pretrained(tmp_path / "out" / "model")
+    assert processor.question_inputs(["what is there?"])
+    names = {path.name for path in (tmp_path / "out" / "model").iterdir()}
+    assert "reader" in names and not names & {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
 
 
 def test_a_later_stage_keeps_what_an_earlier_one_trained(

@@ -116,9 +116,8 @@ def _finish(recipe: Recipe, last: Stage, out: Path) -> None:
     if last.last_checkpoint is None:
         raise UsageError(f"stage {last.spec.name!r} left no checkpoint in {last.folder}")
     with written_whole(out / "model") as folder:
-        for file in last.last_checkpoint.iterdir():
-            if file.name not in TRAINING_STATE and not file.name.startswith("rng_state"):
-                shutil.copy2(file, folder / file.name)
+        left = shutil.ignore_patterns(*TRAINING_STATE, "rng_state*")
+        shutil.copytree(last.last_checkpoint, folder, ignore=left, dirs_exist_ok=True)
     entries = [out / spec.name / RESULTS_FILE for spec in recipe.stages]
     weights = sorted((out / "model").glob("*.safetensors"))
     write_json(
