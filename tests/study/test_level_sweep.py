@@ -70,5 +70,8 @@ def test_a_sweep_leaves_a_map_and_a_study(
 def test_options_of_the_other_kind_are_refused(recipe: str, tmp_path: Path) -> None:
     refused = invoke("probe", recipe, "--data", tmp_path, "--out", tmp_path, "--level", 1)
     assert refused.exit_code == 2 and "--level goes with --with-llm" in refused.stderr
+    words = ("probe", recipe, "--with-llm", "--data", tmp_path, "--out", tmp_path)
+    refused = invoke(*words, "--held-out", tmp_path)
+    assert refused.exit_code == 2 and "--held-out goes without --with-llm" in refused.stderr
     refused = invoke("probe", "a", "b", "--with-llm", "--data", tmp_path, "--out", tmp_path)
     assert refused.exit_code == 2 and "takes one recipe, got a, b" in refused.stderr

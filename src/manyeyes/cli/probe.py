@@ -94,10 +94,11 @@ def probe(
     with session(as_json=as_json, debug=debug, resume=resume) as output:
         quiet_libraries(debug=debug)
         if with_llm:
+            refuse_options("without", held_out=held_out, images=images, task=task, probe=kind)
             settings = study_settings(data, seeds, budget, benchmark, limit, jobs)
             probe_with_llm(output, sources, out, settings, level or [])
             return
-        refuse_llm_options(level=level, benchmark=benchmark, budget=budget)
+        refuse_options("with", level=level, benchmark=benchmark, budget=budget)
         from manyeyes.serving.load import choose_device
         from manyeyes.study.probe import probe_notes, run_probes, write_probes
         from manyeyes.study.probe_data import make_tasks
@@ -155,11 +156,11 @@ def study_settings(
     )
 
 
-def refuse_llm_options(**options: object) -> None:
-    """Raise ``UsageError`` for options that say something with a language model only."""
+def refuse_options(way: str, **options: object) -> None:
+    """Raise ``UsageError`` for options that say something only ``way`` a language model."""
     for name, value in options.items():
         if value is not None:
-            raise UsageError(f"--{name} goes with --with-llm")
+            raise UsageError(f"--{name.replace('_', '-')} goes {way} --with-llm")
 
 
 def known_probes(names: list[str]) -> list[str]:
