@@ -69,6 +69,15 @@ def test_mr_mllm_check_13_round_trip(style: str, step: float) -> None:
     assert spans == [found.label for found in written]
 
 
+def test_boxes_are_rounded_to_whole_pixels_on_demand() -> None:
+    found = Detection("cat", (63.6, 48.4, 320.5, 240.51), 0.9)
+    (exact,) = writer().items([found], (640, 480))
+    (whole,) = writer(whole_pixels=True).items([found], (640, 480))
+    assert exact == format_objects([found], style="int1000", **SIZE)
+    rounded = Detection("cat", (64.0, 48.0, 320.0, 241.0), 0.9)
+    assert whole == format_objects([rounded], style="int1000", **SIZE) != exact
+
+
 def test_mr_mllm_check_14_no_objects_are_none() -> None:
     assert format_objects([], style="int1000", **SIZE) == "none"
     for text in ("none", " None. ", "", "\n"):

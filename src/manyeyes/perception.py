@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from manyeyes.boxes import format_boxes, parse_boxes
 from manyeyes.errors import DataError, RecipeError
 from manyeyes.options import check_choice, parse_options
-from manyeyes.records import Detection, Detections, Sample
+from manyeyes.records import Box, Detection, Detections, Sample
 
 FORMS = ("prompt", "adapter")
 USES = ("given", "shuffled", "empty")
@@ -41,8 +41,9 @@ class PerceptionOptions:
     detector there is. form: ``prompt``, words before the question, or ``adapter``: each object's
     words pooled and read by the shared queries. min_score: objects below it are left out.
     max_objects: the best-scored ones are kept. max_tokens: budget of an image's text, ``lead``
-    included; the worst-scored objects are left out until it fits. scores: write them. lead: before
-    the list. file: in evaluation, objects come from this file of the data folder (COCO's layout;
+    included; the worst-scored objects are left out until it fits. scores: write them. whole_pixels:
+    round boxes to them first, for a language model that knows no finer numbers. lead: before the
+    list. file: in evaluation, objects come from this file of the data folder (COCO's layout;
     ``{split}`` is replaced), not from the detector; use: each image's objects as ``given`` there,
     another's (``shuffled``) or none (``empty``). In training drop_objects is the share of objects
     left out and drop_text that of samples without any text.
@@ -54,6 +55,7 @@ class PerceptionOptions:
     max_objects: int = 20
     max_tokens: int | None = None
     scores: bool = True
+    whole_pixels: bool = False
     lead: str = "Detected objects: "
     file: str | None = None
     use: str = "given"
@@ -204,6 +206,8 @@ class ObjectWriter:
         Empty where not even one fits. ``size``: (width, height) of the image in pixels.
         """
         chosen = self.chosen(objects)
+        if self.options.whole_pixels:
+            chosen = tuple(replace(o, box=_rounded(o.box)) for o in chosen)
         written = [
             format_object(o, self.style, size, scores=self.options.scores) for o in chosen
         ] or [NO_OBJECT]
@@ -276,6 +280,11 @@ def augmented(sample: Sample, options: PerceptionOptions, seed: int) -> Sample:
         kept = [o for o in found if random.random() >= options.drop_objects]
         objects.append(tuple(kept))
     return replace(sample, objects=tuple(objects))
+
+
+def _rounded(box: Box) -> Box:
+    x1, y1, x2, y2 = (float(round(value)) for value in box)
+    return (x1, y1, x2, y2)
 
 
 def _score(found: Detection) -> float:

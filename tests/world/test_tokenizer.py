@@ -8,13 +8,18 @@ from random import Random
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from manyeyes.world.language.descriptions import description
+from manyeyes.world.language.descriptions import box_text, description
 from manyeyes.world.pretrain.documents import corpus
 from manyeyes.world.sample import sample_scene
-from manyeyes.world.tokenizer import SPECIAL_TOKENS, VOCABULARY_SIZE, train_tokenizer
+from manyeyes.world.tokenizer import (
+    COORDINATES,
+    SPECIAL_TOKENS,
+    VOCABULARY_SIZE,
+    train_tokenizer,
+)
 
 TEXTS = list(corpus(150, 0))
-BOX = "[0.156,0.203,0.469,0.438]"
+BOX = "[0.146,0.208,0.458,0.438]"
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +42,29 @@ def test_round_trip(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_a_box_costs_seventeen_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert len(tokenizer(BOX)["input_ids"]) == 17
-    assert len(tokenizer("[0.000,0.000,1.000,1.000]")["input_ids"]) == 17
-    two = "[0.156,0.203,0.469,0.438;0.156,0.203,0.469,0.438]"
-    assert len(tokenizer(two)["input_ids"]) == 33
+def test_a_box_of_whole_pixels_costs_nine_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert len(tokenizer(BOX)["input_ids"]) == 9
+    assert len(tokenizer("[0.000,0.000,1.000,1.000]")["input_ids"]) == 9
+    two = BOX.replace("]", ";") + BOX[1:]
+    assert len(tokenizer(two)["input_ids"]) == 17
     inside = len(tokenizer(f"the box is {BOX}.")["input_ids"])
-    assert inside <= 20 + len(tokenizer("the box is.")["input_ids"])
+    assert inside <= 10 + len(tokenizer("the box is.")["input_ids"])
+
+
+def test_every_box_of_a_scene_is_written_in_coordinates(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    for index in range(30):
+        scene = sample_scene("train", index, 0)
+        for item in scene.objects:
+            tokens = tokenizer.tokenize(box_text(scene, item.box))
+            assert len(tokens) == 9
+            assert set(tokens[1::2]) <= set(COORDINATES)
+
+
+def test_other_numbers_are_written_in_digits(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokens = tokenizer.tokenize("[0.147,0.5]")
+    assert [token for token in tokens if token.isdigit()] == list("014705")
 
 
 def test_digits_stand_alone(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -129,4 +150,4 @@ def test_descriptions_fit_the_context(tokenizer: PreTrainedTokenizerFast) -> Non
         len(tokenizer(description(sample_scene("train", i, 0, count=5), Random(i)))["input_ids"])
         for i in range(30)
     )
-    assert 80 < longest < 220
+    assert 60 < longest < 180

@@ -15,6 +15,7 @@ from manyeyes.cli.output import session
 EXAMPLES = (
     "manyeyes world pretrain --part clip --part dinov2 --out parts",
     "manyeyes world pretrain --part mae --out parts --minutes 5 --resume",
+    "manyeyes world pretrain --part language --start parts/language --out better",
 )
 
 
@@ -33,6 +34,14 @@ def pretrain(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of scenes and weights.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of a trained language model (--part language or t5) to start from: tokens "
+            "are matched by their text, and lessons begin with those on boxes.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue runs in --out where they stopped.")
     ] = False,
@@ -50,13 +59,14 @@ def pretrain(
     again += ["--minutes", str(minutes)] if minutes else []
     again += ["--steps", str(steps)] if steps else []
     with session(as_json=as_json, debug=debug, resume=shlex.join([*again, "--resume"])) as output:
-        from manyeyes.world.pretrain.run import RECIPES, find_recipe
+        from manyeyes.world.pretrain.run import RECIPES, find_recipe, start_folder
         from manyeyes.world.pretrain.run import pretrain as run
 
         quiet_libraries(debug=debug)
         names = part or list(RECIPES)
         for name in names:
             find_recipe(name)
+        started = {} if start is None else {"start": start_folder(start, names)}
         cards = {}
         for name in names:
             with output.status(name) as report:
@@ -69,6 +79,7 @@ def pretrain(
                     threads=threads,
                     resume=resume and (out / f"{name}.run").is_dir(),
                     progress=report,
+                    **started,
                 )
             output.line(f"{out / name}: {cards[name].training['steps']} steps")
         output.result({"out": out, "parts": cards})

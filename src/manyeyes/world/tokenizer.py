@@ -1,8 +1,9 @@
-"""The tokenizer of the world's language models: byte-level BPE, digits one by one, cheap boxes.
+"""The tokenizer of the world's language models: byte-level BPE, digits one by one, coordinates.
 
-Any text round-trips (bytes are the fallback). Every digit is its own token, so numbers are read and
-written digit by digit. The pieces of a box such as ``[0.156,0.203,0.469,0.438]`` that carry no
-information are single tokens (``[0.``, ``,0.``, ...): a box costs 17 tokens.
+Any text round-trips (bytes are the fallback). Every digit is its own token, but the coordinates
+that boxes of a world's picture can have, whole pixels over its side as in
+``[0.146,0.208,0.458,0.438]``, are single tokens: such a box costs 9. Any other number is written
+digit by digit.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from manyeyes.world.sample import IMAGE_SIZE
+
 VOCABULARY_SIZE = 640
-"""All tokens together: special ones, 256 bytes, box pieces, merges."""
+"""All tokens together: special ones, 256 bytes, coordinates, merges."""
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = (PAD, BOS, EOS, UNKNOWN, SYSTEM, USER, ASSISTANT)
-BOX_PIECES = ("[0.", "[1.", ",0.", ",1.", ";0.", ";1.")
+
+COORDINATES = tuple(f"{pixel / IMAGE_SIZE:.3f}" for pixel in range(IMAGE_SIZE + 1))
+"""Every coordinate of a box in a square picture of the world, from its first edge to its last."""
 
 CHAT_TEMPLATE = (
     "{{- bos_token -}}"
@@ -72,14 +77,14 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY_SIZE) -> PreTra
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size - len(BOX_PIECES),
+        vocab_size=size - len(COORDINATES),
         min_frequency=8,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in BOX_PIECES])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in COORDINATES])
     return wrap_tokenizer(tokenizer)
 
 

@@ -88,14 +88,17 @@ def _placing(first: int) -> tuple[Lesson, ...]:
     )
 
 
+CHAT_PLACES, PASSAGE_PLACES = 33_600, 16_000
+"""First document of the lessons that teach boxes."""
+
 CHAT_LESSONS = (
     *_BINDING,
-    Lesson(33_600, words=0.25, captions=True, clean=False),
-    *_placing(33_600),
+    Lesson(CHAT_PLACES, words=0.25, captions=True, clean=False),
+    *_placing(CHAT_PLACES),
 )
 """Lessons of the decoder language model."""
 
-PASSAGE_LESSONS = (*_BINDING, *_placing(16_000))
+PASSAGE_LESSONS = (*_BINDING, *_placing(PASSAGE_PLACES))
 """Lessons of the encoder-decoder language model, which reads fewer documents in equal time."""
 
 LAST_LESSON = Lesson(

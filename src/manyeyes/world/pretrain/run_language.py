@@ -23,8 +23,10 @@ from transformers import (
 from manyeyes.precision import CPU, computed_in
 from manyeyes.world.pretrain import language, t5
 from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
+from manyeyes.world.pretrain.coordinates import start_from
 from manyeyes.world.pretrain.documents import Form, corpus
 from manyeyes.world.pretrain.language import LanguageObjective
+from manyeyes.world.pretrain.lessons import CHAT_PLACES, PASSAGE_PLACES
 from manyeyes.world.pretrain.loop import RunState, train
 from manyeyes.world.pretrain.passages import PAIRS
 from manyeyes.world.pretrain.t5 import T5Objective
@@ -46,10 +48,14 @@ _TAUGHT = (
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """How a language model is made: its objective, its measurement, and what its card says."""
+    """How a language model is made: its objective, its measurement, and what its card says.
+
+    ``places``: the first document of the lessons that teach boxes.
+    """
 
     objective: Callable[[int, PreTrainedTokenizerBase], TextObjective[Any]]
     model: type[PreTrainedModel]
+    places: int
     figures: Callable[..., dict[str, dict[str, float]]]
     minutes: float
     summary: str
@@ -60,6 +66,7 @@ TEXT: dict[str, TextRecipe] = {
     "language": TextRecipe(
         LanguageObjective,
         LlamaForCausalLM,
+        CHAT_PLACES,
         language.reading_figures,
         150.0,
         "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, "
@@ -70,6 +77,7 @@ TEXT: dict[str, TextRecipe] = {
     "t5": TextRecipe(
         T5Objective,
         T5ForConditionalGeneration,
+        PASSAGE_PLACES,
         t5.reading_figures,
         60.0,
         "Encoder-decoder language model (`T5ForConditionalGeneration`) with the tokenizer and chat "
@@ -90,6 +98,7 @@ def pretrain_language(
     seed: int = 0,
     threads: int = 1,
     resume: bool = False,
+    start: Path | None = None,
     measured: int = MEASURED,
     progress: Callable[[str], None] | None = None,
     on_save: Callable[[TextObjective[Any], RunState], None] | None = None,
@@ -97,13 +106,20 @@ def pretrain_language(
     """Train ``part`` and write it, measured and with its card, to ``out_dir / part``.
 
     The budget is ``steps`` or ``seconds``; without either the recipe's minutes. The run's state is
-    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. ``measured`` held-out
-    documents give the card's figures. Raises what ``loop.train`` raises.
+    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. A new run with ``start``
+    has the weights of the part in that folder, tokens matched by their text, and begins with the
+    lessons that teach boxes. ``measured`` held-out documents give the card's figures. Raises what
+    ``loop.train`` and ``coordinates.start_from`` raise.
     """
     recipe = TEXT[part]
     torch.set_num_threads(threads)
     run_dir = out_dir / f"{part}.run"
     objective = recipe.objective(seed, _tokenizer(run_dir, seed))
+    if start is not None and not resume:
+        earlier = recipe.model.from_pretrained(start, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(start)
+        start_from(objective.network, objective.tokenizer, earlier, tokenizer)
+        objective.first_document.fill_(recipe.places)
     if steps is None and seconds is None:
         seconds = 60.0 * recipe.minutes
     state = train(
@@ -141,6 +157,7 @@ def finish_language(
             "steps": state.step,
             "documents per step": objective.images_per_step,
             "documents": state.step * objective.images_per_step,
+            **_beginning(objective),
             "tokens per step, last": round(state.figures.get("tokens", 0.0)),
             "vocabulary": len(objective.tokenizer),
             "learning rate": objective.learning_rate,
@@ -155,6 +172,11 @@ def finish_language(
     )
     write_card(card, folder)
     return card
+
+
+def _beginning(objective: TextObjective[Any]) -> dict[str, str | int | float]:
+    first = int(objective.first_document)
+    return {"weights at the start": "an earlier part's", "first document": first} if first else {}
 
 
 def language_figures(

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from manyeyes.precision import CPU, bfloat16_pays
+from manyeyes.world.pretrain.coordinates import start_coordinates
 from manyeyes.world.pretrain.loop import Objective, step_generator
 
 _POOL = 4
@@ -25,16 +26,24 @@ class TextObjective(Objective, Generic[Item]):
     """Reading documents of the world; documents of equal length go into one batch.
 
     Subclasses say what a tokenised document is (``draw``), how long (``length``), and the loss.
-    ``images_per_step`` counts documents.
+    ``images_per_step`` counts documents; step 0 reads those from ``first_document`` on, which is
+    kept with the weights.
     """
 
     learning_rate = 2e-3
+    first_document: Tensor
 
     def __init__(self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int) -> None:
         super().__init__()
         self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer
         torch.manual_seed(seed)
+        self.register_buffer("first_document", torch.tensor(0))
         self.network: Any = self.build()
+        start_coordinates(
+            self.network.get_input_embeddings().weight,
+            tokenizer,
+            torch.Generator().manual_seed(seed + 2),
+        )
         # fused attention is slow in bfloat16 on CPUs and fast in float32
         self.network.set_attn_implementation("eager" if bfloat16_pays(CPU) else "sdpa")
         self._pool: tuple[int, list[list[Item]]] = (-1, [])
@@ -63,7 +72,7 @@ class TextObjective(Objective, Generic[Item]):
         """Return the documents of one step; steps of one pool share a sorted draw."""
         pool, size = step // _POOL, self.images_per_step
         if self._pool[0] != pool:
-            first = pool * _POOL * size
+            first = int(self.first_document) + pool * _POOL * size
             drawn = [self.draw(first + index) for index in range(_POOL * size)]
             drawn.sort(key=self.length)
             self._pool = (pool, [drawn[i * size : (i + 1) * size] for i in range(_POOL)])
