@@ -215,7 +215,7 @@ def test_references_hold_the_box_and_match_the_pickle(world: Path) -> None:
 
 
 def test_llava_conversations_place_images_and_boxes(world: Path) -> None:
-    for name in ("llava/train.json", "llava/train_captions.json"):
+    for name in ("llava/train.json", "llava/train_boxes.json", "llava/train_captions.json"):
         for record in load(world, name):
             values = [message["value"] for message in record["conversations"]]
             text = "".join(values)
@@ -225,6 +225,12 @@ def test_llava_conversations_place_images_and_boxes(world: Path) -> None:
             assert roles == ["human", "gpt"] * (len(roles) // 2)
     turns = sum(len(r["conversations"]) // 2 for r in load(world, "llava/train.json"))
     assert 8 <= turns / COUNTS["train"] <= 10
+    boxed = load(world, "llava/train_boxes.json")
+    assert len(boxed) == COUNTS["train"]
+    for record in boxed:
+        assert len(record["boxes"]) == len(record["conversations"]) // 2
+    asked = [m["value"] for r in boxed for m in r["conversations"] if m["from"] == "human"]
+    assert 0 < sum("<boxes>" in text for text in asked) < len(asked) / 3
 
 
 def test_pope_lines_alternate_and_vsr_lines_are_labelled(world: Path) -> None:

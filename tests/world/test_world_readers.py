@@ -19,6 +19,7 @@ READ = {
     "annotations/refs_test.jsonl": "refcoco",
     "annotations/vqa_test_questions.json": "vqa",
     "llava/test.json": "llava",
+    "llava/test_boxes.json": "llava",
     "llava/test_captions.json": "llava",
 }
 

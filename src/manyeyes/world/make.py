@@ -6,7 +6,7 @@
     DIR/annotations/{instances,captions}_{split}.json  COCO
     DIR/annotations/refs_{split}.jsonl, refcoco/       referring expressions
     DIR/annotations/vqa_{split}_{questions,annotations}.json
-    DIR/llava/{split}.json, {split}_captions.json      LLaVA conversations
+    DIR/llava/{split}.json, {split}_boxes.json, {split}_captions.json  LLaVA conversations
     ...                                                whatever other formats are asked for
 
 Every file name inside these files is relative to ``DIR/images``. The same seed, version, counts and

@@ -18,7 +18,7 @@ from manyeyes.world.emit.gqa import emit_gqa
 from manyeyes.world.emit.gvt import emit_gvt
 from manyeyes.world.emit.iconqa import emit_iconqa
 from manyeyes.world.emit.karpathy import emit_karpathy
-from manyeyes.world.emit.llava import emit_llava, emit_llava_captions
+from manyeyes.world.emit.llava import emit_llava, emit_llava_boxes, emit_llava_captions
 from manyeyes.world.emit.mmbench import emit_mmbench
 from manyeyes.world.emit.mme import emit_mme
 from manyeyes.world.emit.mmvp import emit_mmvp
@@ -46,6 +46,7 @@ SPLIT_EMITTERS: dict[str, Callable[[SplitWorld], Files]] = {
     "gqa": emit_gqa,
     "gvt": emit_gvt,
     "llava": emit_llava,
+    "llava-boxes": emit_llava_boxes,
     "llava-captions": emit_llava_captions,
     "mmbench": emit_mmbench,
     "parquet": emit_parquet,
@@ -76,7 +77,7 @@ WORLD_EMITTERS: dict[str, Callable[[Sequence[SplitWorld]], Files]] = {
 FORMATS = (*SPLIT_EMITTERS, *WORLD_EMITTERS)
 
 TRAINING = (
-    *("coco-captions", "coco-instances", "gqa", "llava", "llava-captions", "pope"),
+    *("coco-captions", "coco-instances", "gqa", "llava", "llava-boxes", "llava-captions", "pope"),
     *("refcoco", "refs", "scenes", "tags", "vqa", "vsr"),
 )
 """What recipes train on and the demo scores."""

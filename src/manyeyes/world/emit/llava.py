@@ -1,4 +1,5 @@
-"""LLaVA JSON for training: ``llava/{split}.json``, and captions only: ``{split}_captions.json``.
+"""LLaVA JSON for training: ``llava/{split}.json``, boxes and captions only: ``{split}_boxes.json``,
+``{split}_captions.json``.
 
 An image's exchanges are cut into conversations of several turns. ``boxes`` is an extension: one
 group of boxes (pixels, x1, y1, x2, y2) per ``<boxes>`` of the conversation, in order.
@@ -18,6 +19,9 @@ from manyeyes.world.scene import Scene
 EXCHANGES_PER_IMAGE = 10
 TURNS_PER_CONVERSATION = 5
 
+BOX_WEIGHTS = {"rec": 6.0, "region": 1.0}
+"""How often each kind is drawn where all is about boxes. Among many kinds they are learnt late."""
+
 
 def emit_llava(world: SplitWorld) -> Files:
     """Write all kinds of exchanges, several turns per conversation."""
@@ -28,6 +32,21 @@ def emit_llava(world: SplitWorld) -> Files:
             turns = drawn[first : first + TURNS_PER_CONVERSATION]
             records.append(_record(scene, f"{image_id(scene)}-{number}", turns))
     return {f"llava/{world.name}.json": json_bytes(records)}
+
+
+def emit_llava_boxes(world: SplitWorld) -> Files:
+    """Write one conversation per image about where its objects are and what is where."""
+    records = []
+    for scene in world.scenes:
+        drawn = exchanges(
+            scene,
+            talk(scene, "boxes"),
+            EXCHANGES_PER_IMAGE,
+            weights=BOX_WEIGHTS,
+            captioned=False,
+        )
+        records.append(_record(scene, f"{image_id(scene)}-boxes", drawn))
+    return {f"llava/{world.name}_boxes.json": json_bytes(records)}
 
 
 def emit_llava_captions(world: SplitWorld) -> Files:

@@ -30,8 +30,9 @@ from manyeyes.world.scene import Scene
 GRID = 8
 CELLS = GRID * GRID
 
-NAMED_SHARE = 0.7
-"""Share of layouts that say where a cell is; in the others its place in the row has to do."""
+NAMED_SHARE = 0.25
+"""Share of layouts that say where a cell is. In the others its place in the row has to do, as in an
+image whose encoder does not tell it."""
 
 LEAST_KEPT = 0.4
 """A layout draws one share between this and 1: so many words of an object stand in each cell."""
