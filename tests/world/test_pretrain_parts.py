@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
+from transformers import ViTMAEForPreTraining
 
+from manyeyes.errors import CheckpointError, UsageError
 from manyeyes.probes.places import read_places
 from manyeyes.world.pretrain.clip import (
     HARD_GROUP,
@@ -28,9 +31,11 @@ from manyeyes.world.pretrain.dino import (
     sinkhorn,
 )
 from manyeyes.world.pretrain.features import pixel_source
+from manyeyes.world.pretrain.mae import MaeObjective
 from manyeyes.world.pretrain.objects import ATTRIBUTES, object_rows
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.pretrain.probe import probe
+from manyeyes.world.pretrain.run import pretrain
 from manyeyes.world.render import render_batch
 from manyeyes.world.sample import sample_scene
 from manyeyes.world.splits import HELD_OUT
@@ -101,6 +106,29 @@ def test_teacher_follows_the_student_and_gets_no_gradient() -> None:
     objective.after_step(0)
     moved = objective.teacher.class_head.prototypes - before
     assert torch.allclose(moved, torch.full_like(moved, 0.02), atol=1e-5)
+
+
+def test_dino_starts_from_a_masked_autoencoder(tmp_path: Path) -> None:
+    MaeObjective(4).export(tmp_path)
+    objective = DinoObjective(0)
+    objective.start_from(tmp_path)
+    vit = ViTMAEForPreTraining.from_pretrained(tmp_path, dtype=torch.float32, mask_ratio=0.0).vit
+    pixels = picture_batch(scene_batch("val", 0, 2, 0), "imagenet")
+    order = torch.arange(64.0).expand(2, -1)
+    with torch.no_grad():
+        wanted = vit(pixel_values=pixels, noise=order).last_hidden_state
+        for side in (objective.student, objective.teacher):
+            found = side.encoder(pixel_values=pixels).last_hidden_state
+            torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["clip", "mae", "tagger", "detector"])
+def test_other_parts_start_from_nothing(part: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nothing to start from: .*config\.json"):
+        pretrain(part, tmp_path / "out", steps=1, start=tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="starts from nothing"):
+        pretrain(part, tmp_path / "out", steps=1, start=tmp_path)
 
 
 def test_dino_cuts_patches_in_the_order_of_tokens() -> None:

@@ -38,8 +38,8 @@ def pretrain(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of a trained language model (--part language or t5) to start from: tokens "
-            "are matched by their text, and lessons begin with those on boxes.",
+            help="Trained part to start from: for a language model an earlier one (tokens are "
+            "matched by their text), for dinov2 a masked autoencoder.",
         ),
     ] = None,
     resume: Annotated[
@@ -58,15 +58,15 @@ def pretrain(
         again += ["--part", name]
     again += ["--minutes", str(minutes)] if minutes else []
     again += ["--steps", str(steps)] if steps else []
+    again += ["--start", str(start)] if start else []
     with session(as_json=as_json, debug=debug, resume=shlex.join([*again, "--resume"])) as output:
-        from manyeyes.world.pretrain.run import RECIPES, find_recipe, start_folder
+        from manyeyes.world.pretrain.run import RECIPES, find_recipe
         from manyeyes.world.pretrain.run import pretrain as run
 
         quiet_libraries(debug=debug)
         names = part or list(RECIPES)
         for name in names:
             find_recipe(name)
-        started = {} if start is None else {"start": start_folder(start, names)}
         cards = {}
         for name in names:
             with output.status(name) as report:
@@ -79,7 +79,7 @@ def pretrain(
                     threads=threads,
                     resume=resume and (out / f"{name}.run").is_dir(),
                     progress=report,
-                    **started,
+                    start=start,
                 )
             output.line(f"{out / name}: {cards[name].training['steps']} steps")
         output.result({"out": out, "parts": cards})

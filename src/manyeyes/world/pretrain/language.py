@@ -23,6 +23,7 @@ from manyeyes.world.pretrain.chats import (
 )
 from manyeyes.world.pretrain.documents import Form
 from manyeyes.world.pretrain.layouts import embed_rows
+from manyeyes.world.pretrain.lessons import CHAT_PLACES
 from manyeyes.world.pretrain.loop import step_generator
 from manyeyes.world.pretrain.text import Reply, TextObjective, reply_figures, start_as_search
 
@@ -35,6 +36,8 @@ MATCHING_SCALE = 0.08
 
 class LanguageObjective(TextObjective[Document]):
     """Next-token loss, mostly on replies."""
+
+    places = CHAT_PLACES
 
     def __init__(
         self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8

@@ -38,6 +38,15 @@ class Objective(nn.Module):
     learning_rate: float = 1e-3
     seed: int = 0
 
+    def start_from(self, folder: Path) -> None:
+        """Take over what the trained part in ``folder`` knows, before the first step.
+
+        Raises:
+            UsageError: nothing can be taken over.
+            CheckpointError: the part does not fit.
+        """
+        raise UsageError("this part starts from nothing: it takes no other part's weights")
+
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of step ``step``'s batch and the figures to report."""
         raise NotImplementedError

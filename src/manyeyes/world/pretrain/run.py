@@ -6,13 +6,13 @@ and add its line to ``catalog.PARTS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from manyeyes.errors import CheckpointError, UsageError, nearest
 from manyeyes.world.pretrain.cards import Card
-from manyeyes.world.pretrain.run_language import TEXT, pretrain_language
+from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.pretrain.run_vision import pretrain_vision
 
 Trainer = Callable[..., Card]
@@ -39,16 +39,23 @@ def pretrain(
     seed: int = 0,
     threads: int = 1,
     resume: bool = False,
+    start: Path | None = None,
     progress: Callable[[str], None] | None = None,
-    **more: Path,
 ) -> Card:
     """Train ``part`` and write it, measured and with its card, to ``out_dir / part``.
 
     The budget is ``steps`` or ``seconds``; without either the part's own. The run's state is kept
-    in ``out_dir / (part + ".run")``, from which ``resume`` continues. ``more``: what only the
-    part's own trainer takes (``start`` of the language models). Raises ``UsageError`` for an
-    unknown part and what ``loop.train`` raises.
+    in ``out_dir / (part + ".run")``, from which ``resume`` continues. A new run with ``start``
+    starts from the trained part in that folder: a language model from an earlier one, dinov2 from a
+    masked autoencoder.
+
+    Raises:
+        UsageError: an unknown part, an unclear budget, or a part that starts from nothing.
+        CheckpointError: nothing to start from or to resume, or a part that does not fit.
+        NonFiniteError: before a bad step.
     """
+    if start is not None and not (start / "config.json").is_file():
+        raise CheckpointError(f"nothing to start from: {start / 'config.json'} does not exist")
     return find_recipe(part)(
         out_dir,
         seconds=seconds,
@@ -56,23 +63,9 @@ def pretrain(
         seed=seed,
         threads=threads,
         resume=resume,
+        start=start,
         progress=progress,
-        **more,
     )
-
-
-def start_folder(folder: Path, parts: Sequence[str]) -> Path:
-    """Return the ``folder`` that ``parts`` are to start from.
-
-    Raises:
-        UsageError: they are not one language model.
-        CheckpointError: no model lies there.
-    """
-    if len(parts) != 1 or parts[0] not in TEXT:
-        raise UsageError(f"--start is for one language model: --part {' or --part '.join(TEXT)}")
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"nothing to start from: {folder / 'config.json'} does not exist")
-    return folder
 
 
 def find_recipe(part: str) -> Trainer:

@@ -23,10 +23,8 @@ from transformers import (
 from manyeyes.precision import CPU, computed_in
 from manyeyes.world.pretrain import language, t5
 from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
-from manyeyes.world.pretrain.coordinates import start_from
 from manyeyes.world.pretrain.documents import Form, corpus
 from manyeyes.world.pretrain.language import LanguageObjective
-from manyeyes.world.pretrain.lessons import CHAT_PLACES, PASSAGE_PLACES
 from manyeyes.world.pretrain.loop import RunState, train
 from manyeyes.world.pretrain.passages import PAIRS
 from manyeyes.world.pretrain.t5 import T5Objective
@@ -48,14 +46,10 @@ _TAUGHT = (
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """How a language model is made: its objective, its measurement, and what its card says.
-
-    ``places``: the first document of the lessons that teach boxes.
-    """
+    """How a language model is made: its objective, its measurement, and what its card says."""
 
     objective: Callable[[int, PreTrainedTokenizerBase], TextObjective[Any]]
     model: type[PreTrainedModel]
-    places: int
     figures: Callable[..., dict[str, dict[str, float]]]
     minutes: float
     summary: str
@@ -66,7 +60,6 @@ TEXT: dict[str, TextRecipe] = {
     "language": TextRecipe(
         LanguageObjective,
         LlamaForCausalLM,
-        CHAT_PLACES,
         language.reading_figures,
         150.0,
         "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, "
@@ -77,7 +70,6 @@ TEXT: dict[str, TextRecipe] = {
     "t5": TextRecipe(
         T5Objective,
         T5ForConditionalGeneration,
-        PASSAGE_PLACES,
         t5.reading_figures,
         60.0,
         "Encoder-decoder language model (`T5ForConditionalGeneration`) with the tokenizer and chat "
@@ -107,19 +99,15 @@ def pretrain_language(
 
     The budget is ``steps`` or ``seconds``; without either the recipe's minutes. The run's state is
     kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. A new run with ``start``
-    has the weights of the part in that folder, tokens matched by their text, and begins with the
-    lessons that teach boxes. ``measured`` held-out documents give the card's figures. Raises what
-    ``loop.train`` and ``coordinates.start_from`` raise.
+    starts from the part in that folder. ``measured`` held-out documents give the card's figures.
+    Raises what ``loop.train`` and ``start_from`` of the objective raise.
     """
     recipe = TEXT[part]
     torch.set_num_threads(threads)
     run_dir = out_dir / f"{part}.run"
     objective = recipe.objective(seed, _tokenizer(run_dir, seed))
     if start is not None and not resume:
-        earlier = recipe.model.from_pretrained(start, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(start)
-        start_from(objective.network, objective.tokenizer, earlier, tokenizer)
-        objective.first_document.fill_(recipe.places)
+        objective.start_from(start)
     if steps is None and seconds is None:
         seconds = 60.0 * recipe.minutes
     state = train(
@@ -131,7 +119,7 @@ def pretrain_language(
         on_save=None if on_save is None else lambda now: on_save(objective, now),
         progress=progress,
     )
-    return finish_language(part, objective, state, out_dir / part, threads, measured)
+    return finish_language(part, objective, state, out_dir / part, threads, measured, start)
 
 
 def finish_language(
@@ -141,6 +129,7 @@ def finish_language(
     folder: Path,
     threads: int,
     measured: int = MEASURED,
+    start: Path | None = None,
 ) -> Card:
     """Export a trained objective to ``folder``, measure the files written, write the card."""
     recipe = TEXT[part]
@@ -157,7 +146,8 @@ def finish_language(
             "steps": state.step,
             "documents per step": objective.images_per_step,
             "documents": state.step * objective.images_per_step,
-            **_beginning(objective),
+            **({} if start is None else {"weights at the start": start.name}),
+            "first document": int(objective.first_document),
             "tokens per step, last": round(state.figures.get("tokens", 0.0)),
             "vocabulary": len(objective.tokenizer),
             "learning rate": objective.learning_rate,
@@ -172,11 +162,6 @@ def finish_language(
     )
     write_card(card, folder)
     return card
-
-
-def _beginning(objective: TextObjective[Any]) -> dict[str, str | int | float]:
-    first = int(objective.first_document)
-    return {"weights at the start": "an earlier part's", "first document": first} if first else {}
 
 
 def language_figures(

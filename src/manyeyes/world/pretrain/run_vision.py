@@ -132,17 +132,21 @@ def pretrain_vision(
     seed: int = 0,
     threads: int = 1,
     resume: bool = False,
+    start: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Card:
     """Train ``part`` and write it, measured and with its card, to ``out_dir / part``.
 
     The budget is ``steps`` or ``seconds``; without either the recipe's minutes. The run's state is
-    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. Raises ``UsageError``
-    for an unknown part and what ``loop.train`` raises.
+    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. A new run with ``start``
+    starts from the part in that folder. Raises ``UsageError`` for an unknown part, and what
+    ``loop.train`` and ``start_from`` of the objective raise.
     """
     recipe = _find(part)
     torch.set_num_threads(threads)
     objective = recipe.objective(seed)
+    if start is not None and not resume:
+        objective.start_from(start)
     if steps is None and seconds is None:
         seconds = 60.0 * recipe.minutes
     state = train(
@@ -153,13 +157,21 @@ def pretrain_vision(
         resume=resume,
         progress=progress,
     )
-    return finish_vision(part, objective, state, out_dir / part, threads)
+    return finish_vision(part, objective, state, out_dir / part, threads, start)
 
 
 def finish_vision(
-    part: str, objective: Objective, state: RunState, folder: Path, threads: int
+    part: str,
+    objective: Objective,
+    state: RunState,
+    folder: Path,
+    threads: int,
+    start: Path | None = None,
 ) -> Card:
-    """Export a trained objective to ``folder``, measure the files written, write the card."""
+    """Export a trained objective to ``folder``, measure the files written, write the card.
+
+    ``start``: the part that it started from, for the card.
+    """
     recipe = _find(part)
     if folder.exists():
         shutil.rmtree(folder)
@@ -174,6 +186,7 @@ def finish_vision(
             "steps": state.step,
             "images per step": objective.images_per_step,
             "images": state.step * objective.images_per_step,
+            **({} if start is None else {"weights at the start": start.name}),
             "learning rate": objective.learning_rate,
             "seconds": round(state.seconds, 1),
             "threads": threads,

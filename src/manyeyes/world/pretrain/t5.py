@@ -19,6 +19,7 @@ from manyeyes.language.contract import IGNORE
 from manyeyes.precision import CPU, autocast
 from manyeyes.world.pretrain.documents import Form
 from manyeyes.world.pretrain.layouts import embed_rows
+from manyeyes.world.pretrain.lessons import PASSAGE_PLACES
 from manyeyes.world.pretrain.loop import step_generator
 from manyeyes.world.pretrain.passages import (
     Passage,
@@ -40,6 +41,8 @@ SELF_BIAS = -4.0
 
 class T5Objective(TextObjective[Passage]):
     """Cross-entropy of the replies."""
+
+    places = PASSAGE_PLACES
 
     def __init__(
         self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8

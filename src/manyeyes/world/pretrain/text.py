@@ -10,10 +10,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from manyeyes.precision import CPU, bfloat16_pays
-from manyeyes.world.pretrain.coordinates import start_coordinates
+from manyeyes.world.pretrain.coordinates import start_coordinates, start_from
 from manyeyes.world.pretrain.loop import Objective, step_generator
 
 _POOL = 4
@@ -25,12 +25,13 @@ Item = TypeVar("Item")
 class TextObjective(Objective, Generic[Item]):
     """Reading documents of the world; documents of equal length go into one batch.
 
-    Subclasses say what a tokenised document is (``draw``), how long (``length``), and the loss.
-    ``images_per_step`` counts documents; step 0 reads those from ``first_document`` on, which is
-    kept with the weights.
+    Subclasses say what a tokenised document is (``draw``), how long (``length``), the loss, and
+    where the lessons begin that teach boxes (``places``). ``images_per_step`` counts documents;
+    step 0 reads those from ``first_document`` on, which is kept with the weights.
     """
 
     learning_rate = 2e-3
+    places: int
     first_document: Tensor
 
     def __init__(self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int) -> None:
@@ -51,6 +52,19 @@ class TextObjective(Objective, Generic[Item]):
     def build(self) -> Any:
         """Return the network with its starting weights."""
         raise NotImplementedError
+
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of the language model in ``folder``; begin with the lessons on boxes.
+
+        Tokens are matched by their text.
+
+        Raises:
+            CheckpointError: the model differs in more than its vocabulary.
+        """
+        earlier = type(self.network).from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        start_from(self.network, self.tokenizer, earlier, tokenizer)
+        self.first_document.fill_(self.places)
 
     def draw(self, index: int) -> Item:
         """Return training document ``index``."""
