@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -53,13 +54,9 @@ def pretrain(
     Each part becomes an ordinary Hugging Face folder with a card of what it can do. A recipe uses
     it by that folder's path.
     """
-    again = ["manyeyes", "world", "pretrain", "--out", str(out), "--seed", str(seed)]
-    for name in part or []:
-        again += ["--part", name]
-    again += ["--minutes", str(minutes)] if minutes else []
-    again += ["--steps", str(steps)] if steps else []
-    again += ["--start", str(start)] if start else []
-    with session(as_json=as_json, debug=debug, resume=shlex.join([*again, "--resume"])) as output:
+    options = {"--minutes": minutes, "--steps": steps, "--start": start}
+    again = _again(out, seed, part or [], options)
+    with session(as_json=as_json, debug=debug, resume=again) as output:
         from manyeyes.world.pretrain.run import RECIPES, find_recipe
         from manyeyes.world.pretrain.run import pretrain as run
 
@@ -83,3 +80,13 @@ def pretrain(
                 )
             output.line(f"{out / name}: {cards[name].training['steps']} steps")
         output.result({"out": out, "parts": cards})
+
+
+def _again(out: Path, seed: int, parts: Sequence[str], options: Mapping[str, object]) -> str:
+    """Return the command that continues the run; options that are not set are left out."""
+    words = ["manyeyes", "world", "pretrain", "--out", str(out), "--seed", str(seed)]
+    for name in parts:
+        words += ["--part", name]
+    for option, value in options.items():
+        words += [option, str(value)] if value else []
+    return shlex.join([*words, "--resume"])
