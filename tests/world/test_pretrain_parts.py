@@ -122,11 +122,16 @@ def test_dino_starts_from_a_masked_autoencoder(tmp_path: Path) -> None:
             torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_dino_starts_from_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nothing to start from: .*config\.json"):
+        pretrain("dinov2", tmp_path / "out", steps=1, start=tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(CheckpointError, match="type 'clip', not 'vit_mae'"):
+        pretrain("dinov2", tmp_path / "out", steps=1, start=tmp_path)
+
+
 @pytest.mark.parametrize("part", ["clip", "mae", "tagger", "detector"])
 def test_other_parts_start_from_nothing(part: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing to start from: .*config\.json"):
-        pretrain(part, tmp_path / "out", steps=1, start=tmp_path)
-    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="starts from nothing"):
         pretrain(part, tmp_path / "out", steps=1, start=tmp_path)
 

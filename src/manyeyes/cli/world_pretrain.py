@@ -28,7 +28,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the parts go.")] = Path("parts"),
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Time per part; by default what the shipped parts took."),
+        typer.Option(min=0.0, help="Time per part; by default the part's own."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps per part, instead of minutes.")

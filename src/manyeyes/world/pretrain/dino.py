@@ -25,7 +25,7 @@ from transformers import Dinov2Config, Dinov2Model, ViTMAEForPreTraining
 
 from manyeyes.errors import CheckpointError
 from manyeyes.precision import CPU, autocast
-from manyeyes.world.pretrain.export import save_part
+from manyeyes.world.pretrain.export import check_start, save_part
 from manyeyes.world.pretrain.loop import Objective, step_generator
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.pretrain.sizes import HEADS, LAYERS, PATCH, WIDTH
@@ -87,8 +87,9 @@ class DinoObjective(Objective):
         """Give student and teacher the encoder of the masked autoencoder in ``folder``.
 
         Raises:
-            CheckpointError: it has another form.
+            CheckpointError: there is none, or it has another form.
         """
+        check_start(folder, "vit_mae")
         autoencoder = ViTMAEForPreTraining.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
         )

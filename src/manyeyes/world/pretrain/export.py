@@ -1,4 +1,4 @@
-"""Write a trained part as a Hugging Face folder: bf16 safetensors, configuration, preprocessor."""
+"""A trained part as a Hugging Face folder: bf16 safetensors, configuration, preprocessor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from manyeyes.errors import CheckpointError
 from manyeyes.world.pretrain.pictures import preprocessor_config
+
+
+def check_start(folder: Path, model_type: str) -> None:
+    """Check that a model of ``model_type`` lies in ``folder``, to start another part from.
+
+    Raises:
+        CheckpointError: there is none, or one of another type.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise CheckpointError(f"nothing to start from: {config} does not exist")
+    found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    if found != model_type:
+        raise CheckpointError(f"{folder} holds a model of type {found!r}, not {model_type!r}")
 
 
 def save_part(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from manyeyes.errors import CheckpointError, UsageError, nearest
+from manyeyes.errors import UsageError, nearest
 from manyeyes.world.pretrain.cards import Card
 from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.pretrain.run_vision import pretrain_vision
@@ -54,8 +54,6 @@ def pretrain(
         CheckpointError: nothing to start from or to resume, or a part that does not fit.
         NonFiniteError: before a bad step.
     """
-    if start is not None and not (start / "config.json").is_file():
-        raise CheckpointError(f"nothing to start from: {start / 'config.json'} does not exist")
     return find_recipe(part)(
         out_dir,
         seconds=seconds,

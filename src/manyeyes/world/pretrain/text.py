@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from manyeyes.precision import CPU, bfloat16_pays
 from manyeyes.world.pretrain.coordinates import start_coordinates, start_from
+from manyeyes.world.pretrain.export import check_start
 from manyeyes.world.pretrain.loop import Objective, step_generator
 
 _POOL = 4
@@ -59,8 +60,9 @@ class TextObjective(Objective, Generic[Item]):
         Tokens are matched by their text.
 
         Raises:
-            CheckpointError: the model differs in more than its vocabulary.
+            CheckpointError: there is none, or it differs in more than its vocabulary.
         """
+        check_start(folder, self.network.config.model_type)
         earlier = type(self.network).from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         start_from(self.network, self.tokenizer, earlier, tokenizer)
