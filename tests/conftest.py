@@ -29,7 +29,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build(parts: Path) -> Callable[..., Built]:
     """Build a COMM model and its processor over the tiny parts; keywords override the block."""
 

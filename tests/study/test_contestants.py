@@ -129,7 +129,7 @@ def test_every_claim_names_known_arms_and_a_reason_to_fail() -> None:
     used = {arm for claim in CLAIMS for arm in claim.arms}
     assert used == set(ARMS)
     for claim in CLAIMS:
-        assert claim.challenger != claim.reference
+        assert claim.question.challenger != claim.question.reference
     with pytest.raises(UsageError, match="did you mean 'late-over-early'"):
         chosen_claims(["late-over-earl"])
 

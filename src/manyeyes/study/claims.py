@@ -87,10 +87,44 @@ class Claim:
         return tuple(a for a in (self.challenger, self.reference, self.control) if a is not None)
 
 
+@dataclass(frozen=True)
+class RefinementClaim:
+    """The objects that ``arm`` refined have a higher AP over corner cases than its detector's.
+
+    ``beside``: a study has two arms at least, and this is the other one.
+    """
+
+    name: str
+    statement: str
+    source: str
+    arm: str
+    beside: str
+
+    @property
+    def question(self) -> Question:
+        """How the comparison is called in the results."""
+        return Question(f"{self.arm}, refined", f"{self.arm}, its detector", REFINED)
+
+    @property
+    def control(self) -> None:
+        """There is none."""
+        return None
+
+    control_question = control
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms that the claim needs."""
+        return self.arm, self.beside
+
+
+AnyClaim = Claim | RefinementClaim
+REFINED = "AP of corner cases"
+
 COUNT = ("question_type", "count")
 RELATION = ("question_type", "relation")
 
-CLAIMS: tuple[Claim, ...] = (
+CLAIMS: tuple[AnyClaim, ...] = (
     Claim(
         "levels-over-last",
         "merging all levels of CLIP beats its last-but-one level on grounding",
@@ -226,10 +260,17 @@ CLAIMS: tuple[Claim, ...] = (
         reference="mr-mllm/world-no-perception",
         benchmark="vqa",
     ),
+    RefinementClaim(
+        "refinement-helps-corner-cases",
+        "objects refined by the shared queries have a higher AP on corner cases",
+        f"{MR_MLLM}, abstract and figure 2",
+        arm="mr-mllm/world",
+        beside="mr-mllm/world-no-perception",
+    ),
 )
 
 
-def chosen_claims(names: Sequence[str]) -> list[Claim]:
+def chosen_claims(names: Sequence[str]) -> list[AnyClaim]:
     """Return the claims with these names, all for none.
 
     Raises:

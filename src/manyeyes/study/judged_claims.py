@@ -5,23 +5,26 @@
     not separable    neither
 
 A claim with a control is also put to that control; where the challenger is not better than it,
-width alone may explain the gain.
+width alone may explain the gain. A claim about refined objects compares two lists of one arm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from manyeyes.evaluation.crossed import CrossedDifference
 from manyeyes.study.arms import Progress
-from manyeyes.study.claims import ARMS, Claim
+from manyeyes.study.claims import ARMS, AnyClaim, Claim, RefinementClaim
 from manyeyes.study.compare import Settings, compare
 from manyeyes.study.contestants import parse_arm
 from manyeyes.study.record import write_whole
+from manyeyes.study.refined_objects import measure_refined, refined_difference
 from manyeyes.study.summary import Summary, figure, needed
-from manyeyes.study.verdicts import BETTER, OPEN, WORSE, Verdict, judge
+from manyeyes.study.trial import arm_folder
+from manyeyes.study.verdicts import BETTER, OPEN, WORSE, Verdict, judge, judge_differences
 
 PAGE_FILE = "claims.md"
 OUTCOMES = {BETTER: "reproduced", WORSE: "reversed", OPEN: "not separable"}
@@ -31,7 +34,7 @@ OUTCOMES = {BETTER: "reproduced", WORSE: "reversed", OPEN: "not separable"}
 class JudgedClaim:
     """A claim with the verdict on it and, where it has a control, the verdict against that."""
 
-    claim: Claim
+    claim: AnyClaim
     verdict: Verdict
     control: Verdict | None
 
@@ -74,7 +77,7 @@ class JudgedClaims:
 
 
 def run_claims(
-    claims: Sequence[Claim],
+    claims: Sequence[AnyClaim],
     out: Path,
     settings: Settings,
     *,
@@ -86,29 +89,55 @@ def run_claims(
     The benchmarks are those of the claims. Raises: as `compare`.
     """
     names = dict.fromkeys(arm for claim in claims for arm in claim.arms)
-    benchmarks = tuple(dict.fromkeys(claim.benchmark for claim in claims))
-    chosen = Settings(**{**vars(settings), "benchmarks": benchmarks})
-    done = compare(
-        [parse_arm(ARMS[name]) for name in names], out, chosen, progress=progress, note=note
-    )
-    judged = tuple(judge_claims(claims, done.summary))
+    asked = [claim.benchmark for claim in claims if isinstance(claim, Claim)]
+    chosen = replace(settings, benchmarks=tuple(dict.fromkeys(asked)))
+    arms = [parse_arm(ARMS[name]) for name in names]
+    summary = compare(arms, out, chosen, progress=progress, note=note).summary
+    refined = {
+        claim.name: refined_difference(
+            measure_refined(
+                arm_folder(claim.arm),
+                settings.seeds,
+                out,
+                out / summary.plan.data,
+                limit=settings.limit,
+                progress=progress,
+            )
+        )
+        for claim in claims
+        if isinstance(claim, RefinementClaim)
+    }
+    judged = tuple(judge_claims(claims, summary, refined))
     page = out / PAGE_FILE
-    write_whole(page, claims_page(judged, done.summary))
+    write_whole(page, claims_page(judged, summary))
     return JudgedClaims(judged, page)
 
 
-def judge_claims(claims: Sequence[Claim], summary: Summary) -> list[JudgedClaim]:
-    """Return every claim's verdict; claims are one family, their controls another."""
-    verdicts = judge(summary.scores, [claim.question for claim in claims])
+def judge_claims(
+    claims: Sequence[AnyClaim],
+    summary: Summary,
+    refined: Mapping[str, CrossedDifference] | None = None,
+) -> list[JudgedClaim]:
+    """Return every claim's verdict; claims are one family, their controls another.
+
+    ``refined``: name of a `RefinementClaim` -> what was measured.
+    """
+    differences = {
+        claim.question: summary.scores.difference(claim.question)
+        if isinstance(claim, Claim)
+        else (refined or {})[claim.name]
+        for claim in claims
+    }
+    verdicts = {verdict.question: verdict for verdict in judge_differences(differences)}
     asked = [q for claim in claims if (q := claim.control_question) is not None]
     controls = {verdict.question: verdict for verdict in judge(summary.scores, asked)}
     return [
         JudgedClaim(
             claim,
-            verdict,
+            verdicts[claim.question],
             None if claim.control_question is None else controls[claim.control_question],
         )
-        for claim, verdict in zip(claims, verdicts, strict=True)
+        for claim in claims
     ]
 
 

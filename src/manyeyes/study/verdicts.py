@@ -139,12 +139,16 @@ def every_pair(
 
 def judge(scores: Scores, questions: Sequence[Question]) -> list[Verdict]:
     """Return the verdict on every question; all of them are one family."""
-    found = [scores.difference(question) for question in questions]
-    known = {str(i): d.p for i, d in enumerate(found) if not math.isnan(d.p)}
+    return judge_differences({question: scores.difference(question) for question in questions})
+
+
+def judge_differences(found: Mapping[Question, CrossedDifference]) -> list[Verdict]:
+    """Return the verdict on every difference; all of them are one family."""
+    known = {str(i): d.p for i, d in enumerate(found.values()) if not math.isnan(d.p)}
     adjusted = holm(known)
     return [
-        _verdict(question, difference, adjusted.get(str(i), math.nan), len(questions))
-        for i, (question, difference) in enumerate(zip(questions, found, strict=True))
+        _verdict(question, difference, adjusted.get(str(i), math.nan), len(found))
+        for i, (question, difference) in enumerate(found.items())
     ]
 
 

@@ -1,0 +1,157 @@
+"""What a model's refinement adds to its detector's list on the corner cases, for every seed.
+
+    OUT/records/ARM/refined-S.json    AP of both lists, as a part for every image
+
+AP is no mean over images. Its jackknife pseudo-values n AP - (n - 1) AP without image i are taken
+for item scores: their mean estimates AP, and their spread tells that of AP (Tukey 1958). So a
+difference of two lists is judged over seeds and images like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from manyeyes.errors import DataError, UsageError
+from manyeyes.evaluation.benchmarks import get_benchmark
+from manyeyes.evaluation.benchmarks.contract import Answers, Grade
+from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.crossed import CrossedDifference, crossed_difference
+from manyeyes.evaluation.looking import Look
+from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.records import Detections
+from manyeyes.study.arms import Exam, Progress, load_predictor
+from manyeyes.study.inputs import digest_of
+from manyeyes.study.record import write_whole
+from manyeyes.study.trial import RECORDS, load_trial, trial_file
+
+BENCHMARK, METRIC, SPLIT = "coda", "AP_corner", "corner"
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class RefinedObjects:
+    """AP over corner cases in points, before and after, as pseudo-values of the images.
+
+    ``weights``: SHA-256 of the model that was asked. ``exam``: hash of images and objects.
+    """
+
+    weights: str
+    exam: str
+    images: tuple[str, ...]
+    detector: tuple[float, ...]
+    refined: tuple[float, ...]
+
+
+def measure_refined(
+    arm_folder: str,
+    seeds: int,
+    out: Path,
+    data: Path,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> list[RefinedObjects]:
+    """Return what refinement did in every trial of an arm, from the records or measured now.
+
+    Raises:
+        DataError: data without corner cases, or a broken record. UsageError: a trial that was not
+            asked before and whose model is not here, or a model that refines nothing.
+    """
+    exam = Exam(data, SPLIT, {BENCHMARK: limit})
+    items = exam.items(BENCHMARK)
+    asked = digest_of([(item.id, repr(item.meta["objects"])) for item in items])
+    found = []
+    for seed in range(seeds):
+        trial = load_trial(trial_file(out, arm_folder, seed))
+        assert trial is not None, "the study is finished"
+        path = out / RECORDS / arm_folder / f"refined-{seed}.json"
+        known = _kept(path)
+        if known is None or (known.weights, known.exam) != (trial.weights, asked):
+            model = out / "runs" / arm_folder / f"seed-{seed}" / "model"
+            lists = _find(model, exam, items, f"{trial.arm}, seed {seed}", progress)
+            parts = [tuple(pseudo_values(_grade(items, objects)).tolist()) for objects in lists]
+            ids = tuple(item.cluster for item in items)
+            known = RefinedObjects(trial.weights, asked, ids, *parts)
+            write_whole(path, json.dumps(asdict(known)) + "\n")
+        found.append(known)
+    return found
+
+
+def refined_difference(trials: Sequence[RefinedObjects]) -> CrossedDifference:
+    """Refined minus detector's AP, over seeds and images."""
+    refined = np.array([trial.refined for trial in trials])
+    detector = np.array([trial.detector for trial in trials])
+    return crossed_difference(refined, detector, list(trials[0].images))
+
+
+def pseudo_values(grade: Grade) -> FloatArray:
+    """Jackknife pseudo-values ``[n]`` of AP over corner cases; one for every image."""
+    corpus = grade.corpus
+    assert corpus is not None, "detections have metrics of the whole set"
+    place, count = corpus.names.index(METRIC), len(grade.per_item)
+    whole = corpus.values(np.ones(count))[place]
+    without = np.ones((count, count)) - np.eye(count)
+    left = np.array([corpus.values(weights)[place] for weights in without])
+    return np.asarray(count * whole - (count - 1) * left)
+
+
+def _grade(items: Sequence[Item], found: Sequence[Detections]) -> Grade:
+    answers = [_as_answer(item, objects) for item, objects in zip(items, found, strict=True)]
+    return get_benchmark(BENCHMARK).grade(Answers(items, answers, "official", "shikra"))
+
+
+def _as_answer(item: Item, objects: Detections) -> list[Mapping[str, Any]]:
+    """Detections as a results file has them; classes that the file does not know are left out."""
+    ids = {name: identity for identity, name in item.meta["categories"].items()}
+    return [
+        {
+            "category_id": ids[found.label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": 1.0 if found.score is None else found.score,
+        }
+        for found in objects
+        for x1, y1, x2, y2 in (found.box,)
+        if found.label in ids
+    ]
+
+
+@torch.inference_mode()
+def _find(
+    folder: Path, exam: Exam, items: Sequence[Item], title: str, progress: Progress | None
+) -> tuple[list[Detections], list[Detections]]:
+    """The detector's objects in every image, and the refined ones."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"{title}: its refined objects are not in the records and its model is not in {folder}"
+        )
+    predictor = load_predictor(folder, exam)
+    before: list[Detections] = []
+    after: list[Detections] = []
+    for start in range(0, len(items), _BATCH):
+        if progress is not None:
+            progress(f"{title}: refined objects", start, len(items))
+        paths = [str(item.image) for item in items[start : start + _BATCH]]
+        look = Look(predictor.model, predictor.processor, paths)
+        refined = look.refined_objects()
+        if refined is None or look.objects is None:
+            raise UsageError(f"{title}: the model refines no objects")
+        before += look.objects
+        after += refined
+    return before, after
+
+
+def _kept(path: Path) -> RefinedObjects | None:
+    if not path.is_file():
+        return None
+    try:
+        return TypeAdapter(RefinedObjects).validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise DataError(error.errors()[0]["msg"], file=str(path)) from error

@@ -1,0 +1,160 @@
+"""AP of refined objects beside the detector's, over seeds and images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import tiny_detector
+from manyeyes.errors import DataError, UsageError
+from manyeyes.evaluation.benchmarks.contract import Grade
+from manyeyes.evaluation.benchmarks.measures import Corpus
+from manyeyes.evaluation.looking import Look
+from manyeyes.study.claims import RefinementClaim
+from manyeyes.study.judged_claims import judge_claims
+from manyeyes.study.refined_objects import (
+    METRIC,
+    RefinedObjects,
+    measure_refined,
+    pseudo_values,
+    refined_difference,
+)
+from manyeyes.study.summary import summarize
+from manyeyes.study.trial import trial_file
+from study_trials import change_record, write_study
+from whole_model import Build, Pictures
+
+ARM = "comm"
+
+
+@pytest.fixture(scope="module")
+def asked(
+    tmp_path_factory: pytest.TempPathFactory, build: Build, parts: Path, pictures: Pictures
+) -> Path:
+    """Two finished and asked trials of a model; the truth is what its detector finds."""
+    folder = tmp_path_factory.mktemp("asked")
+    write_study(folder, images=4, seeds=2)
+    images = folder / "corner" / "images"
+    images.mkdir(parents=True)
+    paths = [images / f"{number}.png" for number in range(3)]
+    for path, picture in zip(paths, pictures, strict=True):
+        picture.save(path)
+    for seed, gate in enumerate((0.0, 2.0)):
+        model, processor = build(**tiny_detector.block(parts, refine=True))
+        with torch.no_grad():
+            model.fusion.refiner.gate.fill_(gate)
+        trained = folder / "runs" / ARM / f"seed-{seed}" / "model"
+        model.eval().save_pretrained(trained)
+        processor.save_pretrained(trained)
+    look = Look(model, processor, [str(path) for path in paths])
+    write_truth(folder / "corner" / "annotations" / "coda_corner.json", look)
+    told: list[str] = []
+    ask(folder, progress=lambda title, done, total: told.append(title))
+    assert told == [f"{ARM}, seed {seed}: refined objects" for seed in (0, 1)]
+    return folder
+
+
+@pytest.fixture
+def study(asked: Path, tmp_path: Path) -> Path:
+    """A copy of the study, to be changed."""
+    return shutil.copytree(asked, tmp_path / "study")
+
+
+def write_truth(path: Path, look: Look) -> None:
+    assert look.objects is not None
+    categories = {label: number for number, label in enumerate(tiny_detector.LABELS, start=1)}
+    objects = [(image, found) for image, row in enumerate(look.objects) for found in row]
+    annotations = [
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": categories[found.label],
+            "bbox": [found.box[0], found.box[1], *np.subtract(found.box[2:], found.box[:2])],
+            "corner_case": True,
+        }
+        for number, (image, found) in enumerate(objects)
+    ]
+    rows = [
+        {"id": number, "file_name": f"{number}.png", "width": width, "height": height}
+        for number, (width, height) in enumerate(look.sizes)
+    ]
+    known = [{"id": number, "name": label} for label, number in categories.items()]
+    path.parent.mkdir()
+    path.write_text(json.dumps({"images": rows, "annotations": annotations, "categories": known}))
+
+
+def ask(study: Path, **more: Any) -> list[RefinedObjects]:
+    return measure_refined(ARM, 2, study, study / "corner", **more)
+
+
+def test_a_shut_gate_changes_nothing_and_an_open_one_is_seen(study: Path) -> None:
+    shut, opened = ask(study)
+    assert shut.images == ("0", "1", "2")
+    assert np.mean(shut.detector) == pytest.approx(100.0)
+    assert shut.refined == shut.detector == opened.detector
+    assert np.mean(opened.refined) < 90.0
+    found = refined_difference([shut, opened])
+    assert found.difference == pytest.approx((np.mean(opened.refined) - 100.0) / 2)
+    assert (found.seeds, found.n, found.clusters) == (2, 3, 3)
+
+
+def test_records_are_enough_until_the_model_or_the_objects_change(study: Path) -> None:
+    first = ask(study)
+    moved = study.with_name("moved")
+    shutil.copytree(study / "records", moved / "records")
+    assert measure_refined(ARM, 2, moved, study / "corner") == first
+    change_record(trial_file(moved, ARM, 1), weights="another")
+    with pytest.raises(UsageError, match=r"comm, seed 1: .* not in the records and its model"):
+        measure_refined(ARM, 2, moved, study / "corner")
+    path = study / "corner" / "annotations" / "coda_corner.json"
+    truth = json.loads(path.read_text())
+    path.write_text(json.dumps({**truth, "annotations": truth["annotations"][:-1]}))
+    assert ask(study)[0].exam != first[0].exam
+    (study / "records" / ARM / "refined-0.json").write_text("{}")  # no fields
+    with pytest.raises(DataError, match=r"refined-0\.json"):
+        ask(study)
+
+
+def test_a_model_that_refines_nothing_is_refused(study: Path, build: Build, parts: Path) -> None:
+    model, processor = build(**tiny_detector.block(parts))
+    folder = study / "runs" / ARM / "seed-0" / "model"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    (study / "records" / ARM / "refined-0.json").unlink()
+    with pytest.raises(UsageError, match="comm, seed 0: the model refines no objects"):
+        ask(study)
+
+
+def test_the_claim_is_judged_with_the_others(study: Path) -> None:
+    claim = RefinementClaim("refined", "says it helps", "ours", ARM, "clip")
+    summary = summarize(study)
+    (judged,) = judge_claims([claim], summary, {"refined": refined_difference(ask(study))})
+    assert judged.outcome == "not separable"
+    assert judged.verdict.difference < 0
+    assert judged.control is None and judged.control_text == ""
+    same = ask(study)[:1] * 2
+    (equal,) = judge_claims([claim], summary, {"refined": refined_difference(same)})
+    assert (equal.verdict.difference, equal.verdict.p) == (0.0, 1.0)
+
+
+def test_pseudo_values_of_a_mean_are_its_items_and_of_a_ratio_tell_its_spread() -> None:
+    random = np.random.default_rng(0)
+    values, sizes = random.normal(size=200), random.uniform(0.5, 1.5, size=200)
+
+    def grade(value: Any) -> Grade:
+        return Grade((), [None] * 200, corpus=Corpus(("AP", METRIC), lambda w: (0.0, value(w))))
+
+    mean = pseudo_values(grade(lambda w: float(w @ values / w.sum())))
+    assert mean == pytest.approx(values)
+    ratio = pseudo_values(grade(lambda w: float(w @ values / (w @ sizes))))
+    draws: NDArray[np.float64] = random.multinomial(200, [1 / 200] * 200, size=4000).astype(float)
+    spread = ((draws @ values) / (draws @ sizes)).std()
+    assert ratio.mean() == pytest.approx(values.sum() / sizes.sum(), abs=0.01)
+    assert ratio.std(ddof=1) / np.sqrt(200) == pytest.approx(spread, rel=0.05)
