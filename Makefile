@@ -15,10 +15,10 @@ LMMS_READY := $(LMMS_VENV)/.ready
 demo: $(READY)
 	$(BIN)/manyeyes demo --out $(OUT)
 
-# a file of tests stays in one process: its fixtures are made once
+# a file of tests stays in one process: its fixtures are made once; files marked long come first
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
-		--cov=manyeyes --cov-report=term:skip-covered --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder --cov=manyeyes --cov-report=term:skip-covered --cov-fail-under=85
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -37,6 +37,8 @@ from manyeyes.training.features import cached_dataset
 from training_runs import recipe_data, write_recipe
 from whole_model import Build, Built, Pictures
 
+pytestmark = pytest.mark.long
+
 LOW: dict[str, Any] = {"min_score": 0.0, "drop_objects": 0.5, "drop_text": 0.2}
 RED = Detection("red", (0.0, 0.0, 8.0, 8.0), 0.9)
 WRITTEN = "Detected objects: red [0.000,0.000,0.500,0.500] 0.90"

@@ -23,6 +23,8 @@ from manyeyes.records import FusionText, Sample, Turn
 from manyeyes.training.parts import assign, freeze
 from manyeyes.training.weights import take_weights
 
+pytestmark = pytest.mark.long
+
 FOUR = ("itc", "itm", "itg", "reconstruction")
 FIRST: dict[str, Any] = {"text": "caption", "text_length": 24}
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]

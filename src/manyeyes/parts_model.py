@@ -114,11 +114,11 @@ class PartsModel(PreTrainedModel):
         """Record parameters that differ from their part's checkpoint, so that they are saved."""
         self._touched.update(names)
 
-    def is_stored(self, name: str) -> bool:
-        """Whether a light checkpoint holds tensor ``name``, not its part's reference."""
+    def stored_names(self, names: Iterable[str]) -> set[str]:
+        """Return those tensors that a light checkpoint holds; parts' references hold the others."""
         self._note_trainable()
         referenced = tuple(f"{part}." for part in self.config.references)
-        return name in self._touched or not name.startswith(referenced)
+        return {n for n in names if n in self._touched or not n.startswith(referenced)}
 
     def _note_trainable(self) -> None:
         # every name of a tied tensor counts: a tied head is trained with its embedding

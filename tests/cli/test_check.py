@@ -11,6 +11,8 @@ import yaml
 
 from cli_runs import Trained, invoke, the_object
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("name", "fusion"),

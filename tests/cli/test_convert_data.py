@@ -13,6 +13,8 @@ import data_rows as good
 from cli_runs import invoke, the_object
 from packed import make_tar
 
+pytestmark = pytest.mark.long
+
 OTHER = {**good.LLAVA, "conversations": []}
 
 

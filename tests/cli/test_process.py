@@ -10,7 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from cli_runs import Trained
+
+pytestmark = pytest.mark.long
 
 COMMAND = [sys.executable, "-m", "manyeyes"]
 

@@ -15,6 +15,8 @@ from manyeyes import hub
 from manyeyes.cli import COMMANDS, WORLD_COMMANDS
 from manyeyes.world.scene import SHAPES
 
+pytestmark = pytest.mark.long
+
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 BLOCK = re.compile(r"(<!-- slow -->\n)?```bash\n(.*?)```", flags=re.DOTALL)
 

@@ -18,6 +18,8 @@ from manyeyes.world.make import make_world
 from manyeyes.world.sample import sample_scene
 from scene_truth import ANSWERS, Truth
 
+pytestmark = pytest.mark.long
+
 COUNTS = {"train": 4, "val": 6, "test": 14, "compositional": 6, "corner": 6}
 SEED = 3
 SPLITS = {

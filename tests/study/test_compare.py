@@ -26,6 +26,8 @@ from manyeyes.study.trial_evidence import keep_evidence, kept_evidence
 from manyeyes.world.make import make_world
 from study_arms import stage, write_recipe
 
+pytestmark = pytest.mark.long
+
 BENCHMARKS = ("vqa", "rec")
 
 
@@ -233,7 +235,7 @@ def test_processes_give_the_same_and_a_killed_one_is_named(
         return running
 
     monkeypatch.setattr(jobs, "_start", kill_comm)
-    few = replace(settings, seeds=1, jobs=2)
+    few = replace(settings, seeds=1, jobs=2, benchmarks=("vqa",), limit=2)
     told: list[str] = []
     with pytest.raises(ManyEyesError, match=r"1 of 2 .*comm, seed 0: .*signal 9"):
         compare(arms, tmp_path, few, note=told.append)

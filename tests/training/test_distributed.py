@@ -21,6 +21,8 @@ from manyeyes.training import train
 from manyeyes.training.folders import checkpoints
 from training_runs import largest_difference, losses, recipe_data, write_recipe
 
+pytestmark = pytest.mark.long
+
 Workspace = Callable[[], Path]
 SCRIPT = Path(__file__).with_name("distributed_process.py")
 SOURCE = Path(__file__).parents[2] / "src"

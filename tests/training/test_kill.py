@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from manyeyes.recipes import Recipe
 from manyeyes.training import train
 from manyeyes.training.folders import checkpoints, step_of
 from training_runs import losses, same_weights
+
+pytestmark = pytest.mark.long
 
 MakeRecipe = Callable[..., Recipe]
 LONG = (

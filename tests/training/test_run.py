@@ -22,6 +22,8 @@ from manyeyes.training.stage import RunOptions, Stage
 from manyeyes.training.trainer import StageTrainer
 from training_runs import largest_difference, losses, recipe_data, same_weights, weights
 
+pytestmark = pytest.mark.long
+
 MakeRecipe = Callable[..., Recipe]
 
 

@@ -19,6 +19,8 @@ from manyeyes.training.stage import RunOptions, Stage
 from manyeyes.training.trainer import StageTrainer
 from training_runs import losses
 
+pytestmark = pytest.mark.long
+
 MakeRecipe = Callable[..., Recipe]
 ONE_STEP = "stages.align.training.max_steps=1"
 

@@ -31,6 +31,8 @@ from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.sample import sample_scene
 from manyeyes.world.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -71,13 +71,33 @@ class StageCost:
 
 
 def measure_rate(dtype: torch.dtype, *, side: int = 1024, seconds: float = 0.1) -> float:
-    """Return floating-point operations per second of square matrix products on this machine."""
+    """Return floating-point operations per second of square matrix products on this machine.
+
+    ``side`` of the matrices is smaller where the machine has no instructions for ``dtype`` and one
+    product would take longer than ``seconds``.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    side, group = (4 * side, 16) if accelerator else (side, 1)  # a device must not wait for Python
-    x = torch.ones(side, side, dtype=dtype, device=accelerator or torch.device("cpu"))
+    if accelerator:
+        return _rate(dtype, 4 * side, seconds, accelerator, group=16)  # Python must not hold it up
+    tried = side // 4
+    while tried < side and _rate(dtype, tried, 0.0) * seconds > 2.0 * (2 * tried) ** 3:
+        tried *= 2
+    return _rate(dtype, max(tried, 1), seconds)
+
+
+def _rate(
+    dtype: torch.dtype,
+    side: int,
+    seconds: float,
+    device: torch.device | None = None,
+    *,
+    group: int = 1,
+) -> float:
+    """Operations per second over at least ``seconds``, and at least ``group`` products."""
+    x = torch.ones(side, side, dtype=dtype, device=device or torch.device("cpu"))
     (x @ x).sum().item()
     done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    while not done or time.perf_counter() - start < seconds:
         products = [x @ x for _ in range(group)]
         products[-1].sum().item()  # waits for all of them
         done += group

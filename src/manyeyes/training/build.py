@@ -84,9 +84,9 @@ def continued_model(
 
 def cast_frozen(model: ManyEyesForConditionalGeneration, dtype: torch.dtype) -> None:
     """Hold what was never trained, and is loaded from its part's checkpoint, in ``dtype``."""
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad and not model.is_stored(name):
-            parameter.data = parameter.data.to(dtype)
+    frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
+    for name in frozen.keys() - model.stored_names(frozen):
+        frozen[name].data = frozen[name].data.to(dtype)
 
 
 def read_mixture(

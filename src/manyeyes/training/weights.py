@@ -23,11 +23,13 @@ def whole_state(model: ManyEyesForConditionalGeneration) -> dict[str, Tensor]:
     Sharded tensors that the checkpoint holds are put together on the CPU; the others, which their
     part's reference stands for, stay as they are.
     """
+    state = model.state_dict()
+    stored = model.stored_names(state)
     return {
         name: tensor.full_tensor().cpu()
-        if isinstance(tensor, DTensor) and model.is_stored(name)
+        if isinstance(tensor, DTensor) and name in stored
         else tensor
-        for name, tensor in model.state_dict().items()
+        for name, tensor in state.items()
     }
 
 
