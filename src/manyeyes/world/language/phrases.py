@@ -5,12 +5,12 @@ A phrase is written from filters; the same filters select the objects, so words 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from itertools import combinations
 from random import Random
 
-from manyeyes.world.language.programs import Filters, select
+from manyeyes.world.language.programs import Filters
 from manyeyes.world.language.words import ATTRIBUTES, plural
 from manyeyes.world.scene import Scene, WorldObject
 
@@ -37,13 +37,6 @@ def noun_phrase(filters: Filters, *, many: bool = False) -> str:
 def filters_of(item: WorldObject, names: Collection[str]) -> Filters:
     """Return the filters that ``item`` passes, for the attributes in ``names``, in word order."""
     return tuple((name, str(getattr(item, name))) for name in ATTRIBUTES if name in names)
-
-
-def is_minimal(filters: Filters, scene: Scene) -> bool:
-    """Return whether no adjective or mark can be left out; the shape is the noun and may stay."""
-    selected = select(filters, scene)
-    words = [word for word in filters if word[0] != "shape"]
-    return all(select(tuple(f for f in filters if f != word), scene) != selected for word in words)
 
 
 def describe(
@@ -73,12 +66,32 @@ def describe(
 def _unique_filters(
     scene: Scene, position: int, names: tuple[str, ...], nouns: tuple[str, ...]
 ) -> list[Filters]:
+    """The minimal filters that only object ``position`` passes. Sets of objects are bits."""
+    item, own, every = scene.objects[position], 1 << position, (1 << len(scene.objects)) - 1
+    alike = {name: _objects_like(item, name, scene) for name in names + nouns}
     found = []
     for chosen in subsets(names):
-        filters = filters_of(scene.objects[position], chosen + nouns)
-        if filters and select(filters, scene) == (position,) and is_minimal(filters, scene):
-            found.append(filters)
+        words = chosen + nouns
+        if words and _passing(alike, words, every) == own:
+            shorter = [tuple(word for word in words if word != left) for left in chosen]
+            if all(_passing(alike, rest, every) != own for rest in shorter):
+                found.append(filters_of(item, words))
     return found
+
+
+def _objects_like(item: WorldObject, name: str, scene: Scene) -> int:
+    """The objects that have ``item``'s value of an attribute; bit i stands for object i."""
+    value, bits = getattr(item, name), 0
+    for place, other in enumerate(scene.objects):
+        if getattr(other, name) == value:
+            bits |= 1 << place
+    return bits
+
+
+def _passing(alike: Mapping[str, int], words: Iterable[str], among: int) -> int:
+    for word in words:
+        among &= alike[word]
+    return among
 
 
 @cache
