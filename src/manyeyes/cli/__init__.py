@@ -18,6 +18,7 @@ from manyeyes.cli import (
     compare,
     convert_adapter,
     convert_data,
+    convert_lavis,
     convert_lion,
     convert_tasks,
     demo,
@@ -61,6 +62,7 @@ WORLD_COMMANDS: Mapping[str, Command] = {
 CONVERT_COMMANDS: Mapping[str, Command] = {
     "data": (convert_data.data, convert_data.EXAMPLES),
     "tasks": (convert_tasks.tasks, convert_tasks.EXAMPLES),
+    "lavis": (convert_lavis.lavis, convert_lavis.EXAMPLES),
     "lion": (convert_lion.lion, convert_lion.EXAMPLES),
     "llama-adapter-v2": (convert_adapter.llama_adapter_v2, convert_adapter.EXAMPLES),
 }
