@@ -131,7 +131,7 @@ def test_claims_are_reproduced_reversed_or_open(study: tuple[Path, Summary]) -> 
         claim("no", "dino", "comm"),
         claim("open", "dino", "clip", group=("question_type", "count")),
     ]
-    judged = judge_claims(claims, study[1])
+    judged = judge_claims(claims, *study)
     assert [one.outcome for one in judged] == ["reproduced", "reversed", "not separable"]
     assert judged[0].control is not None
     assert judged[0].control.verdict == BETTER
@@ -140,4 +140,4 @@ def test_claims_are_reproduced_reversed_or_open(study: tuple[Path, Summary]) -> 
     page = claims_page(judged, study[1])
     assert "| says no | ours | reversed |" in page
     with pytest.raises(DataError, match="no questions of vqa color2"):
-        judge_claims([claim("x", "comm", "clip", group=("question_type", "color2"))], study[1])
+        judge_claims([claim("x", "comm", "clip", group=("question_type", "color2"))], *study)

@@ -22,7 +22,8 @@ from manyeyes.study.judged_claims import judge_claims
 from manyeyes.study.refined_objects import (
     METRIC,
     RefinedObjects,
-    measure_refined,
+    keep_refined,
+    kept_refined,
     pseudo_values,
     refined_difference,
 )
@@ -91,7 +92,8 @@ def write_truth(path: Path, look: Look) -> None:
 
 
 def ask(study: Path, **more: Any) -> list[RefinedObjects]:
-    return measure_refined(ARM, 2, study, study / "corner", **more)
+    keep_refined(ARM, 2, study, study / "corner", **more)
+    return kept_refined(ARM, 2, study)
 
 
 def test_a_shut_gate_changes_nothing_and_an_open_one_is_seen(study: Path) -> None:
@@ -109,10 +111,11 @@ def test_records_are_enough_until_the_model_or_the_objects_change(study: Path) -
     first = ask(study)
     moved = study.with_name("moved")
     shutil.copytree(study / "records", moved / "records")
-    assert measure_refined(ARM, 2, moved, study / "corner") == first
+    keep_refined(ARM, 2, moved, study / "corner")
+    assert kept_refined(ARM, 2, moved) == first
     change_record(trial_file(moved, ARM, 1), weights="another")
     with pytest.raises(UsageError, match=r"comm, seed 1: .* not in the records and its model"):
-        measure_refined(ARM, 2, moved, study / "corner")
+        keep_refined(ARM, 2, moved, study / "corner")
     path = study / "corner" / "annotations" / "coda_corner.json"
     truth = json.loads(path.read_text())
     path.write_text(json.dumps({**truth, "annotations": truth["annotations"][:-1]}))
@@ -135,13 +138,17 @@ def test_a_model_that_refines_nothing_is_refused(study: Path, build: Build, part
 def test_the_claim_is_judged_with_the_others(study: Path) -> None:
     claim = RefinementClaim("refined", "says it helps", "ours", ARM, "clip")
     summary = summarize(study)
-    (judged,) = judge_claims([claim], summary, {"refined": refined_difference(ask(study))})
+    (judged,) = judge_claims([claim], study, summary)
     assert judged.outcome == "not separable"
     assert judged.verdict.difference < 0
     assert judged.control is None and judged.control_text == ""
-    same = ask(study)[:1] * 2
-    (equal,) = judge_claims([claim], summary, {"refined": refined_difference(same)})
+    records = study / "records" / ARM
+    shutil.copy(records / "refined-0.json", records / "refined-1.json")
+    (equal,) = judge_claims([claim], study, summary)
     assert (equal.verdict.difference, equal.verdict.p) == (0.0, 1.0)
+    (records / "refined-1.json").unlink()
+    with pytest.raises(DataError, match=r"refined-1\.json"):
+        judge_claims([claim], study, summary)
 
 
 def test_pseudo_values_of_a_mean_are_its_items_and_of_a_ratio_tell_its_spread() -> None:

@@ -10,7 +10,7 @@ width alone may explain the gain. A claim about refined objects compares two lis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from manyeyes.study.claims import ARMS, AnyClaim, Claim, RefinementClaim
 from manyeyes.study.compare import Settings, compare
 from manyeyes.study.contestants import parse_arm
 from manyeyes.study.record import write_whole
-from manyeyes.study.refined_objects import measure_refined, refined_difference
+from manyeyes.study.refined_objects import keep_refined, kept_refined, refined_difference
 from manyeyes.study.summary import Summary, figure, needed
 from manyeyes.study.trial import arm_folder
 from manyeyes.study.verdicts import BETTER, OPEN, WORSE, Verdict, judge, judge_differences
@@ -93,41 +93,27 @@ def run_claims(
     chosen = replace(settings, benchmarks=tuple(dict.fromkeys(asked)))
     arms = [parse_arm(ARMS[name]) for name in names]
     summary = compare(arms, out, chosen, progress=progress, note=note).summary
-    refined = {
-        claim.name: refined_difference(
-            measure_refined(
-                arm_folder(claim.arm),
-                settings.seeds,
-                out,
-                out / summary.plan.data,
-                limit=settings.limit,
-                progress=progress,
-            )
-        )
-        for claim in claims
-        if isinstance(claim, RefinementClaim)
-    }
-    judged = tuple(judge_claims(claims, summary, refined))
+    data = out / summary.plan.data
+    for claim in claims:
+        if isinstance(claim, RefinementClaim):
+            folder = arm_folder(claim.arm)
+            keep_refined(folder, settings.seeds, out, data, limit=settings.limit, progress=progress)
+    judged = tuple(judge_claims(claims, out, summary))
     page = out / PAGE_FILE
     write_whole(page, claims_page(judged, summary))
     return JudgedClaims(judged, page)
 
 
-def judge_claims(
-    claims: Sequence[AnyClaim],
-    summary: Summary,
-    refined: Mapping[str, CrossedDifference] | None = None,
-) -> list[JudgedClaim]:
+def judge_claims(claims: Sequence[AnyClaim], folder: Path, summary: Summary) -> list[JudgedClaim]:
     """Return every claim's verdict; claims are one family, their controls another.
 
-    ``refined``: name of a `RefinementClaim` -> what was measured.
+    ``folder``: of the study, for records that the summary does not hold.
+
+    Raises:
+        UsageError: an arm that the study has not. DataError: no questions of a claim, or no record
+            of refined objects.
     """
-    differences = {
-        claim.question: summary.scores.difference(claim.question)
-        if isinstance(claim, Claim)
-        else (refined or {})[claim.name]
-        for claim in claims
-    }
+    differences = {claim.question: _difference(claim, folder, summary) for claim in claims}
     verdicts = {verdict.question: verdict for verdict in judge_differences(differences)}
     asked = [q for claim in claims if (q := claim.control_question) is not None]
     controls = {verdict.question: verdict for verdict in judge(summary.scores, asked)}
@@ -139,6 +125,13 @@ def judge_claims(
         )
         for claim in claims
     ]
+
+
+def _difference(claim: AnyClaim, folder: Path, summary: Summary) -> CrossedDifference:
+    if isinstance(claim, Claim):
+        return summary.scores.difference(claim.question)
+    kept = kept_refined(arm_folder(claim.arm), summary.plan.seeds, folder)
+    return refined_difference(kept)
 
 
 def claims_page(judged: Sequence[JudgedClaim], summary: Summary) -> str:

@@ -50,7 +50,7 @@ class RefinedObjects:
     refined: tuple[float, ...]
 
 
-def measure_refined(
+def keep_refined(
     arm_folder: str,
     seeds: int,
     out: Path,
@@ -58,8 +58,8 @@ def measure_refined(
     *,
     limit: int | None = None,
     progress: Progress | None = None,
-) -> list[RefinedObjects]:
-    """Return what refinement did in every trial of an arm, from the records or measured now.
+) -> None:
+    """Ask every trial of an arm what it refines, unless its record is there, and write that.
 
     Raises:
         DataError: data without corner cases, or a broken record. UsageError: a trial that was not
@@ -68,21 +68,23 @@ def measure_refined(
     exam = Exam(data, SPLIT, {BENCHMARK: limit})
     items = exam.items(BENCHMARK)
     asked = digest_of([(item.id, repr(item.meta["objects"])) for item in items])
-    found = []
     for seed in range(seeds):
         trial = load_trial(trial_file(out, arm_folder, seed))
         assert trial is not None, "the study is finished"
-        path = out / RECORDS / arm_folder / f"refined-{seed}.json"
-        known = _kept(path)
+        path = _file(out, arm_folder, seed)
+        known = _read(path) if path.is_file() else None
         if known is None or (known.weights, known.exam) != (trial.weights, asked):
             model = out / "runs" / arm_folder / f"seed-{seed}" / "model"
             lists = _find(model, exam, items, f"{trial.arm}, seed {seed}", progress)
             parts = [tuple(pseudo_values(_grade(items, objects)).tolist()) for objects in lists]
             ids = tuple(item.cluster for item in items)
-            known = RefinedObjects(trial.weights, asked, ids, *parts)
-            write_whole(path, json.dumps(asdict(known)) + "\n")
-        found.append(known)
-    return found
+            found = RefinedObjects(trial.weights, asked, ids, *parts)
+            write_whole(path, json.dumps(asdict(found)) + "\n")
+
+
+def kept_refined(arm_folder: str, seeds: int, out: Path) -> list[RefinedObjects]:
+    """Return what `keep_refined` wrote; DataError if a record is missing or broken."""
+    return [_read(_file(out, arm_folder, seed)) for seed in range(seeds)]
 
 
 def refined_difference(trials: Sequence[RefinedObjects]) -> CrossedDifference:
@@ -148,10 +150,14 @@ def _find(
     return before, after
 
 
-def _kept(path: Path) -> RefinedObjects | None:
-    if not path.is_file():
-        return None
+def _file(out: Path, arm_folder: str, seed: int) -> Path:
+    return out / RECORDS / arm_folder / f"refined-{seed}.json"
+
+
+def _read(path: Path) -> RefinedObjects:
     try:
         return TypeAdapter(RefinedObjects).validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=str(path)) from error
     except ValidationError as error:
         raise DataError(error.errors()[0]["msg"], file=str(path)) from error

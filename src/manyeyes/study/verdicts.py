@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.evaluation.crossed import CrossedDifference, crossed_difference, seed_noise
+from manyeyes.evaluation.crossed import (
+    CrossedDifference,
+    SeedNoise,
+    crossed_difference,
+    seed_noise,
+)
 from manyeyes.evaluation.statistics import FloatArray, holm
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trial import Trial
@@ -73,6 +78,15 @@ class Verdict:
         return {k: None if _lost(v) else v for k, v in found.items()}
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """What all arms got for some items: tables ``[S, n]`` in points, and the noise of seeds."""
+
+    clusters: list[str]
+    tables: Mapping[str, FloatArray]
+    noise: SeedNoise | None
+
+
 class Scores:
     """Item scores of all trials: arm x seed x item, on the items that every trial scored.
 
@@ -86,13 +100,7 @@ class Scores:
         for trial in sorted(trials, key=lambda trial: trial.seed):
             self.by_arm.setdefault(trial.arm, []).append(trial)
         _check_comparable(self.by_arm)
-
-    def table(self, arm: str, items: Sequence[StudyItem]) -> FloatArray:
-        """Scores ``[S, n]`` of one arm in points."""
-        if arm not in self.by_arm:
-            raise UsageError(f"no arm {arm!r}{nearest(arm, self.by_arm)}")
-        rows = [[t.answers[i.benchmark][i.id].score for i in items] for t in self.by_arm[arm]]
-        return SCALE * np.asarray(rows, dtype=np.float64)
+        self._scored: dict[tuple[str, tuple[str, str] | None], _Scored] = {}
 
     def counted(self, benchmark: str, group: tuple[str, str] | None = None) -> list[StudyItem]:
         """The items of a benchmark (and group) that every trial has a score for."""
@@ -111,13 +119,26 @@ class Scores:
         Raises:
             UsageError: an unknown arm. DataError: no item of the benchmark or group.
         """
-        items = self.counted(question.benchmark, question.group)
+        for arm in (question.challenger, question.reference):
+            if arm not in self.by_arm:
+                raise UsageError(f"no arm {arm!r}{nearest(arm, self.by_arm)}")
+        key = question.benchmark, question.group
+        if key not in self._scored:
+            self._scored[key] = self._score(*key)
+        scored = self._scored[key]
+        a, b = scored.tables[question.challenger], scored.tables[question.reference]
+        return crossed_difference(a, b, scored.clusters, scored.noise)
+
+    def _score(self, benchmark: str, group: tuple[str, str] | None) -> _Scored:
+        items = self.counted(benchmark, group)
         if not items:
-            what = question.benchmark + (f" {question.group[1]}" if question.group else "")
+            what = benchmark + (f" {group[1]}" if group else "")
             raise DataError(f"the study has no questions of {what}")
-        a, b = (self.table(arm, items) for arm in (question.challenger, question.reference))
-        noise = seed_noise([self.table(arm, items) for arm in self.by_arm])
-        return crossed_difference(a, b, [item.cluster for item in items], noise)
+        tables = {
+            arm: SCALE * np.array([[t.answers[benchmark][i.id].score for i in items] for t in runs])
+            for arm, runs in self.by_arm.items()
+        }
+        return _Scored([i.cluster for i in items], tables, seed_noise(list(tables.values())))
 
 
 def every_pair(
