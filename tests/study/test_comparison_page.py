@@ -139,5 +139,8 @@ def test_claims_are_reproduced_reversed_or_open(study: tuple[Path, Summary]) -> 
     assert judged[2].verdict.n == 20
     page = claims_page(judged, study[1])
     assert "| says no | ours | reversed |" in page
+    assert f" | {judged[2].verdict.detectable:.1f} |  |" in page
+    assert "| comm | 8" in page and "| `comm/world` |" in page
+    assert page.rstrip().endswith("| best constant answer | 30.0 | 30.0 | |")
     with pytest.raises(DataError, match="no questions of vqa color2"):
         judge_claims([claim("x", "comm", "clip", group=("question_type", "color2"))], *study)

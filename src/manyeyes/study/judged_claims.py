@@ -22,7 +22,7 @@ from manyeyes.study.compare import Settings, compare
 from manyeyes.study.contestants import parse_arm
 from manyeyes.study.record import write_whole
 from manyeyes.study.refined_objects import keep_refined, kept_refined, refined_difference
-from manyeyes.study.summary import Summary, figure, needed
+from manyeyes.study.summary import Summary, figure, needed, score_text
 from manyeyes.study.trial import arm_folder
 from manyeyes.study.verdicts import BETTER, OPEN, WORSE, Verdict, judge, judge_differences
 
@@ -143,16 +143,37 @@ def claims_page(judged: Sequence[JudgedClaim], summary: Summary) -> str:
         "",
         f"{plan.seeds} seeds of every arm, budget {budget}. Differences in points with 95 % "
         "intervals over seeds and questions; reproduced or reversed where p < 0.05 after Holm for "
-        f"the {len(judged)} claims. [How](comparing.md) verdicts are made. The world is tiny and "
-        "was not tuned towards these claims: what is not reproduced here may hold at full size.",
+        f"the {len(judged)} claims. *Found*: the smallest true difference that this study finds "
+        "with 80 % power. [How](comparing.md) verdicts are made. The world is tiny and was not "
+        "tuned towards these claims: what is not reproduced here may hold at full size.",
         "",
-        "| claim | source | outcome | difference [95 %] | against the control |",
-        "|---|---|---|---:|---|",
+        "| claim | source | outcome | difference [95 %] | found | against the control |",
+        "|---|---|---|---:|---:|---|",
+        *map(_claim_row, judged),
+        "",
+        *_arm_rows(summary),
+        "",
+        *(f"Note: {note}." for note in summary.notes),
     ]
-    for one in judged:
-        cells = (one.claim.statement, one.claim.source, one.outcome, one.figure, one.control_text)
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "Arms: "]
-    lines += [f"- `{name}`: `{text}`" for name, text in plan.arms.items()]
-    lines += ["", *(f"Note: {note}." for note in summary.notes)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _claim_row(one: JudgedClaim) -> str:
+    found = "" if one.verdict.detectable is None else f"{one.verdict.detectable:.1f}"
+    claim = one.claim
+    cells = (claim.statement, claim.source, one.outcome, one.figure, found, one.control_text)
+    return "| " + " | ".join(cells) + " |"
+
+
+def _arm_rows(summary: Summary) -> list[str]:
+    """The arms with their scores: mean and standard deviation over seeds."""
+    titles = summary.plan.benchmarks
+    rows = ["| arm | " + " | ".join(titles.values()) + " | recipe |"]
+    rows.append("|---" + "|---:" * len(titles) + "|---|")
+    for arm in summary.arms:
+        scores = [score_text(arm, name) for name in titles]
+        rows.append(
+            f"| {arm.name} | " + " | ".join(scores) + f" | `{summary.plan.arms[arm.name]}` |"
+        )
+    constant = [f"{summary.majority[name]:.1f}" for name in titles]
+    return [*rows, "| best constant answer | " + " | ".join(constant) + " | |"]
