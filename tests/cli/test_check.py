@@ -105,6 +105,23 @@ def test_the_files_of_a_recipe_are_checked_with_data(recipe: Path, world: Path) 
     assert "no such file" in the_object(nowhere)["files"][0]["errors"][0]["message"]
 
 
+def test_a_tags_file_must_name_every_image(recipe: Path, world: Path, tmp_path: Path) -> None:
+    images = sorted((world / "images" / "train").iterdir())
+    lines = [json.dumps({"image": f"train/{image.name}", "tags": ["red"]}) for image in images]
+    content = yaml.safe_load(recipe.read_text())
+    for source in content["stages"][0]["data"]:
+        source |= {"image_root": "images", "tags": str(tmp_path / "tags.jsonl")}
+    tagged = tmp_path / "tagged.yaml"
+    tagged.write_text(yaml.safe_dump(content))
+    (tmp_path / "tags.jsonl").write_text("\n".join(lines))
+    whole = the_object(invoke("check", tagged, "--data", world, "--json"))
+    assert [(file["format"], file["broken"]) for file in whole["files"][1:]] == [("tags", 0)]
+    (tmp_path / "tags.jsonl").write_text("\n".join(lines[1:]))
+    less = invoke("check", tagged, "--data", world)
+    assert less.exit_code == 1
+    assert f"has no tags of 1 of {len(images)} images" in less.stdout
+
+
 def test_several_targets_are_one_object(recipe: Path, world: Path) -> None:
     report = the_object(invoke("check", recipe, world / "llava" / "nothing.json", "--json"))
     assert [target["ok"] for target in report["targets"]] == [True, False]

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from manyeyes.data.files import read_samples
 from manyeyes.data.mixture import fingerprint
-from manyeyes.data.tags import read_tags, with_tags, write_tags
+from manyeyes.data.tags import check_tags_file, read_tags, with_tags, write_tags
 from manyeyes.errors import DataError, UsageError
 from manyeyes.recipes.schema import DataSource
 from manyeyes.recipes.sources import locate_source
@@ -63,6 +63,20 @@ def test_broken_rows_say_where(tmp_path: Path, lines: str, message: str) -> None
     (tmp_path / "tags.jsonl").write_text(lines + "\n")
     with pytest.raises(DataError, match=message):
         read_tags(tmp_path / "tags.jsonl", "images")
+
+
+def test_every_broken_row_and_every_image_without_tags_is_told(tmp_path: Path) -> None:
+    path, root = tmp_path / "tags.jsonl", tmp_path
+    good = [f'{{"image": "{name}.png", "tags": []}}' for name in "ab"]
+    path.write_text("\n".join([good[0], '{"image": "c.png", "tags": [1]}', good[0], good[1]]))
+    report = check_tags_file(path, root)
+    assert (report.format, report.samples, report.broken) == ("tags", 2, 2)
+    assert [error.line for error in report.errors] == [2, 3]
+    known = [Sample("s", (str(root / "b.png"), str(root / "c.png")), ())]
+    lacking = check_tags_file(path, root, known).errors[-1]
+    assert "has no tags of 1 of 2 images" in str(lacking)
+    absent = check_tags_file(tmp_path / "none.jsonl", root)
+    assert (absent.samples, absent.broken) == (0, 1)
 
 
 def samples() -> list[Sample]:

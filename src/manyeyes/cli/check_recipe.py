@@ -11,10 +11,12 @@ from rich.table import Table
 
 from manyeyes.cli.check_data import report_files
 from manyeyes.cli.output import Output
-from manyeyes.data.files import check_file
+from manyeyes.data.files import FileReport, check_file, read_samples
 from manyeyes.data.objects import check_object_file
+from manyeyes.data.tags import check_tags_file
+from manyeyes.errors import DataError
 from manyeyes.recipes import Recipe, load_recipe
-from manyeyes.recipes.sources import locate_source
+from manyeyes.recipes.sources import LocatedSource, locate_source
 from manyeyes.study.cost import ASSUMPTIONS
 from manyeyes.study.inspect import Inspection, inspect_recipe
 
@@ -42,7 +44,24 @@ def _check_sources(output: Output, recipe: Recipe, data: Path) -> dict[str, Any]
         files.append(report)
         if located.objects is not None and located.objects.path is not None:
             files.append(check_object_file(located.objects.path, located.options.image_root))
+        if located.tags is not None and located.tags.file is not None:
+            files.append(_check_tags(located, located.tags.file))
     return report_files(output, files)
+
+
+def _check_tags(located: LocatedSource, file: str) -> FileReport:
+    """Whether a tags file can be read and has a line for every image of its source."""
+    try:
+        samples, _ = read_samples(
+            located.path,
+            format=located.format,
+            options=located.options,
+            skip_bad_rows=True,
+            exclusion=located.exclusion,
+        )
+    except DataError:
+        samples = []  # said of the data file itself
+    return check_tags_file(file, located.options.image_root, samples)
 
 
 def _show(output: Output, inspection: Inspection) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from manyeyes.data.documents import open_document
+from manyeyes.data.files import MAX_LISTED, FileReport
 from manyeyes.data.per_image import Use, shuffled
-from manyeyes.data.rows import SourceOptions, image_path, show
+from manyeyes.data.rows import Row, SourceOptions, image_path, show
 from manyeyes.errors import DataError
 from manyeyes.records import Sample, TagFeatures
 
@@ -26,20 +27,58 @@ def read_tags(path: str | Path, image_root: str | Path) -> dict[str, tuple[str, 
     Raises:
         DataError: a missing file, a broken row (with line and key), or an image named twice.
     """
-    options = SourceOptions(os.fspath(image_root))
     found: dict[str, tuple[str, ...]] = {}
-    for row in open_document(path).records():
-        if isinstance(row, DataError):
-            raise row
-        name = str(image_path(row, "image", row.get("image", "the path of an image"), options))
-        if name in found:
-            raise row.error("image", f"{name!r} is there twice")
-        tags = row.items("tags", "a list of texts")
-        wrong = [tag for tag in tags if not isinstance(tag, str)]
-        if wrong:
-            raise row.error("tags", f"expected a list of texts, got {show(wrong[0])} in it")
-        found[name] = tuple(tags)
+    for outcome in _outcomes(path, image_root):
+        if isinstance(outcome, DataError):
+            raise outcome
+        found[outcome[0]] = outcome[1]
     return found
+
+
+def check_tags_file(
+    path: str | Path, image_root: str | Path, samples: Sequence[Sample] = ()
+) -> FileReport:
+    """Go through a tags file; its images are what is counted.
+
+    ``samples``: whose images must be in it.
+    """
+    tags: dict[str, tuple[str, ...]] = {}
+    errors = []
+    try:
+        for outcome in _outcomes(path, image_root):
+            if isinstance(outcome, DataError):
+                errors.append(outcome)
+            else:
+                tags[outcome[0]] = outcome[1]
+        with_tags(samples, tags, "given", file=str(path))
+    except DataError as error:
+        errors.append(error)
+    return FileReport(str(path), "tags", len(tags), len(errors), tuple(errors[:MAX_LISTED]))
+
+
+def _outcomes(
+    path: str | Path, image_root: str | Path
+) -> Iterator[tuple[str, tuple[str, ...]] | DataError]:
+    """Each row's image and tags, or what is wrong with it."""
+    options = SourceOptions(os.fspath(image_root))
+    seen: set[str] = set()
+    for row in open_document(path).records():
+        try:
+            yield row if isinstance(row, DataError) else _row(row, options, seen)
+        except DataError as error:
+            yield error
+
+
+def _row(row: Row, options: SourceOptions, seen: set[str]) -> tuple[str, tuple[str, ...]]:
+    name = str(image_path(row, "image", row.get("image", "the path of an image"), options))
+    if name in seen:
+        raise row.error("image", f"{name!r} is there twice")
+    seen.add(name)
+    tags = row.items("tags", "a list of texts")
+    wrong = [tag for tag in tags if not isinstance(tag, str)]
+    if wrong:
+        raise row.error("tags", f"expected a list of texts, got {show(wrong[0])} in it")
+    return name, tuple(tags)
 
 
 def write_tags(path: Path, images: Sequence[str], features: Iterable[TagFeatures]) -> int:
