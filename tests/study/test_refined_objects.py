@@ -22,9 +22,9 @@ from manyeyes.study.judged_claims import judge_claims
 from manyeyes.study.refined_objects import (
     METRIC,
     RefinedObjects,
+    image_scores,
     keep_refined,
     kept_refined,
-    pseudo_values,
     refined_difference,
 )
 from manyeyes.study.summary import summarize
@@ -151,17 +151,19 @@ def test_the_claim_is_judged_with_the_others(study: Path) -> None:
         judge_claims([claim], study, summary)
 
 
-def test_pseudo_values_of_a_mean_are_its_items_and_of_a_ratio_tell_its_spread() -> None:
+def test_scores_of_images_have_the_mean_and_the_spread_of_the_metric() -> None:
     random = np.random.default_rng(0)
     values, sizes = random.normal(size=200), random.uniform(0.5, 1.5, size=200)
 
     def grade(value: Any) -> Grade:
         return Grade((), [None] * 200, corpus=Corpus(("AP", METRIC), lambda w: (0.0, value(w))))
 
-    mean = pseudo_values(grade(lambda w: float(w @ values / w.sum())))
+    mean = image_scores(grade(lambda w: float(w @ values / w.sum())))
     assert mean == pytest.approx(values)
-    ratio = pseudo_values(grade(lambda w: float(w @ values / (w @ sizes))))
+    ratio = image_scores(grade(lambda w: float(w @ values / (w @ sizes))))
+    assert ratio.mean() == pytest.approx(values.sum() / sizes.sum())
     draws: NDArray[np.float64] = random.multinomial(200, [1 / 200] * 200, size=4000).astype(float)
     spread = ((draws @ values) / (draws @ sizes)).std()
-    assert ratio.mean() == pytest.approx(values.sum() / sizes.sum(), abs=0.01)
     assert ratio.std(ddof=1) / np.sqrt(200) == pytest.approx(spread, rel=0.05)
+    steps = image_scores(grade(lambda w: float(np.max(np.where(w > 0, values, -9.0)))))
+    assert steps.mean() == pytest.approx(values.max()), "also of what is not smooth"

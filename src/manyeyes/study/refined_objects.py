@@ -2,9 +2,14 @@
 
     OUT/records/ARM/refined-S.json    AP of both lists, as a part for every image
 
-AP is no mean over images. Its jackknife pseudo-values n AP - (n - 1) AP without image i are taken
-for item scores: their mean estimates AP, and their spread tells that of AP (Tukey 1958). So a
-difference of two lists is judged over seeds and images like any other.
+AP is no mean over images. Image i is given the score
+
+    AP + (n - 1) (mean of AP without one image - AP without image i)
+
+Their mean is AP and their spread that which the jackknife (Tukey 1958) finds for AP, so that a
+difference of two lists is judged over seeds and images like any other. The jackknife's correction
+of bias is left out: AP is no smooth function of the images, and it would shift differences by
+several times their spread.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class RefinedObjects:
-    """AP over corner cases in points, before and after, as pseudo-values of the images.
+    """AP over corner cases in points, before and after, as scores of the images.
 
     ``weights``: SHA-256 of the model that was asked. ``exam``: hash of images and objects.
     """
@@ -76,7 +81,7 @@ def keep_refined(
         if known is None or (known.weights, known.exam) != (trial.weights, asked):
             model = out / "runs" / arm_folder / f"seed-{seed}" / "model"
             lists = _find(model, exam, items, f"{trial.arm}, seed {seed}", progress)
-            parts = [tuple(pseudo_values(_grade(items, objects)).tolist()) for objects in lists]
+            parts = [tuple(image_scores(_grade(items, objects)).tolist()) for objects in lists]
             ids = tuple(item.cluster for item in items)
             found = RefinedObjects(trial.weights, asked, ids, *parts)
             write_whole(path, json.dumps(asdict(found)) + "\n")
@@ -94,15 +99,14 @@ def refined_difference(trials: Sequence[RefinedObjects]) -> CrossedDifference:
     return crossed_difference(refined, detector, list(trials[0].images))
 
 
-def pseudo_values(grade: Grade) -> FloatArray:
-    """Jackknife pseudo-values ``[n]`` of AP over corner cases; one for every image."""
+def image_scores(grade: Grade) -> FloatArray:
+    """AP over corner cases as scores ``[n]`` of the images; see the module."""
     corpus = grade.corpus
     assert corpus is not None, "detections have metrics of the whole set"
     place, count = corpus.names.index(METRIC), len(grade.per_item)
     whole = corpus.values(np.ones(count))[place]
-    without = np.ones((count, count)) - np.eye(count)
-    left = np.array([corpus.values(weights)[place] for weights in without])
-    return np.asarray(count * whole - (count - 1) * left)
+    without = np.array([corpus.values(weights)[place] for weights in 1.0 - np.eye(count)])
+    return np.asarray(whole + (count - 1) * (without.mean() - without))
 
 
 def _grade(items: Sequence[Item], found: Sequence[Detections]) -> Grade:
