@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from transformers.utils import logging
 
 from manyeyes.errors import DataError, ManyEyesError, UsageError
 from manyeyes.evaluation.contract import Item
@@ -225,7 +226,9 @@ def test_processes_give_the_same_and_a_killed_one_is_named(
     settings: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")  # of processes that are not told otherwise
     start = jobs._start
 
     def kill_comm(task: Task) -> Any:
@@ -241,8 +244,14 @@ def test_processes_give_the_same_and_a_killed_one_is_named(
         compare(arms, tmp_path, few, note=told.append)
     assert any("comm, seed 0 failed: " in text for text in told)
     monkeypatch.setattr(jobs, "_start", start)
-    done = compare(arms, tmp_path, few)
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        done = compare(arms, tmp_path, few)
+    finally:
+        logging.set_verbosity(before)
     assert (done.run, done.kept) == (1, 1)
+    assert "[transformers]" not in capfd.readouterr().err
 
 
 def test_a_budget_below_one_step_is_refused(

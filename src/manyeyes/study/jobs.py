@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
+from transformers.utils import logging
+
 from manyeyes.errors import ManyEyesError
 from manyeyes.study.arms import Progress
 from manyeyes.study.shared_stages import open_stages
@@ -150,16 +152,34 @@ class _Pool:
 def _start(task: Task) -> _Running:
     context: SpawnContext = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(task, theirs))
+    process = context.Process(target=_work, args=(task, theirs, _Told.here()))
     process.start()
     theirs.close()
     return _Running(task, process, ours)
 
 
-def _work(task: Task, pipe: Connection) -> None:
+@dataclass(frozen=True)
+class _Told:
+    """What transformers tells in a process: from which level on, and whether with bars."""
+
+    level: int
+    bars: bool
+
+    @classmethod
+    def here(cls) -> _Told:
+        return cls(logging.get_verbosity(), logging.is_progress_bar_enabled())
+
+    def apply(self) -> None:
+        logging.set_verbosity(self.level)
+        if not self.bars:
+            logging.disable_progress_bar()
+
+
+def _work(task: Task, pipe: Connection, told: _Told) -> None:
     """The body of a process: one trial, its progress and its failure told through ``pipe``."""
     import torch
 
+    told.apply()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the parent's, which asks us to stop
     signal.signal(signal.SIGTERM, _interrupt)
