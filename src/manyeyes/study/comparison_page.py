@@ -35,6 +35,7 @@ from manyeyes.study.summary import (
 )
 from manyeyes.study.trial import RECORDS, Trial, arm_folder, trial_file
 from manyeyes.study.trial_evidence import Evidence, kept_evidence
+from manyeyes.study.verdict_grid import verdict_grids
 
 REPORT_FILE = "report.html"
 TEMPLATE_FILE = "comparison.html.jinja"
@@ -64,24 +65,27 @@ def write_page(folder: Path, summary: Summary) -> Path:
 def render_page(folder: Path, summary: Summary) -> str:
     """Return the page; see `write_page`."""
     colours = {arm.name: f"var(--c{i % PALETTE})" for i, arm in enumerate(summary.arms)}
+    numbers = _numbers(summary)
     items = averaged(summary)
     arms = [_drawn(arm) for arm in summary.arms]
     stages = dict.fromkeys(point.stage for arm in arms for point in arm.curve)
     return render(
         TEMPLATE_FILE,
-        title="Which visual branch? " + " · ".join(arm.name for arm in summary.arms),
+        title="Which visual branch? " + _title([arm.name for arm in summary.arms]),
         summary=summary,
         titles=summary.plan.benchmarks,
         headline=headline(summary),
+        grids=verdict_grids(summary),
         pairs=by_pair(summary.verdicts),
         figure=figure,
         needed=needed,
         colours=colours,
+        numbers=numbers,
         costs=COSTS,
         cost_cells=cost_cells,
         score_text=score_text,
-        plots=_plots(summary, colours),
-        groups=_groups(summary, items, colours),
+        plots=_plots(summary, colours, numbers),
+        groups=_groups(summary, items, colours, numbers),
         curves={
             stage: figures.curves(_with_stage(arms, stage), stage, colours) for stage in stages
         },
@@ -96,6 +100,16 @@ def render_page(folder: Path, summary: Summary) -> str:
         evidence=_evidence(folder, summary),
         caution=CAUTION,
     )
+
+
+def _title(names: Sequence[str]) -> str:
+    return " · ".join(names) if len(names) <= PALETTE else f"{len(names)} arms"
+
+
+def _numbers(summary: Summary) -> dict[str, str]:
+    """Arm -> its number, where there are more arms than colours; else nothing is written."""
+    few = len(summary.arms) <= PALETTE
+    return {arm.name: "" if few else str(i) for i, arm in enumerate(summary.arms, start=1)}
 
 
 def _evidence(folder: Path, summary: Summary) -> dict[str, list[Evidence]]:
@@ -146,7 +160,9 @@ def _with_stage(arms: Sequence[Arm], stage: str) -> list[Arm]:
     return [arm for arm in arms if any(point.stage == stage for point in arm.curve)]
 
 
-def _plots(summary: Summary, colours: Mapping[str, str]) -> dict[str, Markup]:
+def _plots(
+    summary: Summary, colours: Mapping[str, str], numbers: Mapping[str, str]
+) -> dict[str, Markup]:
     plots = {}
     for name, title in summary.plan.benchmarks.items():
         points = [
@@ -156,6 +172,7 @@ def _plots(summary: Summary, colours: Mapping[str, str]) -> dict[str, Markup]:
                 arm.trials[0].price.operations_per_sample / 1e9,
                 arm.means[name],
                 arm.deviations[name] or 0.0,
+                numbers[arm.name],
             )
             for arm in summary.arms
         ]
@@ -166,7 +183,10 @@ def _plots(summary: Summary, colours: Mapping[str, str]) -> dict[str, Markup]:
 
 
 def _groups(
-    summary: Summary, items: Sequence[StudyItem], colours: Mapping[str, str]
+    summary: Summary,
+    items: Sequence[StudyItem],
+    colours: Mapping[str, str],
+    numbers: Mapping[str, str],
 ) -> dict[str, Markup]:
     """Bars for every benchmark with at least two groups of a known breakdown."""
     drawn = {}
@@ -176,7 +196,7 @@ def _groups(
         kinds = [kind for kind in BREAKDOWNS if any(kind in item.groups for item in chosen)]
         groups = group_measures(chosen, kinds[0], list(names)) if kinds else {}
         if len(groups) > 1:
-            drawn[title] = figures.bars(groups, colours, names=names)
+            drawn[title] = figures.bars(groups, colours, names=names, numbers=numbers)
     return drawn
 
 

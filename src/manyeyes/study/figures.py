@@ -22,6 +22,7 @@ def bars(
     colours: Mapping[str, str],
     *,
     names: Mapping[str, str],
+    numbers: Mapping[str, str] | None = None,
     top: float = 100.0,
 ) -> Markup:
     """Horizontal bars: one block per group, one bar per arm with its 95 % interval.
@@ -29,7 +30,9 @@ def bars(
     Args:
         groups: group -> arm -> score. colours: arm -> CSS colour, in drawing order.
         names: arm -> title, read out by screen readers and shown on hover. top: end of the axis.
+        numbers: arm -> what stands before its bar, where colours do not tell the arms apart.
     """
+    shift = 24 if numbers and any(numbers.values()) else 8
     plot = WIDTH - _LABEL - _RIGHT
     block = _BAR * len(colours) + _GAP
     parts = [_grid(plot, block * len(groups), top)]
@@ -37,12 +40,16 @@ def bars(
         y = row * block + 4
         n = max(measure.n for measure in measures.values())
         middle = y + _BAR * len(colours) / 2
-        parts.append(draw_text(_LABEL - 8, middle - 1, group, anchor="end"))
-        parts.append(draw_text(_LABEL - 8, middle + 11, f"n = {n}", anchor="end", style="small"))
+        parts.append(draw_text(_LABEL - shift, middle - 1, group, anchor="end"))
+        count = f"n = {n}"
+        parts.append(draw_text(_LABEL - shift, middle + 11, count, anchor="end", style="small"))
         for index, (arm, colour) in enumerate(colours.items()):
             if arm in measures:
                 place = (_LABEL, y + index * _BAR, plot)
                 parts.append(_bar(place, measures[arm], top, colour, f"{group}, {names[arm]}"))
+            if numbers:
+                low = y + (index + 1) * _BAR - 3
+                parts.append(draw_text(_LABEL - 5, low, numbers[arm], anchor="end", style="tiny"))
     return svg(parts, block * len(groups) + 22, f"Scores by group, 0 to {top:g}")
 
 

@@ -17,13 +17,17 @@ _EMPTY = 1.15
 
 @dataclass(frozen=True)
 class Point:
-    """One arm: cost ``x`` > 0, score ``y`` in points with its standard deviation ``spread``."""
+    """One arm: cost ``x`` > 0, score ``y`` in points with its standard deviation ``spread``.
+
+    ``number``: written into the dot where colours do not tell the arms apart.
+    """
 
     name: str
     colour: str
     x: float
     y: float
     spread: float = 0.0
+    number: str = ""
 
 
 def scatter(points: Sequence[Point], *, x_title: str, name: str) -> Markup:
@@ -67,8 +71,9 @@ def _dot(point: Point, place: tuple[float, float], upper: float) -> Markup:
     dot = Markup(
         "<g><title>{}: {:.1f} ± {:.1f}</title>"
         '<line x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="1.4"/>'
-        '<circle cx="{:.1f}" cy="{:.1f}" r="5" fill="{}"/></g>'
+        '<circle cx="{:.1f}" cy="{:.1f}" r="{}" fill="{}"/>{}</g>'
     )
+    number = draw_text(x, y + 3, point.number, anchor="middle", style="number")
     return dot.format(
         point.name,
         point.y,
@@ -80,14 +85,16 @@ def _dot(point: Point, place: tuple[float, float], upper: float) -> Markup:
         point.colour,
         x,
         y,
+        7 if point.number else 5,
         point.colour,
+        number if point.number else "",
     )
 
 
 def _round_range(low: float, high: float) -> tuple[float, float]:
-    """A range of round ends around two values, at least two points wide."""
+    """A range of round ends around two values, at least two points wide, from 0 on if they are."""
     width = max(2.0, high - low)
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if width <= 4 * s or s == 100)
     bottom = math.floor((low - 0.1 * width) / step) * step
     top = math.ceil((high + 0.1 * width) / step) * step
-    return float(bottom), float(top)
+    return float(max(bottom, 0.0) if low >= 0.0 else bottom), float(top)

@@ -1,0 +1,19 @@
+"""``docs/claims.md`` says what the records in ``studies/claims`` say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manyeyes.study.claims import CLAIMS
+from manyeyes.study.judged_claims import claims_page, judge_claims
+from manyeyes.study.summary import summarize
+
+ROOT = Path(__file__).parents[2]
+STUDY = ROOT / "studies" / "claims"
+
+
+def test_the_page_is_what_the_records_say() -> None:
+    summary = summarize(STUDY)
+    judged = judge_claims(CLAIMS, STUDY, summary)
+    assert (ROOT / "docs" / "claims.md").read_text() == claims_page(judged, summary)
+    assert summary.plan.data == "world"
