@@ -101,6 +101,7 @@ def test_every_arm_gets_the_same(study: tuple[Path, Finished]) -> None:
             assert len(trial.answers["vqa"]) == 8
             assert trial.measured.encode_ms > 0
             assert 0 < trial.measured.peak_gib < 8
+            assert trial.measured.environment["precision"] in {"bf16", "fp32"}
             assert trial.price.trained < trial.price.parameters
 
 

@@ -122,6 +122,19 @@ def test_other_questions_seeds_and_broken_records_are_refused(tmp_path: Path) ->
         summarize(tmp_path / "elsewhere")
 
 
+def test_trials_of_different_machines_are_told(tmp_path: Path) -> None:
+    write_study(tmp_path, images=4)
+    assert not [note for note in summarize(tmp_path).notes if "trials were" in note]
+    other = {"device": "NVIDIA H100 80GB HBM3", "commit": "0123456789abcdef", "precision": "bf16"}
+    measured = {"train_seconds": 1.0, "encode_ms": 1.0, "peak_gib": 1.0, "environment": other}
+    change_record(trial_file(tmp_path, "comm", 1), measured=measured)
+    assert [note for note in summarize(tmp_path).notes if "trials were" in note] == [
+        "trials were run with different commits: 0123456789ab, unknown",
+        "trials were trained in different precision: bf16, unknown",
+        "trials were trained on different devices: NVIDIA H100 80GB HBM3, cpu",
+    ]
+
+
 def test_claims_are_reproduced_reversed_or_open(study: tuple[Path, Summary]) -> None:
     def claim(name: str, challenger: str, reference: str, **more: object) -> Claim:
         return Claim(name, f"says {name}", "ours", challenger, reference, "vqa", **more)  # type: ignore[arg-type]

@@ -23,6 +23,16 @@ BENCHMARK_TITLES = {
 """Titles of the benchmarks that a study asks by default; others are shown by name and metric."""
 
 FEW_SEEDS = 3
+_SAME = {
+    "commit": "run with different commits",
+    "precision": "trained in different precision",
+    "device": "trained on different devices",
+}
+"""What a trial's environment says, and what a study notes where trials do not agree."""
+
+_COMMIT = 12
+"""Characters of a commit that are shown."""
+
 _SAID = 4
 
 
@@ -270,10 +280,16 @@ def _notes(plan: StudyPlan, trials: Sequence[Trial]) -> tuple[str, ...]:
     data = {trial.arm: trial.inputs.get("data") for trial in trials}
     if len(set(data.values())) > 1:
         notes.append("the recipes read different training files, so their data differ as well")
-    commits = {str(trial.measured.environment.get("commit")) for trial in trials}
-    if len(commits) > 1:
-        notes.append(f"trials were run with different commits: {', '.join(sorted(commits))}")
+    for key, words in _SAME.items():
+        found = {_environment(trial, key) for trial in trials}
+        if len(found) > 1:
+            notes.append(f"trials were {words}: {', '.join(sorted(found))}")
     return tuple(notes)
+
+
+def _environment(trial: Trial, key: str) -> str:
+    value = str(trial.measured.environment.get(key) or "unknown")
+    return value[:_COMMIT] if key == "commit" else value
 
 
 def _over(summary: Summary) -> str:

@@ -109,13 +109,22 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
             train_seconds=round(_train_seconds(task.run, stages), 2),
             encode_ms=round(encode_ms(predictor.model, predictor.processor, images[:_IMAGES]), 3),
             peak_gib=round(peak_gib(), 3),
-            environment=environment(),
+            environment={**environment(), "precision": _precision(task.recipe)},
         ),
     )
     if task.seed == 0:
         keep_evidence(predictor, evidence_items(questions), task.record.parent, told)
     save_trial(task.record, trial)
     return trial
+
+
+def _precision(recipe: Recipe) -> str:
+    """What the stages computed in, which ``bf16: auto`` leaves to the machine."""
+    modes = [
+        next((mode for mode in ("bf16", "fp16") if stage.training.get(mode)), "fp32")
+        for stage in recipe.stages
+    ]
+    return ", ".join(dict.fromkeys(modes))
 
 
 def _claim(task: Task) -> None:
