@@ -127,8 +127,14 @@ def test_more_arms_tell_more_of_the_noise_of_seeds() -> None:
     assert many is not None
     assert many.variance == pytest.approx(2 / 30, rel=0.1)
     labels = [str(i) for i in range(200)]
-    found = crossed_difference(tables[0], tables[1], labels, all_arms)
-    assert found.df > crossed_difference(tables[0], tables[1], labels).df
+    pairs = list(itertools.combinations(tables, 2))
+    own = [crossed_difference(a, b, labels) for a, b in pairs]
+    found = [crossed_difference(a, b, labels, all_arms) for a, b in pairs]
+    # the larger noise counts: of all arms for quiet pairs, a noisy pair's own
+    assert all(one.se >= alone.se for one, alone in zip(found, own, strict=True))
+    quiet, noisy = (f(range(len(own)), key=lambda i: own[i].se) for f in (min, max))
+    assert found[quiet].df > own[quiet].df
+    assert found[noisy] == own[noisy]
     assert seed_noise(tables[:1]) is None
     assert seed_noise([table[:1] for table in tables]) is None
 
@@ -149,6 +155,27 @@ def test_many_identical_arms_are_rarely_separable(seed_sd: float) -> None:
         p = {str(i): crossed_difference(a, b, CLUSTERS, noise).p for i, (a, b) in enumerate(pairs)}
         wrong += min(holm(p).values()) < 0.05
     assert wrong <= 9  # 5 expected at most, and two standard errors
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_noisy_arms_do_not_hide_among_quiet_ones(seeds: int) -> None:
+    """Two equal arms that seeds move, beside four that they do not."""
+    rng, wrong = np.random.default_rng(8), 0
+    for _ in range(300):
+        difficulty = rng.normal(0, 1, (1, IMAGES, 1)) + rng.normal(0, 1, (1, IMAGES, EACH))
+        tables = []
+        for seed_sd in (0.3, 0.3, 0.0, 0.0, 0.0, 0.0):
+            of_seed = rng.normal(0, seed_sd, (seeds, 1, 1))
+            chance = rng.normal(0, 0.7, (seeds, IMAGES, EACH))
+            tables.append((difficulty + of_seed + chance > 0).astype(float).reshape(seeds, -1))
+        noise = seed_noise(tables)
+        wrong += crossed_difference(tables[0], tables[1], CLUSTERS, noise).p < 0.05
+    assert wrong <= 300 * (0.05 + 0.025)
+
+
+def test_what_never_varies_is_the_sign_test() -> None:
+    found = crossed_difference([[1.0] * 6], [[0.0] * 6], list("aabbcc"))
+    assert (found.difference, found.p, found.ci95) == (1.0, 0.25, (1.0, 1.0))
 
 
 def test_one_image_leaves_nothing_to_measure() -> None:

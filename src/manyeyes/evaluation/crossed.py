@@ -9,8 +9,10 @@ and the variance of the mean d̄ is V = V_S + V_I - V_E, where V_S is the spread
 over S, V_I that of the n item means over n (clustered by image), and V_E the part of ε, which both
 hold. t = d̄ / √V is compared with Student's t at Satterthwaite's degrees of freedom
 V² / (min(V, 2 V_S)² / (S - 1) + V_I² / (C - 1)), C clusters. A study of K arms estimates V_S from
-all of them, with (K - 1)(S - 1) in place of S - 1. The 2 is ours: V_S of three seeds is a
-poor estimate, and without it the test claims too often (`docs/comparing.md` has the figures).
+all of them, with (K - 1)(S - 1) in place of S - 1, unless the two arms' own V_S is larger: seeds
+move arms at the floor of a benchmark less than others, whose noise they would hide. Both the larger
+of the two and the 2 are ours: V_S of three seeds is a poor estimate, and without them the test
+claims too often (`docs/comparing.md` has the figures).
 """
 
 from __future__ import annotations
@@ -125,7 +127,8 @@ class CrossedDifference:
     """Mean of a - b over seeds and items.
 
     ``se``, ``ci95`` and ``p`` allow for other seeds and other items; with one seed for other items
-    only. ``p`` is NaN and ``ci95`` None where nothing varies enough to measure (one cluster).
+    only. ``p`` is NaN and ``ci95`` None where nothing varies enough to measure (one cluster). Where
+    all items and seeds differ by the same, p is that of the sign test over clusters.
     """
 
     difference: float
@@ -152,7 +155,8 @@ def seed_noise(tables: Sequence[ArrayLike]) -> SeedNoise | None:
 
     V_S = 2 MS / S, where MS is the mean square of the arms' seed means after the mean of each arm
     and of each seed is taken out: with two arms that of their differences, with more it has
-    (K - 1)(S - 1) degrees of freedom. Assumes that seeds move all arms about equally.
+    (K - 1)(S - 1) degrees of freedom. It is the noise of a pair of arms that seeds move as they
+    move the average arm.
     """
     means = np.stack([np.asarray(table, dtype=np.float64).mean(axis=1) for table in tables])
     arms, seeds = means.shape
@@ -168,7 +172,7 @@ def crossed_difference(
 ) -> CrossedDifference:
     """Compare two tables of scores ``[S, n]``; row s of both was trained with the same seed.
 
-    ``noise``: of the whole study, in place of these two arms' own.
+    ``noise``: of the whole study, in place of these two arms' own where that is not larger.
 
     Raises:
         UsageError: tables of different shapes, without rows or items, with a value that is not
@@ -189,7 +193,7 @@ def crossed_difference(
         return CrossedDifference(mean, math.nan, math.nan, None, math.nan, seeds, n, 1, None)
     se, df = math.sqrt(spread.variance), spread.df
     if se == 0.0:
-        p = 1.0 if mean == 0.0 else 0.0
+        p = 1.0 if mean == 0.0 else 2.0 ** (1 - spread.clusters)
         return CrossedDifference(mean, se, df, (mean, mean), p, seeds, n, spread.clusters, spread)
     half = _limit(df, 0.05) * se
     p = min(1.0, 2.0 * _tail(df, abs(mean) / se))
@@ -208,7 +212,9 @@ def _spread(differences: FloatArray, clusters: list[str], noise: SeedNoise | Non
     if seeds == 1:
         return Spread(0.0, of_items, 0.0, 1, count)
     own = float(differences.mean(axis=1).var(ddof=1)) / seeds
-    of_seeds, pooled = (own, 1) if noise is None else (noise.variance, noise.pooled)
+    of_seeds, pooled = own, 1
+    if noise is not None and noise.variance > own:
+        of_seeds, pooled = noise.variance, noise.pooled
     both = min(_both(differences, clusters, count), of_seeds, of_items)
     return Spread(of_seeds - both, of_items - both, both, seeds, count, pooled)
 

@@ -52,7 +52,8 @@ class Verdict:
     ``verdict`` is the challenger's. ``p`` is adjusted for the family of ``family`` comparisons.
     ``detectable``: smallest true difference found with 80 % power at the family's strictest level
     (0.05 over its size). ``seeds_required`` and ``items_required``: what would find the observed
-    difference with that power, each alone; None: beyond reach, or nothing to find.
+    difference with that power, each alone; None: beyond reach, or nothing to find. Where no score
+    varies nothing is known of what could be found: ``detectable`` is None.
     """
 
     question: Question
@@ -194,7 +195,7 @@ def _verdict(question: Question, found: CrossedDifference, p: float, family: int
         seeds=found.seeds,
         n=found.n,
         clusters=found.clusters,
-        detectable=None if spread is None else spread.detectable(level, POWER),
+        detectable=spread.detectable(level, POWER) if spread and spread.variance > 0.0 else None,
         seeds_required=None
         if spread is None or claimed
         else spread.seeds_required(found.difference, level, POWER),
