@@ -9,7 +9,7 @@ import torch
 
 from manyeyes import precision
 from manyeyes.precision import CPU, autocast, bfloat16_pays, computed_in
-from manyeyes.recipes.training_fields import check_training
+from manyeyes.recipes.training_fields import check_training, on_this_machine
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, machine: str, library: bool, instructions: bool):
@@ -45,7 +45,9 @@ def test_bfloat16_pays_where_the_processor_has_instructions_for_it(
     with autocast(CPU):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if pays else torch.float32)
-    assert check_training({"bf16": "auto"}, "training") == {"bf16": bfloat16_pays()}
+    said = check_training({"bf16": "auto"}, "training")
+    assert said == {"bf16": "auto"}
+    assert on_this_machine(said) == {"bf16": pays}
 
 
 def test_bf16_may_be_demanded() -> None:

@@ -157,9 +157,12 @@ def test_many_identical_arms_are_rarely_separable(seed_sd: float) -> None:
     assert wrong <= 9  # 5 expected at most, and two standard errors
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_noisy_arms_do_not_hide_among_quiet_ones(seeds: int) -> None:
-    """Two equal arms that seeds move, beside four that they do not."""
+@pytest.mark.parametrize(("seeds", "share"), [(3, 0.07), (5, 0.05)])
+def test_noisy_arms_do_not_hide_among_quiet_ones(seeds: int, share: float) -> None:
+    """Two equal arms that seeds move, beside four that they do not; `docs/comparing.md` has more.
+
+    With the noise of all six arms in place of their own every fifth study would claim a difference.
+    """
     rng, wrong = np.random.default_rng(8), 0
     for _ in range(300):
         difficulty = rng.normal(0, 1, (1, IMAGES, 1)) + rng.normal(0, 1, (1, IMAGES, EACH))
@@ -170,7 +173,7 @@ def test_noisy_arms_do_not_hide_among_quiet_ones(seeds: int) -> None:
             tables.append((difficulty + of_seed + chance > 0).astype(float).reshape(seeds, -1))
         noise = seed_noise(tables)
         wrong += crossed_difference(tables[0], tables[1], CLUSTERS, noise).p < 0.05
-    assert wrong <= 300 * (0.05 + 0.025)
+    assert wrong <= 300 * (share + 0.025)
 
 
 def test_what_never_varies_is_the_sign_test() -> None:

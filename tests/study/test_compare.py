@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from transformers.utils import logging
 
 from manyeyes.errors import DataError, ManyEyesError, UsageError
@@ -255,11 +256,53 @@ def test_processes_give_the_same_and_a_killed_one_is_named(
     assert "[transformers]" not in capfd.readouterr().err
 
 
+def test_no_room_on_a_device_ends_one_trial_alone(
+    study: tuple[Path, Finished],
+    arms: list[Contestant],
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(task: Task, progress: Any) -> None:
+        if task.arm == "comm":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        shutil.copytree(study[0] / "records" / task.arm, task.record.parent, dirs_exist_ok=True)
+
+    monkeypatch.setattr(jobs, "run_task", run)
+    with pytest.raises(ManyEyesError, match=r"1 of 2 .*comm, seed 0: CUDA out of memory"):
+        compare(arms, tmp_path, replace(settings, seeds=1))
+    assert (tmp_path / "records" / "clip" / "seed-0.json").is_file()
+
+
 def test_a_budget_below_one_step_is_refused(
     arms: list[Contestant], settings: Settings, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"too small for clip\+dinov2: stage 'second'"):
         compare(arms, tmp_path, replace(settings, budget=parse_budget("steps=1")))
+
+
+def test_fewer_benchmarks_keep_what_was_answered(
+    study: tuple[Path, Finished], arms: list[Contestant], settings: Settings, tmp_path: Path
+) -> None:
+    out = copied(study[0], tmp_path / "out")
+    files = sorted((out / "records").glob("*/seed-*.json"))
+    before = [path.read_bytes() for path in files]
+    done = compare(arms, out, replace(settings, benchmarks=("vqa",)))
+    assert done.run == 0
+    assert {verdict.question.benchmark for verdict in done.summary.verdicts} == {"vqa"}
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_a_trial_of_another_budget_is_not_taken(
+    study: tuple[Path, Finished], tmp_path: Path
+) -> None:
+    out = copied(study[0], tmp_path / "out")
+    path = out / "records" / "comm" / "seed-1.json"
+    trial = json.loads(path.read_text())
+    trial["inputs"]["recipe"] = "of another budget"
+    path.write_text(json.dumps(trial))
+    with pytest.raises(DataError, match=r"'comm', seed 1 was trained for another study"):
+        write_outputs(out)
 
 
 def test_arms_that_answered_other_questions_are_refused(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import tiny
 from manyeyes.errors import DataError, RecipeError, UsageError
-from manyeyes.recipes import Recipe, load_recipe
+from manyeyes.evaluation.contract import Item
+from manyeyes.recipes import Recipe, dump_recipe, load_recipe
+from manyeyes.study.arms import path_within
 from manyeyes.study.budget import Budget, parse_budget, with_budget
 from manyeyes.study.claims import ARMS, CLAIMS, chosen_claims
 from manyeyes.study.contestants import Contestant, check_arms, parse_arm, read_arms
-from manyeyes.study.inputs import Inputs
+from manyeyes.study.inputs import DATA, TOLD, Inputs, exam_digest
+from manyeyes.study.trial import kept_picture
 
 
 @pytest.mark.parametrize(
@@ -72,11 +76,14 @@ def test_arms_need_names_of_their_own() -> None:
         check_arms([one, Contestant("comm-world", "comm/world")])
 
 
-def test_a_seed_reaches_every_stage() -> None:
-    arm = parse_arm("comm/world:stages.instruct.seed=7")
-    recipe = arm.load(3)
+def test_a_seed_reaches_every_stage(tmp_path: Path) -> None:
+    path = tmp_path / "seven.yaml"
+    path.write_text(dump_recipe(load_recipe("comm/world", ["stages.instruct.seed=7"])))
+    recipe = parse_arm(str(path)).load(3)
     assert recipe.seed == 3
     assert [stage.seed for stage in recipe.stages] == [None, None]
+    with pytest.raises(RecipeError, match="gives every arm its seeds"):
+        parse_arm("comm/world:stages.instruct.seed=7").load(0)
     with pytest.raises(RecipeError, match="arm 'x': no recipe"):
         Contestant("x", "comm/wrld").load(0)
 
@@ -141,14 +148,25 @@ def test_every_arm_of_a_claim_can_be_built(name: str) -> None:
     assert arm.load(0).world is not None
 
 
-def test_the_machines_choice_of_numbers_is_no_other_recipe(parts: Path, tmp_path: Path) -> None:
+def _computed(recipe: Recipe, bf16: bool | str) -> Recipe:
+    stage = recipe.stages[0].model_copy(update={"training": {"bf16": bf16}})
+    return recipe.model_copy(update={"stages": [stage]})
+
+
+def test_the_machines_choice_of_numbers_is_no_other_recipe(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tiny.save_data(tmp_path)
     stage = {"name": "a", "train": {"fusion": True}, "data": [{"path": "train.json"}]}
     block = {"name": "x", "model": tiny.model_block(parts), "stages": [stage]}
     recipe = Recipe(**block)
     hashes = Inputs(data).of_training(recipe)
-    half = recipe.stages[0].model_copy(update={"training": {"bf16": True}})
-    assert Inputs(data).of_training(recipe.model_copy(update={"stages": [half]})) == hashes
+    found = [Inputs(data).of_training(_computed(recipe, bf16)) for bf16 in ("auto", True, False)]
+    assert len({one["recipe"] for one in found}) == 3  # what is demanded is part of a recipe
+    monkeypatch.setattr("manyeyes.recipes.training_fields.bfloat16_pays", lambda: "elsewhere")
+    auto = _computed(recipe, "auto")
+    assert Inputs(data).of_training(auto) == found[0]
+    assert Inputs(data).of_stages(auto).keys() == {"a"}
     other = Inputs(data).of_training(recipe.model_copy(update={"seed": 1}))
     assert {key for key in hashes if hashes[key] != other[key]} == {"recipe"}
     (data / "0.png").write_bytes(b"")
@@ -157,3 +175,58 @@ def test_the_machines_choice_of_numbers_is_no_other_recipe(parts: Path, tmp_path
     (data / "train.json").unlink()
     with pytest.raises(DataError, match=r"train\.json: cannot be read"):
         Inputs(data).of_training(recipe)
+
+
+def test_files_that_training_and_exam_are_told_of_are_inputs(parts: Path, tmp_path: Path) -> None:
+    data = tiny.save_data(tmp_path)
+    for name in ("tags.jsonl", "objects.json", "tags-test.jsonl"):
+        (data / name).write_text("first")
+    source = {"path": "train.json", "tags": "tags.jsonl", "objects": {"path": "objects.json"}}
+    stage = {"name": "a", "train": {"fusion": True}, "data": [source]}
+    tagger = {"family": "file", "checkpoint": "tags-{split}.jsonl"}
+    model = {**tiny.model_block(parts), "tagger": tagger}
+    recipe = Recipe(name="x", model=model, stages=[stage])
+
+    def hashes() -> dict[str, str]:
+        inputs = Inputs(data)
+        return {**inputs.of_training(recipe), **inputs.of_exam(recipe, "test")}
+
+    before = hashes()
+    for name, key in (("tags.jsonl", DATA), ("objects.json", DATA), ("tags-test.jsonl", TOLD)):
+        (data / name).write_text("second")
+        now = hashes()
+        assert [one for one in now if now[one] != before[one]] == [key]
+        before = now
+    assert Inputs(data).of_exam(load_recipe("comm/world"), "test") == {}
+    with pytest.raises(DataError, match=r"tags-val\.jsonl: cannot be read"):
+        Inputs(data).of_exam(recipe, "val")
+
+
+def test_other_images_or_boxes_are_another_exam(tmp_path: Path) -> None:
+    image = tmp_path / "0.png"
+    image.write_bytes(b"picture")
+    item = Item("1", str(image), "Where?", ("here",), "0", boxes=(((0.0, 0.0, 1.0, 1.0),),))
+    before = exam_digest([item], tmp_path)
+    assert exam_digest([replace(item, boxes=(((0.0, 0.0, 1.0, 2.0),),))], tmp_path) != before
+    assert exam_digest([replace(item, candidates=("a", "b"))], tmp_path) != before
+    image.write_bytes(b"another picture")
+    assert exam_digest([item], tmp_path) != before
+
+
+def test_budgets_are_told_in_full() -> None:
+    assert str(parse_budget("samples=1234567")) == "samples=1234567"
+    assert str(parse_budget("minutes=1.5")) == "minutes=1.5"
+    assert parse_budget(str(parse_budget("flops=2.5e15"))) == Budget("flops", 2.5e15)
+
+
+def test_images_behind_a_link_and_outside_the_data_are_named(tmp_path: Path) -> None:
+    (tmp_path / "coco").mkdir()
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "val2014").symlink_to(tmp_path / "coco")
+    assert path_within(str(data / "val2014" / "1.png"), data) == "val2014/1.png"
+    outside = str(tmp_path / "coco" / "1.png")
+    assert path_within(outside, data) == outside
+    kept = kept_picture(outside)
+    assert kept.parent == Path("records/pictures")
+    assert kept != kept_picture(str(tmp_path / "coco" / "2.png"))

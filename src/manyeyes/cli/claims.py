@@ -16,7 +16,7 @@ from manyeyes.cli.output import session
 EXAMPLES = (
     "manyeyes claims --list",
     "manyeyes claims --seeds 5 --budget steps=1000 --out claims",
-    "manyeyes claims --claim comm-over-clip-boxes --seeds 5 --out claims",
+    "manyeyes claims --claim comm-over-clip-boxes --seeds 5 --out comm-boxes",
 )
 _STYLES = {"reproduced": "green", "reversed": "red"}
 

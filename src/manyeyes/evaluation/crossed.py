@@ -8,11 +8,13 @@ d_si = a_si - b_si (run s of A and of B share their seed) the model is
 and the variance of the mean d̄ is V = V_S + V_I - V_E, where V_S is the spread of the S seed means
 over S, V_I that of the n item means over n (clustered by image), and V_E the part of ε, which both
 hold. t = d̄ / √V is compared with Student's t at Satterthwaite's degrees of freedom
-V² / (min(V, 2 V_S)² / (S - 1) + V_I² / (C - 1)), C clusters. A study of K arms estimates V_S from
-all of them, with (K - 1)(S - 1) in place of S - 1, unless the two arms' own V_S is larger: seeds
-move arms at the floor of a benchmark less than others, whose noise they would hide. Both the larger
-of the two and the 2 are ours: V_S of three seeds is a poor estimate, and without them the test
-claims too often (`docs/comparing.md` has the figures).
+V² / (min(V, 2 V_S)² / (S - 1) + V_I² / (C - 1)), C clusters. The 2 is ours: V_S of three seeds is
+a poor estimate, and without it the test claims too often (`docs/comparing.md` has the figures).
+
+A study of K arms estimates V_S from all of them, with (K - 1)(S - 1) in place of S - 1, and takes
+it where the two arms' own is smaller. But seeds move arms at the floor of a benchmark less than
+others, whose noise they would hide: an own V_S so large that one of four pairs like the study's
+would reach it by chance (an F test) stands alone, with its own S - 1. This rule is ours as well.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import nctdtr, stdtr, stdtrit
+from scipy.special import fdtri, nctdtr, stdtr, stdtrit
 
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.statistics import FloatArray, estimate_mean
@@ -34,6 +36,8 @@ MOST_TIMES = 10_000
 """Beyond these the answer to "how many more would it take" is "too many"."""
 
 _CAUTION = 2.0
+_BY_CHANCE = 0.25
+"""Share of pairs whose own noise would be judged alone if seeds moved all arms equally."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def crossed_difference(
 ) -> CrossedDifference:
     """Compare two tables of scores ``[S, n]``; row s of both was trained with the same seed.
 
-    ``noise``: of the whole study, in place of these two arms' own where that is not larger.
+    ``noise``: of the whole study, in place of these two arms' own unless that is far larger.
 
     Raises:
         UsageError: tables of different shapes, without rows or items, with a value that is not
@@ -212,11 +216,19 @@ def _spread(differences: FloatArray, clusters: list[str], noise: SeedNoise | Non
     if seeds == 1:
         return Spread(0.0, of_items, 0.0, 1, count)
     own = float(differences.mean(axis=1).var(ddof=1)) / seeds
-    of_seeds, pooled = own, 1
-    if noise is not None and noise.variance > own:
-        of_seeds, pooled = noise.variance, noise.pooled
+    of_seeds, pooled = _noise(own, seeds, noise)
     both = min(_both(differences, clusters, count), of_seeds, of_items)
     return Spread(of_seeds - both, of_items - both, both, seeds, count, pooled)
+
+
+def _noise(own: float, seeds: int, noise: SeedNoise | None) -> tuple[float, int]:
+    """V_S of a pair and the pairs' worth of runs that it is estimated from; see the module."""
+    if noise is None:
+        return own, 1
+    of_study = noise.pooled * (seeds - 1)
+    if own > noise.variance * float(fdtri(seeds - 1, of_study, 1.0 - _BY_CHANCE)):
+        return own, 1
+    return max(own, noise.variance), noise.pooled
 
 
 def _both(differences: FloatArray, clusters: list[str], count: int) -> float:

@@ -1,6 +1,6 @@
 """The ``training:`` block of a stage: fields of ``transformers.TrainingArguments``, checked.
 
-One value is our own: ``bf16: auto`` becomes true where the machine computes bfloat16 natively.
+One value is our own: ``bf16: auto`` is true where the machine computes bfloat16 natively.
 """
 
 from __future__ import annotations
@@ -48,10 +48,18 @@ def check_training(training: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {key: _check_field(key, value, f"{where}.{key}") for key, value in training.items()}
 
 
+def on_this_machine(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``training`` with ``bf16: auto`` as what it is here."""
+    said = dict(training)
+    if said.get("bf16") == "auto":
+        said["bf16"] = bfloat16_pays()
+    return said
+
+
 def _check_field(key: str, value: Any, where: str) -> Any:
     types = _field_types()
     if key == "bf16" and value == "auto":
-        return bfloat16_pays()
+        return value
     if key in OWNED:
         raise RecipeError(f"{where}: not set in recipes: {OWNED[key]}")
     if key not in types:

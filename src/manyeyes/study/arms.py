@@ -7,6 +7,7 @@ ARM/evaluation/                               answers and scores (see ``evaluati
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,12 +143,14 @@ def _answer(item: Item, row: Mapping[str, Any], box_style: str) -> Answer:
 def study_item(
     benchmark: str, item: Item, answers: Mapping[str, Answer], run_dir: Path
 ) -> StudyItem:
-    """Return a benchmark's item with every arm's answer, its image relative to ``run_dir``."""
-    image = Path(item.image).resolve().relative_to(run_dir.resolve())
+    """Return a benchmark's item with every arm's answer, its image relative to ``run_dir``.
+
+    An image that is not inside ``run_dir`` is named absolutely.
+    """
     return StudyItem(
         benchmark=benchmark,
         id=item.id,
-        image=image.as_posix(),
+        image=path_within(item.image, run_dir),
         cluster=item.cluster,
         question=item.prompt,
         truth=_truth(item),
@@ -156,6 +159,12 @@ def study_item(
         groups=item.groups,
         answers=answers,
     )
+
+
+def path_within(image: str, folder: Path) -> str:
+    """Return the path of ``image`` seen from ``folder`` (links are not followed), or absolute."""
+    place, root = (Path(os.path.abspath(path)) for path in (image, folder))
+    return (place.relative_to(root) if place.is_relative_to(root) else place).as_posix()
 
 
 def _truth(item: Item) -> str:

@@ -30,7 +30,8 @@ class Budget:
     amount: float
 
     def __str__(self) -> str:
-        return f"{self.unit}={self.amount:g}"
+        whole = self.amount.is_integer() and self.amount < 1e12
+        return f"{self.unit}={int(self.amount) if whole else self.amount}"
 
 
 def parse_budget(text: str) -> Budget:

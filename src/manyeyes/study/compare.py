@@ -18,10 +18,11 @@ from pathlib import Path
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import Item
 from manyeyes.recipes import Recipe
-from manyeyes.study.arms import Exam, Progress, study_item
+from manyeyes.records import PackedImage
+from manyeyes.study.arms import Exam, Progress, path_within, study_item
 from manyeyes.study.budget import Budget, with_budget
 from manyeyes.study.contestants import Contestant, check_arms
-from manyeyes.study.inputs import Inputs, exam_digest
+from manyeyes.study.inputs import Inputs, digest_of, exam_digest
 from manyeyes.study.jobs import run_tasks
 from manyeyes.study.outputs import write_outputs
 from manyeyes.study.pace import minutes_per_step
@@ -33,7 +34,7 @@ from manyeyes.study.summary import (
     benchmark_title,
 )
 from manyeyes.study.task import Task
-from manyeyes.study.trial import StudyPlan, load_trial, save_plan, trial_file
+from manyeyes.study.trial import StudyPlan, kept_picture, load_trial, save_plan, trial_file
 from manyeyes.study.verdicts import every_pair
 from manyeyes.world.make import make_world
 
@@ -115,7 +116,8 @@ def run_study(
     planner = _Planner(folder, data, exam, questions, settings, progress)
     tasks = planner.tasks(arms, recipes)
     items = [_question(name, item, data) for name, group in questions.items() for item in group]
-    save_plan(folder, _plan(arms, settings, benchmarks, data, folder), items)
+    save_plan(folder, _plan(arms, settings, benchmarks, data, folder, tasks), items)
+    _keep_packed([item for group in questions.values() for item in group], folder, data)
     open_tasks = [task for task in tasks if not _is_done(task, note)]
     run_tasks(
         open_tasks,
@@ -181,7 +183,10 @@ class _Planner:
                         recipe=recipe,
                         settings=arm.settings,
                         price=prices[arm.name],
-                        inputs=inputs.of_training(recipe),
+                        inputs={
+                            **inputs.of_training(recipe),
+                            **inputs.of_exam(recipe, self.exam.split),
+                        },
                         stages=inputs.of_stages(recipe),
                         exam_hashes=hashes,
                         exam=self.exam,
@@ -211,6 +216,7 @@ def _plan(
     benchmarks: Sequence[str],
     data: Path,
     folder: Path,
+    tasks: Sequence[Task],
 ) -> StudyPlan:
     return StudyPlan(
         arms={arm.name: arm.text for arm in arms},
@@ -221,7 +227,19 @@ def _plan(
         split=settings.split,
         limit=settings.limit,
         reference=settings.reference,
+        inputs={
+            arm.name: [digest_of(t.inputs) for t in tasks if t.arm == arm.name] for arm in arms
+        },
     )
+
+
+def _keep_packed(items: Sequence[Item], folder: Path, data: Path) -> None:
+    """Keep images that lie inside a data file, which a report cannot read again."""
+    for image in {item.image for item in items if isinstance(item.image, PackedImage)}:
+        path = folder / kept_picture(path_within(image, data))
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image.read())
 
 
 def _question(benchmark: str, item: Item, data: Path) -> StudyItem:
@@ -233,12 +251,14 @@ def _is_done(task: Task, note: Callable[[str], None]) -> bool:
     trial = load_trial(task.record)
     if trial is None:
         return False
-    changed = [key for key, value in task.inputs.items() if trial.inputs.get(key) != value]
+    keys = {*task.inputs, *trial.inputs}
+    changed = sorted(key for key in keys if trial.inputs.get(key) != task.inputs.get(key))
+    examined = all(trial.exam.get(name) == value for name, value in task.exam_hashes.items())
     if changed:
         note(f"{task.title}: run again, because of another {' and '.join(changed)}")
-    elif trial.exam != task.exam_hashes:
+    elif not examined:
         note(f"{task.title}: examined again, because of other questions")
-    return not changed and trial.exam == task.exam_hashes
+    return not changed and examined
 
 
 def told_from(folder: Path, data: Path) -> str:

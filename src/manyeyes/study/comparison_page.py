@@ -33,13 +33,12 @@ from manyeyes.study.summary import (
     needed,
     score_text,
 )
-from manyeyes.study.trial import RECORDS, Trial, arm_folder, trial_file
+from manyeyes.study.trial import Trial, arm_folder, kept_picture, trial_file
 from manyeyes.study.trial_evidence import Evidence, kept_evidence
 from manyeyes.study.verdict_grid import verdict_grids
 
 REPORT_FILE = "report.html"
 TEMPLATE_FILE = "comparison.html.jinja"
-PICTURES = "pictures"
 BREAKDOWNS = ("question_type", "set")
 """Breakdowns that are shown as bars: the first that a benchmark's items have."""
 
@@ -213,9 +212,9 @@ def _cards(
 
 
 def _card(folder: Path, summary: Summary, item: StudyItem, colours: Mapping[str, str]) -> Card:
-    boxes: dict[str, Sequence[Box]] = {"truth": [item.target] if item.target else []}
+    boxes: dict[str, list[Box]] = {"truth": [item.target] if item.target else []}
     for place, arm in enumerate(summary.arms):
-        boxes[f"arm{place % PALETTE}"] = item.answers[arm.name].boxes
+        boxes.setdefault(f"arm{place % PALETTE}", []).extend(item.answers[arm.name].boxes)
     kept = StudyItem(**{**vars(item), "image": _kept_picture(folder, summary, item)})
     return Card(
         picture=pictures.picture(folder, kept, boxes),
@@ -231,7 +230,7 @@ def _card(folder: Path, summary: Summary, item: StudyItem, colours: Mapping[str,
 
 def _kept_picture(folder: Path, summary: Summary, item: StudyItem) -> str:
     """Copy an item's image into the records, once; return its path relative to ``folder``."""
-    kept = Path(RECORDS) / PICTURES / item.image
+    kept = kept_picture(item.image)
     if not (folder / kept).is_file():
         source = folder / summary.plan.data / item.image
         if not source.is_file():

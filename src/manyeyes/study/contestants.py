@@ -2,7 +2,7 @@
 
 comm/world                                        a recipe; the arm is called like it
 sum=comm/world:model.fusion.join=sum              a name, a recipe, and changes to it
-comm/world:seed=1,training.weight_decay=0.1       changes are separated by commas
+comm/world:dtype=bfloat16,training.weight_decay=0.1   changes are separated by commas
 
 comm: comm/world                                  the same in a file for --arms
 sum: {recipe: comm/world, set: ["model.fusion.join=sum"]}
@@ -52,6 +52,8 @@ class Contestant:
             recipe = load_recipe(self.recipe, self.settings)
         except RecipeError as error:
             raise RecipeError(f"arm {self.name!r}: {error}") from error
+        if any(setting.partition("=")[0].split(".")[-1] == "seed" for setting in self.settings):
+            raise RecipeError(f"arm {self.name!r}: the study gives every arm its seeds")
         stages = [stage.model_copy(update={"seed": None}) for stage in recipe.stages]
         return recipe.model_copy(update={"seed": seed, "stages": stages})
 

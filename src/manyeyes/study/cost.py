@@ -17,6 +17,7 @@ from torch import nn
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.encoders import ENCODERS, EncoderCost
 from manyeyes.recipes import Recipe, StageRecipe
+from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.parts import Assignment
 
 TEXT_TOKENS = 128
@@ -116,7 +117,7 @@ def stage_cost(
 
     ``model`` may be on the meta device; ``rate``: operations per second by dtype of computing.
     """
-    training = stage.training
+    training = on_this_machine(stage.training)
     batch = int(training.get("per_device_train_batch_size", 8))
     half = bool(training.get("bf16") or training.get("fp16"))
     steps = int(training.get("max_steps", -1))

@@ -1,4 +1,4 @@
-"""What a trained arm depends on, as hashes: recipe, data, parts, code.
+"""What a trained arm depends on, as hashes: recipe, data, parts, code, files it is examined with.
 
 A finished arm is run again only where one of these changed. Annotation files count by their
 content, their images by name and size; checkpoints in folders by the content of their weights and
@@ -16,6 +16,7 @@ from typing import Any
 import manyeyes
 from manyeyes import hub
 from manyeyes.data.files import read_samples
+from manyeyes.encoders import FILE
 from manyeyes.errors import CheckpointError, DataError
 from manyeyes.evaluation.contract import Item
 from manyeyes.recipes import DataSource, Recipe, stage_model
@@ -23,9 +24,7 @@ from manyeyes.recipes.sources import LocatedSource, locate_source
 from manyeyes.records import PackedImage
 from manyeyes.training.results import data_hash, file_hash
 
-RECIPE, DATA, PARTS, CODE = "recipe", "data", "parts", "code"
-_MACHINE_CHOICE = ("bf16", None)
-"""The key of a stage's arguments that says nothing about the recipe, see ``precision``."""
+RECIPE, DATA, PARTS, CODE, TOLD = "recipe", "data", "parts", "code", "told"
 
 _PART_KEYS = ("checkpoint", "tokenizer")
 _PART_FILES = (".json", ".safetensors", ".model", ".txt", ".bin", ".pth")
@@ -46,8 +45,6 @@ class Inputs:
             UsageError, DataError, CheckpointError: a data file or part is missing or broken.
         """
         said = recipe.model_dump(mode="json", exclude={"name", "description", "world"})
-        for stage in said["stages"]:
-            stage["training"].pop(*_MACHINE_CHOICE)
         sources = [self._source(source) for stage in recipe.stages for source in stage.data]
         return {
             RECIPE: digest_of(said),
@@ -67,7 +64,6 @@ class Inputs:
             if place < len(recipe.stages) - 1:
                 model.pop("tagger", None)  # training reads files; only the last model is asked
             said = stage.model_dump(mode="json", exclude={"model"})
-            said["training"].pop(*_MACHINE_CHOICE)
             parts = sorted({*_parts(model), *_parts(said)})
             found[stage.name] = digest_of(
                 {
@@ -79,6 +75,20 @@ class Inputs:
                 }
             )
         return found
+
+    def of_exam(self, recipe: Recipe, split: str) -> dict[str, str]:
+        """Return the hash of the file of tags or objects that a trained arm is told at its exam.
+
+        Empty where it is told nothing of a file. Raises: DataError: the file is missing.
+        """
+        model = stage_model(recipe, recipe.stages[-1])
+        tagger, text = model.get("tagger") or {}, model.get("perception_text") or {}
+        names = [tagger.get("checkpoint") if tagger.get("family") == FILE else None]
+        names.append(text.get("file"))
+        files = [str(name).replace("{split}", split) for name in names if name is not None]
+        if not files or self.data_dir is None:
+            return {}
+        return {TOLD: digest_of([_file_digest(self.data_dir / file) for file in files])}
 
     def _source(self, source: DataSource) -> str:
         known = source.model_copy(update={"weight": 1.0})
@@ -93,9 +103,15 @@ class Inputs:
 
 
 def exam_digest(items: Sequence[Item], data_dir: Path) -> str:
-    """Return the hash of questions: ids, prompts, images, references."""
+    """Return the hash of questions: ids, prompts, images, what fills and what answers them."""
     rows = [
-        (item.id, item.prompt, _relative(item.image, data_dir), item.references, item.target)
+        (
+            item.id,
+            item.prompt,
+            (_relative(item.image, data_dir), _size(item.image)),
+            (item.boxes, item.points, item.choices, item.candidates),
+            (item.answer, item.references, item.target),
+        )
         for item in items
     ]
     return digest_of(rows)
@@ -143,17 +159,25 @@ def _source_digest(source: DataSource, data_dir: Path | None) -> str:
     located = locate_source(source, data_dir)
     annotations = located.options.annotations
     said = source.model_dump(mode="json", exclude={"weight", "path", "image_root"})
+    found = {
+        "said": said,
+        "file": _file_digest(located.path),
+        "annotations": None if annotations is None else _file_digest(annotations),
+        "images": _images_digest(located),
+    }
+    beside = {
+        "tags": None if located.tags is None else located.tags.file,
+        "objects": None if located.objects is None else located.objects.path,
+    }
+    found |= {key: _file_digest(file) for key, file in beside.items() if file is not None}
+    return digest_of(found)
+
+
+def _file_digest(file: str | Path) -> str:
     try:
-        return digest_of(
-            {
-                "said": said,
-                "file": data_hash(str(located.path)),
-                "annotations": None if annotations is None else data_hash(annotations),
-                "images": _images_digest(located),
-            }
-        )
+        return data_hash(str(file))
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=error.filename) from error
+        raise DataError(f"cannot be read ({error.strerror})", file=str(file)) from error
 
 
 def _images_digest(located: LocatedSource) -> str:

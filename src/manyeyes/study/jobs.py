@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
+import torch
 from transformers.utils import logging
 
 from manyeyes.errors import ManyEyesError
@@ -27,6 +28,9 @@ from manyeyes.study.task import Task, run_task
 
 Finished = Callable[[Task], None]
 """Called after each trial whose record is written."""
+
+EXPECTED = (ManyEyesError, OSError, MemoryError, torch.OutOfMemoryError)
+"""What can go wrong in one trial (input, disk, memory) and need not end the others."""
 
 Failed = Callable[[Task, str], None]
 """Called at once when a trial fails, with the reason."""
@@ -51,7 +55,7 @@ def run_tasks(
         for task in tasks:
             try:
                 run_task(task, progress)
-            except (ManyEyesError, OSError, MemoryError) as error:
+            except EXPECTED as error:
                 failures[task.title] = str(error) or type(error).__name__
                 _tell_failure(failed, task, failures[task.title])
             else:
@@ -177,8 +181,6 @@ class _Told:
 
 def _work(task: Task, pipe: Connection, told: _Told) -> None:
     """The body of a process: one trial, its progress and its failure told through ``pipe``."""
-    import torch
-
     told.apply()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the parent's, which asks us to stop
@@ -195,7 +197,7 @@ def _work(task: Task, pipe: Connection, told: _Told) -> None:
         say("done")
     except KeyboardInterrupt:
         say("failure", "stopped")
-    except (ManyEyesError, OSError, MemoryError) as error:
+    except EXPECTED as error:
         say("failure", str(error) or type(error).__name__)
 
 

@@ -21,7 +21,12 @@ from manyeyes.study.claims import ARMS, AnyClaim, Claim, RefinementClaim
 from manyeyes.study.compare import Settings, compare
 from manyeyes.study.contestants import parse_arm
 from manyeyes.study.record import write_whole
-from manyeyes.study.refined_objects import keep_refined, kept_refined, refined_difference
+from manyeyes.study.refined_objects import (
+    corner_cases,
+    keep_refined,
+    kept_refined,
+    refined_difference,
+)
 from manyeyes.study.summary import Summary, figure, needed, score_text
 from manyeyes.study.trial import arm_folder
 from manyeyes.study.verdicts import BETTER, OPEN, WORSE, Verdict, judge, judge_differences
@@ -86,12 +91,17 @@ def run_claims(
 ) -> JudgedClaims:
     """Run, or continue, the study that the claims need, and judge them.
 
-    The benchmarks are those of the claims. Raises: as `compare`.
+    The benchmarks are those of the claims.
+
+    Raises:
+        DataError: data without the corner cases that a claim needs. Otherwise as `compare`.
     """
     names = dict.fromkeys(arm for claim in claims for arm in claim.arms)
     asked = [claim.benchmark for claim in claims if isinstance(claim, Claim)]
     chosen = replace(settings, benchmarks=tuple(dict.fromkeys(asked)))
     arms = [parse_arm(ARMS[name]) for name in names]
+    if settings.data_dir is not None and len(asked) < len(claims):
+        corner_cases(settings.data_dir, settings.limit)
     summary = compare(arms, out, chosen, progress=progress, note=note).summary
     data = out / summary.plan.data
     for claim in claims:

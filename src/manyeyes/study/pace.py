@@ -36,7 +36,7 @@ def minutes_per_step(
     """Return stage -> minutes of one step, from the study's records or measured now."""
     path = out / RECORDS / PACE_FILE
     known = json.loads(path.read_text()) if path.is_file() else {}
-    key = digest_of(recipe.model_dump(mode="json"))
+    key = digest_of(recipe.model_dump(mode="json", exclude={"name", "description", "world"}))
     if key not in known:
         known[key] = _measure(recipe, out / "pace" / name, data_dir, features_dir, progress)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -70,8 +70,7 @@ def keep_refined(
         DataError: data without corner cases, or a broken record. UsageError: a trial that was not
             asked before and whose model is not here, or a model that refines nothing.
     """
-    exam = Exam(data, SPLIT, {BENCHMARK: limit})
-    items = exam.items(BENCHMARK)
+    exam, items = corner_cases(data, limit)
     asked = digest_of([(item.id, repr(item.meta["objects"])) for item in items])
     for seed in range(seeds):
         trial = load_trial(trial_file(out, arm_folder, seed))
@@ -85,6 +84,12 @@ def keep_refined(
             ids = tuple(item.cluster for item in items)
             found = RefinedObjects(trial.weights, asked, ids, *parts)
             write_whole(path, json.dumps(asdict(found)) + "\n")
+
+
+def corner_cases(data: Path, limit: int | None) -> tuple[Exam, list[Item]]:
+    """Return the images that are asked about; DataError where ``data`` has none."""
+    exam = Exam(data, SPLIT, {BENCHMARK: limit})
+    return exam, exam.items(BENCHMARK)
 
 
 def kept_refined(arm_folder: str, seeds: int, out: Path) -> list[RefinedObjects]:

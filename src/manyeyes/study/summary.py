@@ -10,6 +10,7 @@ from typing import Any
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import get_benchmark
+from manyeyes.study.inputs import digest_of
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trial import StudyPlan, Trial, arm_folder, load_plan, load_trial, trial_file
 from manyeyes.study.verdicts import OPEN, Scores, Verdict, every_pair, judge
@@ -74,7 +75,7 @@ def load_trials(folder: Path, plan: StudyPlan) -> list[Trial]:
     """Return the records of all arms and seeds of a study.
 
     Raises:
-        DataError: one is missing; names it.
+        DataError: one is missing, or was made from other inputs than the study's; names it.
     """
     trials = []
     for arm in plan.arms:
@@ -87,8 +88,20 @@ def load_trials(folder: Path, plan: StudyPlan) -> list[Trial]:
                     "continues it",
                     file=str(path),
                 )
+            _check_inputs(trial, plan, path)
             trials.append(trial)
     return trials
+
+
+def _check_inputs(trial: Trial, plan: StudyPlan, path: Path) -> None:
+    """A record of an earlier budget, say, is not taken for one of the study as it is now."""
+    wanted = plan.inputs.get(trial.arm)
+    if wanted is not None and digest_of(trial.inputs) != wanted[trial.seed]:
+        raise DataError(
+            f"arm {trial.arm!r}, seed {trial.seed} was trained for another study (budget, data, "
+            "recipe or parts); the command that began this one runs it again",
+            file=str(path),
+        )
 
 
 def summarize(folder: Path) -> Summary:
@@ -105,7 +118,7 @@ def summarize(folder: Path) -> Summary:
         plan=plan,
         arms=tuple(_arm(name, scores, plan) for name in plan.arms),
         verdicts=tuple(judge(scores, questions)),
-        majority={name: measure.value for name, measure in trials[0].majority.items()},
+        majority={name: trials[0].majority[name].value for name in plan.benchmarks},
         items=tuple(items),
         scores=scores,
         notes=_notes(plan, trials),
@@ -115,7 +128,7 @@ def summarize(folder: Path) -> Summary:
 def results_of(summary: Summary) -> dict[str, Any]:
     """Return ``results.json``. Only what stands under ``measured`` depends on the machine."""
     return {
-        "study": asdict(summary.plan),
+        "study": {key: value for key, value in asdict(summary.plan).items() if key != "inputs"},
         "arms": {arm.name: _arm_json(arm) for arm in summary.arms},
         "majority": dict(summary.majority),
         "verdicts": [verdict.to_json() for verdict in summary.verdicts],

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.environment import sha256_of
 from manyeyes.recipes import Recipe
+from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.study.arms import (
     Exam,
     Progress,
@@ -30,7 +31,7 @@ from manyeyes.study.arms import (
 from manyeyes.study.measure import Pace, encode_ms, forget_peak, peak_gib
 from manyeyes.study.price import Price
 from manyeyes.study.shared_stages import note_stages, take_finished
-from manyeyes.study.trial import Measured, Said, Trial, save_trial
+from manyeyes.study.trial import Measured, Said, Trial, load_trial, save_trial
 from manyeyes.study.trial_evidence import evidence_items, keep_evidence
 from manyeyes.training import train
 from manyeyes.training.results import environment, write_json
@@ -114,16 +115,28 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
     )
     if task.seed == 0:
         keep_evidence(predictor, evidence_items(questions), task.record.parent, told)
+    trial = _with_earlier_answers(trial, load_trial(task.record))
     save_trial(task.record, trial)
     return trial
 
 
+def _with_earlier_answers(trial: Trial, before: Trial | None) -> Trial:
+    """Keep what the same weights said to benchmarks that are not asked now."""
+    if before is None or before.weights != trial.weights:
+        return trial
+    return replace(
+        trial,
+        exam={**before.exam, **trial.exam},
+        measures={**before.measures, **trial.measures},
+        majority={**before.majority, **trial.majority},
+        answers={**before.answers, **trial.answers},
+    )
+
+
 def _precision(recipe: Recipe) -> str:
     """What the stages computed in, which ``bf16: auto`` leaves to the machine."""
-    modes = [
-        next((mode for mode in ("bf16", "fp16") if stage.training.get(mode)), "fp32")
-        for stage in recipe.stages
-    ]
+    said = [on_this_machine(stage.training) for stage in recipe.stages]
+    modes = [next((mode for mode in ("bf16", "fp16") if one.get(mode)), "fp32") for one in said]
     return ", ".join(dict.fromkeys(modes))
 
 

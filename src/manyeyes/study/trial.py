@@ -3,12 +3,15 @@
     OUT/records/ARM/seed-S.json     one trial: scores, answers, loss, cost, hashes of its inputs
     OUT/records/questions.jsonl     the questions that all trials answered
     OUT/records/study.json          arms, seeds, budget, benchmarks
+    OUT/records/pictures/           images that the report shows
 
 With these files alone a study is continued elsewhere and its report made again.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,7 +24,7 @@ from manyeyes.errors import DataError
 from manyeyes.study.price import Price
 from manyeyes.study.record import CurvePoint, Measure, StudyItem, write_whole
 
-RECORDS = "records"
+RECORDS, PICTURES = "records", "pictures"
 STUDY_FILE, QUESTIONS_FILE = "study.json", "questions.jsonl"
 
 
@@ -83,7 +86,7 @@ class StudyPlan:
 
     ``arms``: name -> recipe with its changes, in order. ``reference``: the arm that all others are
     compared with (None: every pair). ``benchmarks``: name -> title. ``data``: where the images of
-    the questions lie.
+    the questions lie. ``inputs``: arm -> hash of its trials' inputs, seed by seed.
     """
 
     arms: Mapping[str, str]
@@ -94,6 +97,7 @@ class StudyPlan:
     split: str
     limit: int | None = None
     reference: str | None = None
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def arm_folder(name: str) -> str:
@@ -117,6 +121,13 @@ def load_trial(path: Path) -> Trial | None:
     if not path.is_file():
         return None
     return _parsed(Trial, path, path.read_text(encoding="utf-8"))
+
+
+def kept_picture(image: str) -> Path:
+    """Return where the picture of an item is kept, relative to the study's folder."""
+    outside = Path(image).is_absolute()
+    name = hashlib.sha256(image.encode()).hexdigest()[:16] if outside else image
+    return Path(RECORDS) / PICTURES / name
 
 
 def save_plan(out: Path, plan: StudyPlan, questions: Sequence[StudyItem]) -> None:
@@ -150,9 +161,14 @@ def _text(path: Path) -> str:
         ) from error
 
 
+@functools.cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def _parsed(kind: Any, path: Path, text: str) -> Any:
     try:
-        return TypeAdapter(kind).validate_json(text)
+        return _reader(kind).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or None

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from manyeyes.errors import UsageError
+from manyeyes.errors import ManyEyesError
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.study.arms import Progress
@@ -62,7 +62,7 @@ def keep_evidence(
             progress("explaining answers", number, len(items))
         try:
             explained = explain(predictor, item.image, item.prompt, kind=item.answer)
-        except UsageError:
+        except ManyEyesError:
             continue
         page = render_explanation(explained)
         found.append(Evidence(benchmark, item.prompt, explained.answer, page))

@@ -100,7 +100,7 @@ class Scores:
         self.by_arm: dict[str, list[Trial]] = {}
         for trial in sorted(trials, key=lambda trial: trial.seed):
             self.by_arm.setdefault(trial.arm, []).append(trial)
-        _check_comparable(self.by_arm)
+        _check_comparable(self.by_arm, {item.benchmark for item in self.items})
         self._scored: dict[tuple[str, tuple[str, str] | None], _Scored] = {}
 
     def counted(self, benchmark: str, group: tuple[str, str] | None = None) -> list[StudyItem]:
@@ -203,13 +203,13 @@ def _verdict(question: Question, found: CrossedDifference, p: float, family: int
     )
 
 
-def _check_comparable(by_arm: Mapping[str, Sequence[Trial]]) -> None:
+def _check_comparable(by_arm: Mapping[str, Sequence[Trial]], benchmarks: set[str]) -> None:
     trials = [trial for group in by_arm.values() for trial in group]
     if not trials:
         raise DataError("the study holds no finished trial")
     first = trials[0]
     for trial in trials:
-        for benchmark in {*first.exam, *trial.exam}:
+        for benchmark in benchmarks:
             if first.exam.get(benchmark) != trial.exam.get(benchmark):
                 raise DataError(
                     f"arms {first.arm!r} and {trial.arm!r} (seed {trial.seed}) did not answer the "

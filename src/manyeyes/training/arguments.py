@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 
 from manyeyes.errors import RecipeError
 from manyeyes.recipes import StageRecipe
+from manyeyes.recipes.training_fields import on_this_machine
 
 EPOCH = "epoch"
 
@@ -38,7 +39,7 @@ def training_arguments(
         RecipeError: values that TrainingArguments refuses, or a global batch that the ranks and
             micro-batches do not divide.
     """
-    fields = dict(stage.training)
+    fields = on_this_machine(stage.training)
     fields.setdefault("report_to", default_trackers(trackers))
     fields.setdefault("disable_tqdm", not sys.stderr.isatty())
     fields.setdefault("logging_nan_inf_filter", False)

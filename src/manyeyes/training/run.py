@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from manyeyes.errors import UsageError
 from manyeyes.recipes import Recipe, dump_recipe
+from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
 from manyeyes.training.folders import STATE_FILE, written_whole
 from manyeyes.training.results import environment, file_hash, write_json
@@ -71,6 +72,7 @@ def train(
     if not sys.stderr.isatty():
         disable_progress_bar()  # of weights being loaded and written
     join_ranks()
+    recipe = _on_this_machine(recipe)
     where = None if data_dir is None else Path(data_dir)
     options = RunOptions(
         Path(out_dir),
@@ -93,6 +95,15 @@ def train(
     wait_for_ranks()
     found = json.loads((options.out_dir / RESULTS_FILE).read_text())
     return TrainingResult(options.out_dir / "model", found)
+
+
+def _on_this_machine(recipe: Recipe) -> Recipe:
+    """Settle what recipes leave to the machine, so that a run ends in the numbers it began in."""
+    stages = [
+        spec.model_copy(update={"training": on_this_machine(spec.training)})
+        for spec in recipe.stages
+    ]
+    return recipe.model_copy(update={"stages": stages})
 
 
 def _claim(recipe: Recipe, options: RunOptions, stages: Sequence[Stage]) -> None:
