@@ -47,7 +47,7 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the study.")] = Path("study"),
     benchmark: Annotated[
         list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="vqa, rec, ... May be repeated."),
+        typer.Option("--benchmark", "-b", metavar="NAME", help="May be repeated. [default: vqa, rec, pope, caption]"),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split is asked.")] = "test",
     limit: Annotated[
@@ -61,7 +61,7 @@ def compare(
         int, typer.Option(min=1, help="Trials at a time, each in a process of one thread.")
     ] = 1,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Nothing to say: a study always continues.")
+        bool, typer.Option("--resume", help="Accepted and ignored: a study always continues.")
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,

@@ -33,7 +33,10 @@ from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Item, Prediction
 
 PROMPT = 'Based on the image, is this statement true or false? "{caption}"'
-FILES = ("annotations/vsr_{split}.jsonl", "vsr_{split}.jsonl", "splits/{split}.jsonl")
+FILES = (
+    *("annotations/vsr_{split}.jsonl", "vsr_{split}.jsonl"),
+    *("splits/{split}.jsonl", "splits/zeroshot/{split}.jsonl", "splits/random/{split}.jsonl"),
+)
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = {
     "adjacency": (
