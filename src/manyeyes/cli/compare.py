@@ -47,7 +47,12 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the study.")] = Path("study"),
     benchmark: Annotated[
         list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="May be repeated. [default: vqa, rec, pope, caption]"),
+        typer.Option(
+            "--benchmark",
+            "-b",
+            metavar="NAME",
+            help="May be repeated. [default: vqa, rec, pope, caption]",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split is asked.")] = "test",
     limit: Annotated[

@@ -66,7 +66,10 @@ def detect(
         bool, typer.Option(help="Let the language model correct the list, if it reads objects.")
     ] = True,
     gamma: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Weight of the model's list where it agrees or differs.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Weight of the model's list where it agrees or differs."
+        ),
     ] = 0.0,
     drop: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="How far unwritten objects lose score.")

@@ -49,7 +49,8 @@ def look_at(
     writer = processor.object_writer
     least = 0.0 if writer is None else writer.options.min_score
     digest = hashlib.sha256(hub.module_fingerprint(model.encoders[name]).encode())
-    for part in (model.config.pixel_transforms()[name], processor.geometry, least, *paths):
+    settings = (model.config.pixel_transforms()[name], processor.geometry, least)
+    for part in (*settings, *((path, _size(path)) for path in paths)):
         digest.update(repr(part).encode())
     file = folder / f"{digest.hexdigest()[:16]}.json"
     if rank() == 0 and not file.is_file():
@@ -59,6 +60,11 @@ def look_at(
         torch.distributed.barrier()
     table = read_object_table(file, "/")
     return ObjectTable({path: table[os.path.abspath(path)] for path in paths}, table.file)
+
+
+def _size(path: str) -> int:
+    """Bytes of an image file, which tell a new picture from the old one in its place."""
+    return os.path.getsize(path) if os.path.isfile(path) else -1  # inside a container, or missing
 
 
 def detector_name(model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor) -> str:
