@@ -41,13 +41,19 @@ def test_both_how_to_pages_are_found() -> None:
     assert {"add-an-encoder", "add-a-fusion"} <= {page.stem for page in PAGES}
 
 
-def test_the_example_recipe_is_valid(tmp_path: Path) -> None:
+def test_the_example_recipes_are_valid(tmp_path: Path) -> None:
     text = (DOCS / "recipes.md").read_text()
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
-    (tmp_path / "my-comm.yaml").write_text(block)
-    recipe = load_recipe(tmp_path / "my-comm.yaml")
-    assert recipe.name == "my-comm"
-    assert recipe.stage("multitask").train["fusion.*scales*"] == 1e-2
+    blocks = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    recipes = []
+    for number, block in enumerate(blocks):
+        (tmp_path / f"{number}.yaml").write_text(block)
+        recipes.append(load_recipe(tmp_path / f"{number}.yaml"))
+    comm, combined = recipes
+    assert comm.name == "my-comm"
+    assert comm.stage("multitask").train["fusion.*scales*"] == 1e-2
+    assert combined.model["fusion"]["name"] == "comm"
+    assert combined.model["bridge"]["adapters"]["count"] == 2
+    assert [stage.train["language"] for stage in combined.stages] == [False, False]
 
 
 def test_every_packaged_recipe_is_listed() -> None:

@@ -94,7 +94,7 @@ def render_page(folder: Path, summary: Summary) -> str:
             for encoder, values in arm.level_weights.items()
         },
         rule=RULE,
-        cards=_cards(folder, summary, items, colours),
+        cards=_cards(folder, summary, items, colours, numbers),
         facts={arm.name: _facts(arm) for arm in summary.arms},
         evidence=_evidence(folder, summary),
         caution=CAUTION,
@@ -200,21 +200,32 @@ def _groups(
 
 
 def _cards(
-    folder: Path, summary: Summary, items: Sequence[StudyItem], colours: Mapping[str, str]
+    folder: Path,
+    summary: Summary,
+    items: Sequence[StudyItem],
+    colours: Mapping[str, str],
+    numbers: Mapping[str, str],
 ) -> dict[str, list[Card]]:
     cards = {}
     for benchmark, title in summary.plan.benchmarks.items():
         group = [item for item in items if item.benchmark == benchmark]
         chosen = pictures.most_disputed(group, SHOWN)
         if chosen:
-            cards[title] = [_card(folder, summary, item, colours) for item in chosen]
+            cards[title] = [_card(folder, summary, item, colours, numbers) for item in chosen]
     return cards
 
 
-def _card(folder: Path, summary: Summary, item: StudyItem, colours: Mapping[str, str]) -> Card:
+def _card(
+    folder: Path,
+    summary: Summary,
+    item: StudyItem,
+    colours: Mapping[str, str],
+    numbers: Mapping[str, str],
+) -> Card:
     boxes: dict[str, list[Box]] = {"truth": [item.target] if item.target else []}
-    for place, arm in enumerate(summary.arms):
-        boxes.setdefault(f"arm{place % PALETTE}", []).extend(item.answers[arm.name].boxes)
+    if len(summary.arms) <= PALETTE:  # more could not be told apart
+        for place, arm in enumerate(summary.arms):
+            boxes[f"arm{place}"] = list(item.answers[arm.name].boxes)
     kept = StudyItem(**{**vars(item), "image": _kept_picture(folder, summary, item)})
     return Card(
         picture=pictures.picture(folder, kept, boxes),
@@ -223,7 +234,8 @@ def _card(folder: Path, summary: Summary, item: StudyItem, colours: Mapping[str,
         truth=item.truth,
         group=next((item.groups[kind] for kind in BREAKDOWNS if kind in item.groups), ""),
         answers=tuple(
-            answer_row(arm.name, item.answers[arm.name], colours[arm.name]) for arm in summary.arms
+            answer_row(arm.name, item.answers[arm.name], colours[arm.name], numbers[arm.name])
+            for arm in summary.arms
         ),
     )
 

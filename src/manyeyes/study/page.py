@@ -23,12 +23,16 @@ PALETTE = 6
 
 @dataclass(frozen=True)
 class AnswerRow:
-    """One arm's answer on a picture card; ``mark`` is ✓, ✗ or a score in points."""
+    """One arm's answer on a picture card; ``mark`` is ✓, ✗ or a score in points.
+
+    ``number``: the arm's, where colours do not tell arms apart.
+    """
 
     name: str
     colour: str
     text: str
     mark: str
+    number: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,9 @@ def packaged(name: str) -> str:
     return files("manyeyes.study").joinpath(name).read_text(encoding="utf-8")
 
 
-def answer_row(title: str, answer: Answer, colour: str) -> AnswerRow:
+def answer_row(title: str, answer: Answer, colour: str, number: str = "") -> AnswerRow:
     """Return an answer as a card shows it: its boxes in pixels where it has any."""
     marks = {0.0: "✗", 1.0: "✓"}
     mark = marks.get(answer.score, f"{100 * answer.score:.0f}")
     boxes = "; ".join(in_pixels(box) for box in answer.boxes)
-    return AnswerRow(title, colour, boxes or answer.text, mark)
+    return AnswerRow(title, colour, boxes or answer.text, mark, number)

@@ -113,7 +113,7 @@ def trial_file(out: Path, folder: str, seed: int) -> Path:
 def save_trial(path: Path, trial: Trial) -> None:
     """Write a trial's record, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(trial), indent=1, ensure_ascii=False))
+    write_whole(path, json.dumps(asdict(trial), ensure_ascii=False) + "\n")
 
 
 def load_trial(path: Path) -> Trial | None:
