@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from manyeyes.study.claims import Claim
 from manyeyes.study.judged_claims import claims_page, judge_claims
 from manyeyes.study.outputs import write_outputs
 from manyeyes.study.summary import Summary, needed, summarize
-from manyeyes.study.trial import trial_file
+from manyeyes.study.task import _with_earlier_answers
+from manyeyes.study.trial import load_trial, trial_file
 from manyeyes.study.verdicts import BETTER, OPEN, WORSE, every_pair
 from study_trials import TITLES, change_record, write_study
 
@@ -157,3 +159,18 @@ def test_claims_are_reproduced_reversed_or_open(study: tuple[Path, Summary]) -> 
     assert page.rstrip().endswith("| best constant answer | 30.0 | 30.0 | |")
     with pytest.raises(DataError, match="no questions of vqa color2"):
         judge_claims([claim("x", "comm", "clip", group=("question_type", "color2"))], *study)
+
+
+def test_an_exam_of_other_benchmarks_keeps_what_the_same_weights_said(tmp_path: Path) -> None:
+    write_study(tmp_path, images=4)
+    before = load_trial(trial_file(tmp_path, "comm", 0))
+    assert before is not None
+    vqa = {
+        key: {"vqa": getattr(before, key)["vqa"]}
+        for key in ("exam", "measures", "majority", "answers")
+    }
+    now = replace(before, **vqa)
+    assert _with_earlier_answers(now, before) == before
+    assert _with_earlier_answers(now, None) == now
+    other = replace(now, weights="others")
+    assert _with_earlier_answers(other, before) == other

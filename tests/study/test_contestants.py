@@ -11,9 +11,11 @@ import tiny
 from manyeyes.errors import DataError, RecipeError, UsageError
 from manyeyes.evaluation.contract import Item
 from manyeyes.recipes import Recipe, dump_recipe, load_recipe
+from manyeyes.records import PackedImage
 from manyeyes.study.arms import path_within
 from manyeyes.study.budget import Budget, parse_budget, with_budget
 from manyeyes.study.claims import ARMS, CLAIMS, chosen_claims
+from manyeyes.study.compare import _keep_packed
 from manyeyes.study.contestants import Contestant, check_arms, parse_arm, read_arms
 from manyeyes.study.inputs import DATA, TOLD, Inputs, exam_digest
 from manyeyes.study.trial import kept_picture
@@ -230,3 +232,20 @@ def test_images_behind_a_link_and_outside_the_data_are_named(tmp_path: Path) -> 
     kept = kept_picture(outside)
     assert kept.parent == Path("records/pictures")
     assert kept != kept_picture(str(tmp_path / "coco" / "2.png"))
+
+
+class Inside(PackedImage):
+    """An image whose bytes are those of its name."""
+
+    def read(self) -> bytes:
+        return self.encode()
+
+
+def test_images_inside_a_data_file_are_kept_for_the_report(tmp_path: Path) -> None:
+    packed = Inside(str(tmp_path / "data" / "questions.tsv" / "3"))
+    loose = str(tmp_path / "data" / "4.png")
+    items = [Item(str(i), image, "What?", ("a",), "0") for i, image in enumerate((packed, loose))]
+    _keep_packed(items, tmp_path / "out", tmp_path / "data")
+    kept = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert kept == [tmp_path / "out" / kept_picture("questions.tsv/3")]
+    assert kept[0].read_bytes() == packed.encode()

@@ -17,8 +17,9 @@ from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.contract import Grade
 from manyeyes.evaluation.benchmarks.measures import Corpus
 from manyeyes.evaluation.looking import Look
-from manyeyes.study.claims import RefinementClaim
-from manyeyes.study.judged_claims import judge_claims
+from manyeyes.study.claims import CLAIMS, RefinementClaim
+from manyeyes.study.compare import Settings
+from manyeyes.study.judged_claims import judge_claims, run_claims
 from manyeyes.study.refined_objects import (
     METRIC,
     RefinedObjects,
@@ -167,3 +168,15 @@ def test_scores_of_images_have_the_mean_and_the_spread_of_the_metric() -> None:
     assert ratio.std(ddof=1) / np.sqrt(200) == pytest.approx(spread, rel=0.05)
     steps = image_scores(grade(lambda w: float(np.max(np.where(w > 0, values, -9.0)))))
     assert steps.mean() == pytest.approx(values.max()), "also of what is not smooth"
+
+
+def test_data_without_corner_cases_are_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*given: object, **named: object) -> None:
+        pytest.fail("trained first")
+
+    monkeypatch.setattr("manyeyes.study.judged_claims.compare", train)
+    refining = [claim for claim in CLAIMS if isinstance(claim, RefinementClaim)]
+    with pytest.raises(DataError, match="corner"):
+        run_claims([CLAIMS[0], *refining], tmp_path / "out", Settings(data_dir=tmp_path))
