@@ -161,7 +161,7 @@ def test_many_identical_arms_are_rarely_separable(seed_sd: float) -> None:
 def test_noisy_arms_do_not_hide_among_quiet_ones(seeds: int, share: float) -> None:
     """Two equal arms that seeds move, beside four that they do not; `docs/comparing.md` has more.
 
-    With the noise of all six arms in place of their own every fifth study would claim a difference.
+    With the noise of all six arms in place of their own, every fourth study would claim one.
     """
     rng, wrong = np.random.default_rng(8), 0
     for _ in range(300):

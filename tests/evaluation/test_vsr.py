@@ -126,3 +126,12 @@ def test_splits_hold_the_folder_and_images_lie_in_coco(file: Path) -> None:
     train.write_text(json.dumps(ROW))
     constant = BENCHMARKS["vsr"].baseline(items, root, "zeroshot/test")
     assert (set(constant.answers.values()), constant.source) == ({"false"}, "zeroshot/train split")
+
+
+def test_the_official_folders_are_found(file: Path, tmp_path: Path) -> None:
+    for row in ROWS:
+        Image.new("RGB", (4, 4)).save(tmp_path / row["image"])
+    items = BENCHMARKS["vsr"].items(tmp_path, "test")
+    assert len(items) == len(ROWS)
+    with pytest.raises(DataError, match=r"splits/zeroshot/val\.jsonl"):
+        BENCHMARKS["vsr"].items(tmp_path, "val")

@@ -88,17 +88,17 @@ def load_trials(folder: Path, plan: StudyPlan) -> list[Trial]:
                     "continues it",
                     file=str(path),
                 )
-            _check_inputs(trial, plan, path)
+            _check_inputs(trial, plan, seed, path)
             trials.append(trial)
     return trials
 
 
-def _check_inputs(trial: Trial, plan: StudyPlan, path: Path) -> None:
+def _check_inputs(trial: Trial, plan: StudyPlan, seed: int, path: Path) -> None:
     """A record of an earlier budget, say, is not taken for one of the study as it is now."""
     wanted = plan.inputs.get(trial.arm)
-    if wanted is not None and digest_of(trial.inputs) != wanted[trial.seed]:
+    if wanted is not None and digest_of(trial.inputs) != wanted[seed]:
         raise DataError(
-            f"arm {trial.arm!r}, seed {trial.seed} was trained for another study (budget, data, "
+            f"arm {trial.arm!r}, seed {seed} was trained for another study (budget, data, "
             "recipe or parts); the command that began this one runs it again",
             file=str(path),
         )
