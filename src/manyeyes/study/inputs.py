@@ -177,7 +177,9 @@ def _file_digest(file: str | Path) -> str:
     try:
         return data_hash(str(file))
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=str(file)) from error
+        raise DataError(
+            f"cannot be read ({error.strerror})", file=str(error.filename or file)
+        ) from error
 
 
 def _images_digest(located: LocatedSource) -> str:
