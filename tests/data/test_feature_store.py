@@ -50,6 +50,15 @@ def test_missing_names_each_id_once_in_order(tmp_path: Path) -> None:
         store.read(["c", "b", "a"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_a_row_without_images_reads_features_of_none(tmp_path: Path, dtype: torch.dtype) -> None:
+    store = _store(tmp_path, dtype)
+    store.write(["b"], _features(1, dtype))
+    read = store.read([])
+    assert (read.dtype, read.shape) == (dtype, (0, 2, 3, 4))
+    assert torch.cat([read, store.read(["b"])]).shape == (1, 2, 3, 4)
+
+
 @pytest.mark.parametrize("change", ["encoder", "preprocessing", "levels"])
 def test_another_key_is_another_store(tmp_path: Path, change: str) -> None:
     _store(tmp_path).write(["a"], _features(1))

@@ -106,6 +106,21 @@ def test_every_arm_gets_the_same(study: tuple[Path, Finished]) -> None:
             assert trial.price.trained < trial.price.parameters
 
 
+def test_rows_without_images_are_compared_like_the_others(
+    tmp_path: Path, arms: list[Contestant], data: Path, settings: Settings
+) -> None:
+    world = shutil.copytree(data, tmp_path / "world")
+    file = world / "llava" / "train.json"
+    talk = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+    rows = [{"id": f"t{index}", "conversations": talk} for index in range(100)]
+    file.write_text(json.dumps([*rows, *json.loads(file.read_text())]))
+    finished = compare(arms, tmp_path / "out", replace(settings, seeds=1, data_dir=world))
+    assert (finished.run, finished.kept) == (2, 0)
+    for arm in ("clip", "comm"):
+        trial = load_trial(tmp_path / "out" / "records" / arm / "seed-0.json")
+        assert trial is not None and (trial.steps, len(trial.answers["vqa"])) == (3, 8)
+
+
 def test_stages_share_the_budget(study: tuple[Path, Finished]) -> None:
     trial = load_trial(study[0] / "records" / "comm" / "seed-0.json")
     assert trial is not None

@@ -137,11 +137,12 @@ class FeatureStore:
         if missing:
             message = f"{len(missing)} of {len(image_ids)} images are not stored, as {missing[0]!r}"
             raise DataError(message, file=str(self.folder))
-        rows = np.empty((len(image_ids), self._row_bytes), dtype=np.uint8)
+        found = torch.empty(len(image_ids), *self.shape, dtype=self.dtype)
+        rows = found.view(len(image_ids), -1).view(torch.uint8) if image_ids else ()
         for row, image_id in zip(rows, image_ids, strict=True):
             name, place = self._places[image_id]
-            row[:] = self._map(name)[place]
-        return torch.from_numpy(rows).view(self.dtype).reshape(len(image_ids), *self.shape)
+            row.numpy()[:] = self._map(name)[place]
+        return found
 
     def refresh(self) -> None:
         """Take in what other processes have written since."""
