@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,22 @@ def test_variants_are_used_and_recorded(trained: Trained, tmp_path: Path) -> Non
     words += ["--variant", "vqa=m4c", "--variant", "pope=strict", "--json"]
     entries = the_object(invoke(*words))["benchmarks"]
     assert [entries[name]["model"]["variant"] for name in ("vqa", "pope")] == ["m4c", "strict"]
+
+
+def test_one_answer_per_question_is_told(trained: Trained, tmp_path: Path) -> None:
+    data = tmp_path / "world"
+    shutil.copytree(trained.data, data)
+    file = data / "annotations" / "vqa_train_annotations.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation["answers"] = annotation["answers"][:1]
+    file.write_text(json.dumps(content))
+    words = ["evaluate", trained.model, "--data", data, "--out", tmp_path / "e", "-b", "vqa"]
+    words += ["--split", "train", "--limit", "2", "--no-text-only"]
+    entry = the_object(invoke(*words, "--json"))["benchmarks"]["vqa"]
+    assert entry["variant"] == entry["model"]["variant"] == "official, exact match"
+    shown = invoke(*words).stdout
+    assert "note: vqa: every question has one reference answer: scored by exact match" in shown
 
 
 @pytest.mark.parametrize(

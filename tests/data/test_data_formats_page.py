@@ -13,6 +13,7 @@ import pytest
 from cli_runs import invoke
 from manyeyes.data.files import detect_format, read_samples
 from manyeyes.data.readers import READERS
+from manyeyes.evaluation.score import Scoring, score_file
 from manyeyes.world.emit import FORMATS
 from scene_truth import ANSWERS
 
@@ -55,6 +56,17 @@ def test_the_examples_are_what_they_are_said_to_be(tmp_path: Path, name: str) ->
         samples, report = read_samples(tmp_path / file)
         assert report.broken == 0
         assert samples[-1].turns[-1].role == "assistant"
+
+
+def test_the_answer_that_people_agree_on_scores_100_on_the_vqa_example(tmp_path: Path) -> None:
+    files = [tmp_path / file for file, _ in _sections()["vqa"]]
+    for path, (_, content) in zip(files, _sections()["vqa"], strict=True):
+        path.write_text(content, encoding="utf-8")
+    (annotation,) = json.loads(files[1].read_text())["annotations"]
+    agreed = {"question_id": 42000, "answer": annotation["multiple_choice_answer"]}
+    (tmp_path / "answers.json").write_text(json.dumps([agreed]))
+    result = score_file(Scoring("vqa", files), tmp_path / "answers.json").result
+    assert (result.headline.value, result.variant, result.notes) == (100.0, "official", ())
 
 
 def test_every_format_of_the_world_is_in_its_table() -> None:

@@ -68,6 +68,22 @@ def test_the_leaderboards_layout_gives_both_metrics(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answers", "expected"),
+    [(["cab"], 1.0), (["bus"], 0.0), (["cab", "bus"], 0.5), (["cab", "cab"], 1.0)],
+)
+def test_one_or_two_direct_answers_can_give_a_full_score(
+    answers: list[str], expected: float, tmp_path: Path
+) -> None:
+    row = {**ROW, "direct_answers": answers}
+    file = write_json(tmp_path / "aokvqa_v1p0_val.json", [row, {**ROW, "question_id": "b"}])
+    result = scored(file, {ROW["question_id"]: "cab", "b": "taxi"}, "direct_answer")
+    assert result.per_item == {ROW["question_id"]: expected, "b": 1.0}
+    assert result.variant == "direct_answer, share of few answers"
+    (note,) = result.notes
+    assert note.startswith("1 of 2 questions have fewer than 3 direct answers")
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [("ride", 1.0), ("taxi", 1.0), ("bus", 1 / 3), ("Ride", 0.0), ("ride ", 0.0), ("", 0.0)],
 )

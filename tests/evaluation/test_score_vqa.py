@@ -88,9 +88,33 @@ def test_line_breaks_are_tidied_in_every_variant() -> None:
         assert vqa_accuracy(" yes\n", ["yes"] * 10, variant) == 1.0
 
 
-def test_other_numbers_of_answers_follow_the_definition() -> None:
-    assert vqa_accuracy("cat", ["cat"]) == 0.0
-    assert vqa_accuracy("cat", ["cat"] * 3) == pytest.approx(2 / 3)
+@pytest.mark.parametrize("variant", VQA_VARIANTS)
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["cat"], 1.0),
+        (["dog"], 0.0),
+        (["cat"] * 2, 1.0),
+        (["cat", "dog"], 1 / 2),
+        (["cat"] * 3, 1.0),
+        (["cat", "cat", "dog"], 2 / 3),
+        (["cat", "dog", "cow"], 1 / 3),
+        # from four answers on the official definition holds
+        (["cat"] * 4, 1.0),
+        (["cat"] * 3 + ["dog"], 3 / 4),
+        (["cat"] * 2 + ["dog"] * 2, 1 / 2),
+        (["cat"] + ["dog"] * 3, 1 / 4),
+        (["cat"] * 3 + ["dog"] * 2, (3 * 2 / 3 + 2 * 1) / 5),
+        (["cat"] * 4 + ["dog"], 1.0),
+    ],
+)
+def test_few_answers_can_give_a_full_score(
+    variant: str, answers: list[str], expected: float
+) -> None:
+    assert vqa_accuracy("cat", answers, variant) == pytest.approx(expected)
+
+
+def test_no_answers_are_refused() -> None:
     with pytest.raises(UsageError, match="at least one"):
         vqa_accuracy("cat", [])
 

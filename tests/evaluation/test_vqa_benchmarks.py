@@ -14,6 +14,7 @@ from PIL import Image
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks import BENCHMARKS, okvqa
+from manyeyes.evaluation.comparison import compare_predictions
 from manyeyes.evaluation.score import Scoring, score_file
 from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS
 from vqa_files import write_annotations, write_answers, write_json, write_questions
@@ -80,6 +81,47 @@ def test_each_benchmark_has_its_official_rule_first() -> None:
     assert BENCHMARKS["okvqa"].variants == (*VQA_VARIANTS, "raw", "lemmas")
 
 
+FEW = "share of few answers"
+
+
+@pytest.mark.parametrize("name", ["vqa", "vqav2", "okvqa"])
+@pytest.mark.parametrize(
+    ("answers", "expected", "rule", "note"),
+    [
+        ([["red"], ["two"]], 100, "official, exact match", "every question has one reference"),
+        ([["red"], ["red"]], 50, "official, exact match", "every question has one reference"),
+        (
+            [["red"] * 2 + ["blue"], ["two"]],
+            250 / 3,
+            f"official, {FEW}",
+            "every question has fewer",
+        ),
+        ([["red"] * 10, ["two"] * 3], 100, f"official, {FEW}", "1 of 2 questions have fewer"),
+        ([["red"] * 4, ["two"] * 10], 100, "official", None),
+    ],
+)
+def test_few_answers_are_scored_by_a_rule_that_the_result_names(
+    name: str,
+    answers: list[list[str]],
+    expected: float,
+    rule: str,
+    note: str | None,
+    tmp_path: Path,
+) -> None:
+    files = [
+        write_questions(tmp_path / "questions.json", 2),
+        write_annotations(tmp_path / "annotations.json", answers),
+    ]
+    result = score_file(Scoring(name, files), write_answers(tmp_path / "a.json", ["red", "two"]))
+    assert result.result.headline.value == pytest.approx(expected)
+    assert (result.result.variant, result.result.headline.variant) == (rule, rule)
+    assert [text[: len(note or "")] for text in result.result.notes] == ([note] if note else [])
+    compared = compare_predictions(
+        result.benchmark, result.items, result.predictions, result.predictions
+    )
+    assert compared.variant == rule
+
+
 def test_a_perfect_oracle_and_shuffled_rows(pair: list[Path], tmp_path: Path) -> None:
     best = [max(set(answers), key=answers.count) for answers in ANSWERS]
     result = score_file(Scoring("vqav2", pair), write_answers(tmp_path / "a.json", best)).result
@@ -136,6 +178,15 @@ class TestOkvqa:
         result = score_file(Scoring("okvqa", files, variant=variant), answers).result
         assert result.headline.value == pytest.approx(expected)
         assert (result.variant, result.headline.variant) == (variant, variant)
+
+    def test_one_raw_answer_is_matched_exactly(self, tmp_path: Path) -> None:
+        path = write_annotations(tmp_path / "annotations.json", [["surf"]], {"confidence": 3})
+        content = json.loads(path.read_text())
+        content["annotations"][0]["answers"][0]["raw_answer"] = "surfing"
+        files = [write_questions(tmp_path / "q.json", 1), write_json(path, content)]
+        answers = write_answers(tmp_path / "a.json", ["surfing"])
+        result = score_file(Scoring("okvqa", files, variant="raw"), answers).result
+        assert (result.headline.value, result.variant) == (100.0, "raw, exact match")
 
     def test_raw_answers_that_are_not_there_are_named(
         self, pair: list[Path], tmp_path: Path

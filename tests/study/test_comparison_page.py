@@ -137,6 +137,17 @@ def test_trials_of_different_machines_are_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_rule_other_than_the_official_one_is_told(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    assert not [note for note in summarize(tmp_path).notes if "scored by" in note]
+    for path in (tmp_path / "records").glob("*/seed-*.json"):
+        record = json.loads(path.read_text())
+        record["measures"]["vqa"]["variant"] = "official, exact match"
+        path.write_text(json.dumps(record))
+    notes = [note for note in summarize(tmp_path).notes if "scored by" in note]
+    assert notes == ["vqa was scored by the rule 'official, exact match'"]
+
+
 def test_claims_are_reproduced_reversed_or_open(study: tuple[Path, Summary]) -> None:
     def claim(name: str, challenger: str, reference: str, **more: object) -> Claim:
         return Claim(name, f"says {name}", "ours", challenger, reference, "vqa", **more)  # type: ignore[arg-type]

@@ -136,6 +136,9 @@ def evaluate(
                 progress=report,
             )
         output.show(format_table(results, details=details))
+        for name, entry in results["benchmarks"].items():
+            for note in entry["model"]["notes"]:
+                output.line(f"note: {name}: {note}")
         output.line(f"answers and results: {folder}")
         output.result({**results, "out": folder})
 

@@ -101,7 +101,7 @@ def compare_predictions(
     left_out = [name for name in pair.names if not pair.comparable(name)]
     notes = _notes(done, left_out if metrics is None else [])
     family = tuple(tested)
-    name = benchmark.checked_variant(variant)
+    name = grades[0].rule or benchmark.checked_variant(variant)
     return Comparison(benchmark.name, name, done, family, draws, seed, notes)
 
 

@@ -161,12 +161,11 @@ def _run_benchmark(
     """Answer, score and write one benchmark; return its entry in the results."""
     job = _Job(benchmark, items, plan, predictor, store, progress)
     constant = benchmark.baseline(items, plan.data_dir, plan.split, box_style=predictor.box_style)
-    name = benchmark.name
     source = Source(Path(plan.data_dir), plan.split)
     model = job.arm(with_images=True)
     return {
         "metric": next(iter(model["metrics"])),
-        "variant": benchmark.checked_variant(plan.variants.get(name)),
+        "variant": model["variant"],
         "prompt": plan.prompt_of(benchmark),
         "choice": plan.choice,
         "n": model["n"],

@@ -293,11 +293,25 @@ def _notes(plan: StudyPlan, trials: Sequence[Trial]) -> tuple[str, ...]:
     data = {trial.arm: trial.inputs.get("data") for trial in trials}
     if len(set(data.values())) > 1:
         notes.append("the recipes read different training files, so their data differ as well")
+    notes += _rules(trials)
     for key, words in _SAME.items():
         found = {_environment(trial, key) for trial in trials}
         if len(found) > 1:
             notes.append(f"trials were {words}: {', '.join(sorted(found))}")
     return tuple(notes)
+
+
+def _rules(trials: Sequence[Trial]) -> list[str]:
+    """A note for every benchmark that was not scored by its official rule alone."""
+    used: dict[str, set[str]] = {}
+    for trial in trials:
+        for name, measure in trial.measures.items():
+            used.setdefault(name, set()).add(measure.variant)
+    return [
+        f"{name} was scored by the rule {' and '.join(map(repr, sorted(rules)))}"
+        for name, rules in used.items()
+        if rules != {get_benchmark(name).variants[0]}
+    ]
 
 
 def _environment(trial: Trial, key: str) -> str:

@@ -2,7 +2,9 @@
 
     multiple_choice   equal to the right one of four choices; all questions
     direct_answer     min(1, matches / 3) over ten answers, without leaving one out and without
-                      normalising; questions marked ``difficult_direct_answer`` do not count
+                      normalising; questions marked ``difficult_direct_answer`` do not count.
+                      With one or two answers, which could never give 3 matches, all must match
+                      (ours)
 
 Both are allenai/aokvqa's (``eval_predictions.py``). The variant "official" gives both, as the
 leaderboard does; the others give one, on the same footing as the official script with and without
@@ -67,11 +69,25 @@ def grade(answers: Answers) -> Grade:
         notes.append(
             f"{difficult} questions with difficult direct answers do not count in {DIRECT}"
         )
+    few = _few_answers(answers.items) if DIRECT in scored else ""
+    notes += [few] * bool(few)
     return Grade(
         tuple(_score(task, answers.items, values[task]) for task in scored),
         values[scored[0]],
         _outside_choices(answers.items, given.get(CHOICE, [])),
         tuple(notes),
+        rule=f"{answers.variant}, share of few answers" if few else None,
+    )
+
+
+def _few_answers(items: Sequence[Item]) -> str:
+    """A note where questions have too few answers for the official rule, else nothing."""
+    few = sum(len(item.references) < _FULL for item in items if not item.meta["difficult"])
+    if not few:
+        return ""
+    return (
+        f"{few} of {len(items)} questions have fewer than {_FULL} direct answers: they are scored "
+        f"by the share of their answers that the prediction equals in {DIRECT}"
     )
 
 
@@ -117,9 +133,13 @@ def _choice_values(items: Sequence[Item], texts: Sequence[str | None]) -> list[f
 
 def _direct_values(items: Sequence[Item], texts: Sequence[str | None]) -> list[float | None]:
     return [
-        None if item.meta["difficult"] else min(1.0, item.references.count(text or "") / _FULL)
+        None if item.meta["difficult"] else _direct_value(item.references, text or "")
         for item, text in zip(items, texts, strict=True)
     ]
+
+
+def _direct_value(answers: Sequence[str], text: str) -> float:
+    return min(1.0, answers.count(text) / min(_FULL, len(answers)))
 
 
 _MEASURES = {CHOICE: _choice_values, DIRECT: _direct_values}

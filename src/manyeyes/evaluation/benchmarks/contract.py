@@ -50,6 +50,7 @@ class Grade:
 
     An item score is None where the headline leaves the item out. ``corpus`` recomputes the metrics
     that are no means over the items of ``Answers``, for comparisons of two sets of predictions.
+    ``rule`` names what was scored by where the data allowed the variant's own rule only in part.
     """
 
     scores: tuple[Score, ...]
@@ -57,6 +58,7 @@ class Grade:
     parse_failures: int = 0
     notes: tuple[str, ...] = ()
     corpus: Corpus | None = None
+    rule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class Benchmark:
             items, predictions, variant=variant, box_style=box_style, allow_missing=allow_missing
         )
         grade = self.grade(answers)
-        chosen, failures = answers.variant, grade.parse_failures
+        chosen, failures = grade.rule or answers.variant, grade.parse_failures
         given = zip(items, answers.predictions, strict=True)
         missing = sum(item.required and prediction is None for item, prediction in given)
         notes = grade.notes + ((f"{missing} missing predictions count as wrong",) * bool(missing))

@@ -44,12 +44,18 @@ def grade(answers: Answers) -> Grade:
     """VQA accuracy in 0..100, by question type (the category of knowledge) and answer type."""
     if answers.variant == RAW:
         items = [replace(item, references=_raw_answers(item)) for item in answers.items]
-        return grade_vqa(replace(answers, items=items, variant="official"))
+        return _called(RAW, grade_vqa(replace(answers, items=items, variant="official")))
     if answers.variant == LEMMAS:
         lemmas = _lemmatiser()
         texts = [None if text is None else lemmas(text) for text in answers.texts]
-        return grade_vqa(replace(answers, predictions=texts, variant="lavis"))
+        return _called(LEMMAS, grade_vqa(replace(answers, predictions=texts, variant="lavis")))
     return grade_vqa(answers)
+
+
+def _called(variant: str, grade: Grade) -> Grade:
+    """The grade under the name of our variant in place of that of the rule behind it."""
+    _, comma, more = (grade.rule or "").partition(",")
+    return replace(grade, rule=f"{variant}{comma}{more}")
 
 
 def _raw_answers(item: Item) -> tuple[str, ...]:

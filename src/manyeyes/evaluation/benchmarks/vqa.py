@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from manyeyes.evaluation.benchmarks.vqa_pairs import GENERIC, vqa_benchmark
 
-BENCHMARK = vqa_benchmark("vqa", "VQA accuracy against ten human answers (VQAv2 files)", GENERIC)
+BENCHMARK = vqa_benchmark("vqa", "VQA accuracy against human answers (VQAv2 files)", GENERIC)

@@ -15,7 +15,7 @@ from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS, vqa_accuracy
+from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS, rule_for, vqa_accuracy
 from manyeyes.records import Sample
 
 PROMPT = "{question}"
@@ -109,12 +109,18 @@ def read_pairs(
 
 
 def grade_vqa(answers: Answers) -> Grade:
-    """VQA accuracy in 0..100, by question type and answer type."""
+    """VQA accuracy in 0..100, by question type and answer type.
+
+    Where questions have fewer than four answers the rule's name and a note say so.
+    """
     values = [
         0.0 if text is None else vqa_accuracy(text, item.references, answers.variant)
         for item, text in zip(answers.items, answers.texts, strict=True)
     ]
-    return Grade((mean_score("accuracy", values, answers.items),), values)
+    counts = [len(item.references) for item in answers.items]
+    rule, note = rule_for(counts, answers.variant)
+    score = mean_score("accuracy", values, answers.items)
+    return Grade((score,), values, notes=(note,) * bool(note), rule=rule)
 
 
 def majority_answers(

@@ -1,4 +1,4 @@
-"""VQA accuracy over the ten human answers of a question, in the four variants in use.
+"""VQA accuracy over the human answers of a question, in the four variants in use.
 
     official   GT-Vision-Lab/VQA: both sides normalised only if the raw answers are not all equal
     lavis      LAVIS: prediction always normalised, differing answers get the punctuation step only
@@ -6,6 +6,11 @@
     m4c        MMF's EvalAI processor (TextVQA, OK-VQA; LLaVA): lower-case first, then as "always"
 
 The variants differ by up to several points on the same predictions, so a score names its variant.
+
+The official rule was made for ten answers, of which three make a prediction fully right. With fewer
+than four answers no prediction could be fully right, so there all of the other answers do (ours):
+the accuracy is then the share of the answers that the prediction agrees with, and with one answer
+an exact match. At four answers both rules give the same.
 """
 
 from __future__ import annotations
@@ -68,7 +73,8 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], variant: str = "offici
     """Accuracy 0..1 of one prediction against the human answers of its question.
 
     For each answer take the others, count the m equal to the prediction: min(1, m/3); average.
-    With ten answers and k matches: 0, .3, .6, .9, then 1. Dataset accuracy is the mean times 100.
+    With ten answers and k matches: 0, .3, .6, .9, then 1. With n < 4 answers: k/n (ours, see the
+    module). Dataset accuracy is the mean times 100.
 
     Raises:
         UsageError: an unknown variant, or no answers.
@@ -77,10 +83,36 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], variant: str = "offici
         raise UsageError("VQA accuracy needs at least one reference answer")
     predicted, references = _normaliser(variant)(_tidy(prediction), [_tidy(a) for a in answers])
     matches = references.count(predicted)
+    if len(references) < ENOUGH_ANSWERS:
+        return matches / len(references)
     others = len(references) - matches
     missed = others * min(1.0, matches / 3)
     matched = matches * min(1.0, (matches - 1) / 3) if matches else 0.0
     return (missed + matched) / len(references)
+
+
+ENOUGH_ANSWERS = 4
+"""With so many equal answers a prediction is fully right by the official rule; fewer never do."""
+
+
+def rule_for(counts: Sequence[int], variant: str) -> tuple[str, str]:
+    """What questions with so many answers each are scored by: a name, and a note.
+
+    Both say more than ``variant`` only where a question has fewer than four answers; the note is
+    empty elsewhere.
+    """
+    few = sum(count < ENOUGH_ANSWERS for count in counts)
+    if not few:
+        return variant, ""
+    which = "every question has" if few == len(counts) else f"{few} of {len(counts)} questions have"
+    if max(counts) == 1:
+        note = "every question has one reference answer: scored by exact match with it"
+        return f"{variant}, exact match", note
+    note = (
+        f"{which} fewer than {ENOUGH_ANSWERS} reference answers, where VQA accuracy cannot reach "
+        "100: they are scored by the share of their answers that the prediction agrees with"
+    )
+    return f"{variant}, share of few answers", note
 
 
 Normaliser = Callable[[str, list[str]], tuple[str, list[str]]]
