@@ -150,8 +150,11 @@ def test_mr_mllm_check_18_and_19_by_the_recipe() -> None:
     parts = found["parts"]
     gates = parts["bridge"]["modules"]["gates"]
     assert gates == 992
-    assert found["trainable_by_stage"]["refine"] - gates == 95_147_521
-    assert found["trainable_by_stage"]["pretrain"] == 95_148_513 - 527_361
+    trained, refiner, norms_and_biases = found["trainable_by_stage"], 527_361, 266_240 + 1_097_728
+    assert trained["pretrain"] == 95_148_513 - refiner
+    assert trained["finetune"] == trained["pretrain"] + norms_and_biases
+    assert trained["refine"] == trained["finetune"] + refiner
+    assert trained["refine"] - norms_and_biases - gates == 95_147_521
     assert parts["encoders"]["modules"]["detector"] == 41_524_768
     assert parts["encoders"]["trainable_by_stage"] == {"pretrain": 0, "finetune": 0, "refine": 0}
     assert parts["language"]["total"] - 1_097_728 == 6_738_415_616
