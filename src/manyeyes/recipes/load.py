@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import RecipeError, nearest
+from manyeyes.recipes.architectures import write_out_architectures
 from manyeyes.recipes.model_block import model_config
 from manyeyes.recipes.overrides import apply_overrides
 from manyeyes.recipes.schema import Recipe, StageRecipe, parse_recipe
@@ -41,6 +42,7 @@ def load_recipe(recipe: str | Path, settings: Iterable[str] = ()) -> Recipe:
     data = read_recipe(find_recipe(recipe))
     _push_down_training(data)
     apply_overrides(data, settings)
+    write_out_architectures(data, str(recipe))
     checked = parse_recipe(data, str(recipe))
     for stage in checked.stages:
         model_config(stage_model(checked, stage), f"{recipe}: model")
@@ -84,6 +86,7 @@ def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         circle = " extends ".join(str(item) for item in (*seen, path))
         raise RecipeError(f"recipes extend each other in a circle: {circle}")
     data = read_yaml(path)
+    write_out_architectures(data, str(path))
     parent = data.pop("extends", None)
     if parent is None:
         return data
