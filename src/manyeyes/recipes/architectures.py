@@ -1,6 +1,6 @@
 """Architectures of language models by name, so that recipes over one model cannot differ.
 
-    language: {checkpoint: Qwen/Qwen2.5-0.5B-Instruct, config: qwen2.5-0.5b}
+language: {checkpoint: Qwen/Qwen2.5-0.5B-Instruct, config: qwen2.5-0.5b}
 """
 
 from __future__ import annotations

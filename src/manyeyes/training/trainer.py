@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
@@ -25,7 +26,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from manyeyes.errors import NonFiniteError
+from manyeyes.errors import CheckpointError, NonFiniteError
 from manyeyes.losses import OBJECTIVES
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.training import folders
@@ -39,10 +40,11 @@ from manyeyes.training.optimizer_state import (
     restore_optimizer,
 )
 from manyeyes.training.parts import Assignment, parameter_groups
+from manyeyes.training.random_state import continues_random_state
 from manyeyes.training.sharding import name_blocks, use_fsdp
 from manyeyes.training.weights import whole_state
 
-DATA_STATE_FILE = "data_state.json"
+DATA_STATE_FILE, SCALER_FILE = "data_state.json", "scaler.pt"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class StageTrainer(Trainer):
         # compute_loss averages over the whole optimizer step by itself
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True
         self._offset = 0
+        self._continues_random_state = True
         self._window_losses: list[Tensor] = []
         self._objective_sums: dict[str, Tensor] = {}
         self._objective_step = 0
@@ -230,17 +233,46 @@ class StageTrainer(Trainer):
         The model must already hold the weights of that checkpoint.
 
         Raises:
-            CheckpointError: the checkpoint was trained on other data or in another order.
+            CheckpointError: the checkpoint was trained on other data or in another order, or lacks
+                a file that going on exactly needs.
             NonFiniteError: see ``_get_grad_norm``.
         """
         if resume_from_checkpoint:
-            self._offset = self._resumed_offset(Path(resume_from_checkpoint))
+            self._go_on(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _resumed_offset(self, checkpoint: Path) -> int:
+    def _go_on(self, checkpoint: Path) -> None:
         state = json.loads((checkpoint / DATA_STATE_FILE).read_text())
         seen = self.data.order.samples_seen(state)
-        return seen - folders.step_of(checkpoint) * self.plan.global_batch
+        self._offset = seen - folders.step_of(checkpoint) * self.plan.global_batch
+        rank, ranks = self.args.process_index, self.args.world_size
+        written_by = int(state.get("world_size", ranks))
+        self._continues_random_state = continues_random_state(checkpoint, written_by, rank, ranks)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Take up the random numbers of ``checkpoint``, unless other processes wrote it.
+
+        Raises:
+            CheckpointError: damaged.
+        """
+        if checkpoint is None or not self._continues_random_state:
+            return
+        try:
+            super()._load_rng_state(checkpoint)
+        except (OSError, RuntimeError, EOFError, UnpicklingError, LookupError, TypeError) as error:
+            raise CheckpointError(f"{checkpoint}: cannot read random state ({error})") from error
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Load the scale of float16 gradients.
+
+        Raises:
+            CheckpointError: missing.
+        """
+        if checkpoint is not None and self.accelerator.scaler is not None:
+            path = Path(checkpoint) / SCALER_FILE
+            if not path.is_file():
+                raise CheckpointError(f"{path} is missing: it holds the scale of fp16 gradients")
+        super()._load_scaler(checkpoint)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Write ``checkpoint-<step>``, whole or not at all, and drop checkpoints over the limit.

@@ -1,0 +1,42 @@
+"""Random state of a checkpoint: one file per process, without which nothing repeats exactly."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from manyeyes.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+def random_state_file(rank: int, ranks: int) -> str:
+    """Return the name under which ``transformers.Trainer`` keeps a process's random state."""
+    return "rng_state.pth" if ranks == 1 else f"rng_state_{rank}.pth"
+
+
+def continues_random_state(checkpoint: Path, written_by: int, rank: int, ranks: int) -> bool:
+    """Tell whether process ``rank`` of ``ranks`` goes on with the random numbers of ``checkpoint``.
+
+    ``written_by``: the number of processes that wrote it. With another number of them no process
+    can: random numbers begin anew from the stage's seed, and the log says so.
+
+    Raises:
+        CheckpointError: as many processes as now wrote it, but the file is not there.
+    """
+    if written_by != ranks:
+        logger.warning(
+            "%s was written by %d process(es), this run has %d: random numbers (dropout, masking) "
+            "begin anew, so weights will not be identical to those of an uninterrupted run",
+            checkpoint,
+            written_by,
+            ranks,
+        )
+        return False
+    path = checkpoint / random_state_file(rank, ranks)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is missing, so the run cannot go on with the same random numbers; bring the "
+            "file back, or remove this checkpoint to continue from an earlier one"
+        )
+    return True
