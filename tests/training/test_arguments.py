@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from manyeyes.errors import RecipeError
 from manyeyes.recipes import StageRecipe
 from manyeyes.training.arguments import accumulation_steps, global_batch, training_arguments
+from manyeyes.training.ranks import group_options
 
 
 def stage(global_batch_size: int | None = None, **training: Any) -> StageRecipe:
@@ -50,11 +52,29 @@ def test_global_batch_that_does_not_divide_is_refused() -> None:
 
 
 def test_values_that_transformers_refuses_name_the_stage(tmp_path: Path) -> None:
-    spec = stage(load_best_model_at_end=True, save_steps=5, eval_steps=3, eval_strategy="steps")
-    with pytest.raises(RecipeError, match=r"stages\.s\.training: "):
+    spec = stage(bf16=True, fp16=True)
+    with pytest.raises(RecipeError, match=r"stages\.s\.training: At most one of fp16 and bf16"):
         training_arguments(spec, tmp_path, seed=0, epoch_length=10)
 
 
 def test_sharding_in_one_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"stages\.s\.training\.fsdp: .*torchrun"):
         training_arguments(stage(fsdp=True), tmp_path, seed=0, epoch_length=10)
+
+
+def test_the_process_group_waits_as_long_as_the_most_patient_stage() -> None:
+    spec = [stage(ddp_timeout=60), stage(ddp_timeout=7200), stage(ddp_timeout=90)]
+    assert group_options(spec)["timeout"] == timedelta(hours=2)
+    assert group_options([stage(), stage(ddp_timeout=60)])["timeout"] == timedelta(minutes=30)
+
+
+def test_the_process_group_uses_the_backend_and_device_of_the_stages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    found = group_options([stage(ddp_backend="gloo", use_cpu=True)] * 2)
+    assert (found["backend"], found["cpu"]) == ("gloo", True)
+    found = group_options([stage(), stage(use_cpu=True)])
+    assert (found["backend"], found["cpu"]) == (None, False)
+    with pytest.raises(RecipeError, match=r"ddp_backend: all stages share one .*s: gloo, s: None"):
+        group_options([stage(ddp_backend="gloo"), stage()])

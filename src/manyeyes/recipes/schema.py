@@ -165,6 +165,15 @@ class StageRecipe(Block):
             raise ValueError("a `fresh` stage has no `start`")
         return self
 
+    @model_validator(mode="after")
+    def _one_batch_size(self) -> StageRecipe:
+        if self.global_batch_size is not None and "gradient_accumulation_steps" in self.training:
+            raise ValueError(
+                "give `global_batch_size`, which sets the accumulation, or "
+                "`training.gradient_accumulation_steps`, not both"
+            )
+        return self
+
     @field_validator("name")
     @classmethod
     def _not_a_run_file(cls, name: str) -> str:

@@ -18,6 +18,8 @@ from transformers import TrainingArguments
 from manyeyes.errors import RecipeError, nearest
 from manyeyes.precision import bfloat16_pays
 
+_NO_EVALUATION = "stages have no evaluation set; use `manyeyes evaluate`"
+
 OWNED: Mapping[str, str] = {
     "output_dir": "it is given by --out",
     "resume_from_checkpoint": "use --resume",
@@ -27,13 +29,45 @@ OWNED: Mapping[str, str] = {
     "ignore_data_skip": "the sampler resumes exactly",
     "train_sampling_strategy": "the order is the stage's data mixture",
     "do_train": "stages always train",
-    "do_eval": "use `manyeyes evaluate`",
-    "do_predict": "use `manyeyes evaluate`",
+    "average_tokens_across_devices": "the loss is always averaged over all processes' tokens",
+    "dataloader_in_order": "the order is the stage's data mixture",
+    "length_column_name": "the order is the stage's data mixture",
     "save_only_model": "every stage must be resumable",
     "auto_find_batch_size": "it would change the global batch silently",
     "label_smoothing_factor": "smoothing belongs to an objective",
+    **dict.fromkeys(
+        (
+            "do_eval",
+            "do_predict",
+            "eval_strategy",
+            "eval_steps",
+            "eval_delay",
+            "eval_on_start",
+            "eval_do_concat_batches",
+            "eval_use_gather_object",
+            "eval_accumulation_steps",
+            "per_device_eval_batch_size",
+            "prediction_loss_only",
+            "include_for_metrics",
+            "batch_eval_metrics",
+            "bf16_full_eval",
+            "fp16_full_eval",
+            "label_names",
+            "load_best_model_at_end",
+            "metric_for_best_model",
+            "greater_is_better",
+        ),
+        _NO_EVALUATION,
+    ),
 }
-"""Fields that the library sets itself, with the place to set them instead."""
+"""Fields that the library sets itself or that would do nothing, with what to do instead."""
+
+_POSITIVE = (
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "ddp_timeout",
+)
 
 _WIDER: Mapping[str, Any] = {"fsdp": bool | str | list[str] | None}
 """Fields whose annotation is narrower than what transformers documents."""
@@ -70,11 +104,24 @@ def _check_field(key: str, value: Any, where: str) -> Any:
         if value not in names:
             listed = ", ".join(names)
             raise RecipeError(f"{where}: {value!r} is not one of {listed}{nearest(value, names)}")
+        if (key, value) == ("save_strategy", "best"):
+            raise RecipeError(f"{where}: {value!r} has no meaning here: {_NO_EVALUATION}")
         return value
     try:
-        return TypeAdapter(types[key]).validate_python(value)
+        checked = TypeAdapter(types[key]).validate_python(value)
     except ValidationError as error:
         raise RecipeError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from error
+    _check_amount(key, checked, where)
+    return checked
+
+
+def _check_amount(key: str, value: Any, where: str) -> None:
+    if key in _POSITIVE and not value > 0:
+        raise RecipeError(f"{where}: expected more than 0, got {value!r}")
+    if key == "max_steps" and value < 1 and value != -1:
+        raise RecipeError(
+            f"{where}: expected at least 1 step, or -1 to go by num_train_epochs, got {value!r}"
+        )
 
 
 @functools.cache

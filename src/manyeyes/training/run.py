@@ -26,9 +26,10 @@ from manyeyes.recipes import Recipe, dump_recipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
 from manyeyes.training.folders import STATE_FILE, written_whole
+from manyeyes.training.ranks import join_ranks, wait_for_ranks
 from manyeyes.training.results import environment, file_hash, write_json
 from manyeyes.training.resume import check_same_recipe
-from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage, join_ranks, wait_for_ranks
+from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage
 
 TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "data_state.json", STATE_FILE)
 """Files of a checkpoint that only resuming needs (besides ``rng_state*``)."""
@@ -71,8 +72,8 @@ def train(
     """
     if not sys.stderr.isatty():
         disable_progress_bar()  # of weights being loaded and written
-    join_ranks()
     recipe = _on_this_machine(recipe)
+    join_ranks(recipe.stages)
     where = None if data_dir is None else Path(data_dir)
     options = RunOptions(
         Path(out_dir),

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from torch import distributed
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
@@ -22,7 +20,7 @@ from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource
 from manyeyes.training import build, folders
-from manyeyes.training.arguments import global_batch, rank, training_arguments, world_size
+from manyeyes.training.arguments import global_batch, rank, training_arguments
 from manyeyes.training.callbacks import (
     JsonlLog,
     ReportSteps,
@@ -35,6 +33,7 @@ from manyeyes.training.features import cached_dataset
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.objects import look_at
 from manyeyes.training.parts import Assignment, assign, freeze
+from manyeyes.training.ranks import wait_for_ranks
 from manyeyes.training.results import stage_results, write_json
 from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
@@ -265,18 +264,6 @@ class Stage:
                 f"stopped after step {trainer.state.global_step} of stage {self.spec.name!r}; the "
                 "state is saved, --resume continues it"
             )
-
-
-def join_ranks() -> None:
-    """Start the process group, so that no rank looks at the run folder after another wrote it."""
-    if world_size() > 1:
-        PartialState(cpu=not torch.accelerator.is_available())
-
-
-def wait_for_ranks() -> None:
-    """Wait until every process of the run is here."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
 
 
 def _figures(trainer: StageTrainer) -> dict[str, Any]:
