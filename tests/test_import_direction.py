@@ -10,8 +10,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "manyeyes"
 LINE = (
     ("errors",),
-    ("options", "precision"),
-    ("records",),
+    ("options", "precision", "trust"),
+    ("records", "model_files"),
     (
         *("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "pth", "tags"),
         *("tasks", "decoding"),

@@ -21,7 +21,7 @@ from manyeyes.encoders import (
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
-from manyeyes.language import check_kind, parse_language, read_config
+from manyeyes.language import check_kind, parse_language, read_config, restore_config
 from manyeyes.options import check_choice, parse_options
 from manyeyes.perception import PerceptionOptions
 from manyeyes.prompts import PROMPT_STYLES
@@ -84,8 +84,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.bridge = dict(bridge or {"name": "placeholder"})
         self.language = dict(language or {})
         if isinstance(text_config, Mapping):
-            fields = dict(text_config)
-            text_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+            text_config = restore_config(self.language, text_config)
         self.text_config: Any = text_config
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from manyeyes.errors import CheckpointError
+from manyeyes.errors import CheckpointError, ManyEyesError, RecipeError
+from manyeyes.model_files import check_model_files
+from manyeyes.trust import trusts_remote_code
 
 WORLD_PARTS = Path(__file__).parent / "world" / "parts"
 WORLD_SCHEME = "world:"
@@ -54,19 +57,31 @@ def load_config(
         declared: configuration fields written in a recipe; when given nothing is looked up.
 
     Raises:
-        CheckpointError: the checkpoint cannot be found; says which id and how to get it.
+        CheckpointError: the checkpoint cannot be found (says which id and how to get it), is
+            damaged, or asks to run code of its own.
+        RecipeError: declared fields that ``transformers`` refuses.
     """
     if declared:
-        fields = dict(declared)
-        model_type = fields.pop("model_type", None)
+        return _declared_config(checkpoint, config_class, dict(declared))
+    with reading(checkpoint):
+        if config_class is not None:
+            return config_class.from_pretrained(resolve(checkpoint))
+        return AutoConfig.from_pretrained(
+            resolve(checkpoint), trust_remote_code=trusts_remote_code()
+        )
+
+
+def _declared_config(
+    checkpoint: str, config_class: type[PreTrainedConfig] | None, fields: dict[str, Any]
+) -> PreTrainedConfig:
+    model_type = fields.pop("model_type", None)
+    try:
         if config_class is not None:
             return config_class(**fields)
         return AutoConfig.for_model(model_type, **fields)
-    loader: Any = config_class or AutoConfig
-    try:
-        return loader.from_pretrained(resolve(checkpoint))
-    except OSError as error:
-        raise missing_checkpoint(checkpoint) from error
+    except Exception as error:  # configuration classes check their fields each in its own way
+        place = f"the configuration given for {checkpoint!r}" if checkpoint else "a configuration"
+        raise RecipeError(f"{place} is refused by transformers: {one_line(error)}") from error
 
 
 def load_pretrained(
@@ -80,21 +95,14 @@ def load_pretrained(
     if config is not None:
         config = copy.deepcopy(config)
         config.dtype = None  # else "auto" would follow it, and the part's fingerprint with it
-    try:
+    with reading(checkpoint):
         model, report = model_class.from_pretrained(
-            resolve(checkpoint), config=config, dtype="auto", output_loading_info=True
+            resolve(checkpoint),
+            config=config,
+            dtype="auto",
+            output_loading_info=True,
+            trust_remote_code=trusts_remote_code(),
         )
-    except OSError as error:
-        raise missing_checkpoint(checkpoint) from error
-    except Exception as error:  # a damaged safetensors header raises its own, untyped error
-        if type(error).__name__ == "SafetensorError":
-            raise CheckpointError(f"{checkpoint!r}: damaged weights ({error})") from error
-        if isinstance(error, RuntimeError) and "mismatch" in str(error):
-            raise CheckpointError(
-                f"{checkpoint!r} has weights of other sizes than the architecture declared for it, "
-                "for example another number of classes"
-            ) from error
-        raise
     if report["missing_keys"]:
         raise CheckpointError(
             f"{checkpoint!r} lacks {len(report['missing_keys'])} weights of "
@@ -120,6 +128,53 @@ def weights_folder(checkpoint: str) -> Path:
         if found is not None:
             return Path(found).parent
     raise CheckpointError(f"{checkpoint!r} holds no safetensors weights")
+
+
+@contextmanager
+def reading(checkpoint: str) -> Iterator[None]:
+    """Name ``checkpoint`` in whatever is raised while its files are read.
+
+    Damaged files make ``transformers``, ``tokenizers``, ``safetensors`` and the checks of
+    configuration classes raise nearly everything.
+
+    Raises:
+        CheckpointError: not found, damaged, or asks to run code of its own.
+    """
+    if checkpoint:
+        check_model_files(Path(resolve(checkpoint)))
+    try:
+        yield
+    except (ManyEyesError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise unreadable(checkpoint, error) from error
+
+
+def unreadable(checkpoint: str, error: Exception) -> CheckpointError:
+    """Return what to say of ``checkpoint`` where reading its files raised ``error``."""
+    if isinstance(error, ValueError | ImportError) and "trust_remote_code" in str(error):
+        return CheckpointError(
+            f"{checkpoint!r} asks to run Python code of its own (auto_map in its files); nothing "
+            "of it was run. Read that code first; if you trust it, pass --trust-remote-code (in "
+            "Python trust_remote_code=True)"
+        )
+    if isinstance(error, OSError) and not Path(resolve(checkpoint)).is_dir():
+        return missing_checkpoint(checkpoint)
+    if type(error).__name__ == "SafetensorError":
+        return CheckpointError(f"{checkpoint!r}: damaged weights ({one_line(error)})")
+    if isinstance(error, RuntimeError) and "mismatch" in str(error):
+        return CheckpointError(
+            f"{checkpoint!r} has weights of other sizes than the architecture declared for it, "
+            "for example another number of classes"
+        )
+    return CheckpointError(f"{checkpoint!r} is damaged or no such checkpoint: {one_line(error)}")
+
+
+def one_line(error: Exception, most: int = 300) -> str:
+    """Return an error's text on one line, shortened, with its type where the text is bare."""
+    text = " ".join(str(error).split())
+    named = text if " " in text else f"{type(error).__name__} {text}".strip()
+    return named if len(named) <= most else f"{named[:most]}…"
 
 
 def missing_checkpoint(checkpoint: str) -> CheckpointError:

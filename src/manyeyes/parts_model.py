@@ -15,7 +15,9 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from manyeyes import checkpoint, hub
 from manyeyes.configuration import ManyEyesConfig
+from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.language import IdleLanguage
+from manyeyes.trust import trusting
 
 
 class PartsModel(PreTrainedModel):
@@ -130,12 +132,19 @@ class PartsModel(PreTrainedModel):
         """Load a light or self-contained checkpoint as ``transformers`` does.
 
         Raises:
-            CheckpointError: a damaged file, or a frozen part other than the one it was trained on.
+            CheckpointError: a missing or damaged file, a frozen part other than the one it was
+                trained on, or code that a folder asks to run.
         """
+        place = str(pretrained_model_name_or_path or "")
+        with trusting(kwargs.pop("trust_remote_code", None)), hub.reading(place):
+            return cls._from_folder(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def _from_folder(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
         folder = Path(str(pretrained_model_name_or_path))
         config = kwargs.pop("config", None)
         if config is None and pretrained_model_name_or_path is not None:
-            config = ManyEyesConfig.from_pretrained(pretrained_model_name_or_path)
+            config = _read_config(pretrained_model_name_or_path)
         if not folder.is_dir() or not config.references or "state_dict" in kwargs:
             with checkpoint.naming_damage(folder):
                 return super().from_pretrained(
@@ -182,3 +191,11 @@ class PartsModel(PreTrainedModel):
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
+
+
+def _read_config(place: Any) -> ManyEyesConfig:
+    """Return the configuration of a whole model; what it says wrong is named as its file's."""
+    try:
+        return ManyEyesConfig.from_pretrained(place)
+    except (RecipeError, PartError) as error:
+        raise CheckpointError(f"{Path(str(place)) / 'config.json'}: {error}") from error

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
+from manyeyes import hub
 from manyeyes.bridge import parse_bridge
 from manyeyes.chat_parts import (
     conversation_images,
@@ -39,6 +40,7 @@ from manyeyes.targets import target_batch, target_row
 from manyeyes.tasks import route_of, routes_of
 from manyeyes.text_rows import TextRows
 from manyeyes.tokenization import IMAGE_TOKENS, image_token_ids, load_tokenizer
+from manyeyes.trust import trusting, trusts_remote_code
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
@@ -154,13 +156,20 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
     ) -> ManyEyesProcessor:
-        """Load as ``transformers`` does."""
-        processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        if processor.reader is not None:
-            tokenizer = AutoTokenizer.from_pretrained(
-                pretrained_model_name_or_path, subfolder=READER_FOLDER
-            )
-            processor.text_reader = TextReader(tokenizer, **processor.reader)
+        """Load as ``transformers`` does.
+
+        Raises:
+            CheckpointError: not found, damaged, or it asks to run code of its own.
+        """
+        place = str(pretrained_model_name_or_path)
+        with trusting(kwargs.pop("trust_remote_code", None)), hub.reading(place):
+            kwargs["trust_remote_code"] = trusts_remote_code()
+            processor = super().from_pretrained(place, *args, **kwargs)
+            if processor.reader is not None:
+                tokenizer = AutoTokenizer.from_pretrained(
+                    place, subfolder=READER_FOLDER, trust_remote_code=trusts_remote_code()
+                )
+                processor.text_reader = TextReader(tokenizer, **processor.reader)
         return processor
 
     # ---- training -------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from manyeyes import hub
 from manyeyes.errors import CheckpointError, PartError
 from manyeyes.records import IMAGE_PLACEHOLDER, FusionText, Turn
+from manyeyes.trust import trusts_remote_code
 
 ReaderKind = Literal["question", "caption"]
 
@@ -112,11 +113,12 @@ def fusion_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
         CheckpointError: none there.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(hub.resolve(checkpoint))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"fusion.tokenizer: {checkpoint!r} holds no usable tokenizer ({error})"
-        ) from error
+        with hub.reading(checkpoint):
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                hub.resolve(checkpoint), trust_remote_code=trusts_remote_code()
+            )
+    except CheckpointError as error:
+        raise CheckpointError(f"fusion.tokenizer: no usable tokenizer: {error}") from error
     add_decode_token(tokenizer)
     return tokenizer
 

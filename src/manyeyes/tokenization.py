@@ -8,9 +8,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from manyeyes import hub
 from manyeyes.bridge import ImageTokenIds
-from manyeyes.errors import CheckpointError
 from manyeyes.records import IMAGE_PLACEHOLDER
 from manyeyes.tags import SLOT
+from manyeyes.trust import trusts_remote_code
 
 IMAGE_TOKENS = (IMAGE_PLACEHOLDER, "<im_start>", "<im_end>")
 """What stands for an image, and the markers before and after it."""
@@ -26,11 +26,9 @@ def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a language-model checkpoint.
 
     Raises:
-        CheckpointError: none there.
+        CheckpointError: none there, damaged, or it asks to run code of its own.
     """
-    try:
-        return AutoTokenizer.from_pretrained(hub.resolve(checkpoint))
-    except OSError as error:
-        raise hub.missing_checkpoint(checkpoint) from error
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint!r} holds no usable tokenizer: {error}") from error
+    with hub.reading(checkpoint):
+        return AutoTokenizer.from_pretrained(
+            hub.resolve(checkpoint), trust_remote_code=trusts_remote_code()
+        )

@@ -9,7 +9,14 @@ import typer
 
 from manyeyes.cli.evaluate import known_benchmarks
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    TrustOption,
+)
 from manyeyes.cli.output import session
 
 EXAMPLES = (
@@ -56,6 +63,7 @@ def ablate(
     batch_size: Annotated[int, typer.Option(min=1, help="Questions generated together.")] = 32,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -65,7 +73,9 @@ def ablate(
     intervals clustered by image, and whether it is useful, redundant or harmful. Tags and objects
     in the prompt are taken away, swapped between images, or replaced by the true ones.
     """
-    with session(as_json=as_json, debug=debug, resume="the same command") as output:
+    with session(
+        as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
+    ) as output:
         from manyeyes.evaluation.image_tags import tags_of_model
         from manyeyes.evaluation.model_predictor import ModelPredictor
         from manyeyes.serving.load import autocast_dtype, load_model

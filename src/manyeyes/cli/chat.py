@@ -17,6 +17,7 @@ from manyeyes.cli.options import (
     JsonOption,
     ModelArgument,
     PresetOption,
+    TrustOption,
 )
 from manyeyes.cli.output import Output, session
 from manyeyes.errors import ManyEyesError, UsageError
@@ -70,6 +71,7 @@ def chat(
     ] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -79,7 +81,7 @@ def chat(
     last: with --prompt only if --draw is given, else also into chat-boxes.png. Each image is
     encoded once.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.decoding import decoding_preset
         from manyeyes.serving.chat import Conversation
         from manyeyes.serving.load import load_model

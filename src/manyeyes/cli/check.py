@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption
+from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption, TrustOption
 from manyeyes.cli.output import session
 
 EXAMPLES = (
@@ -32,6 +32,7 @@ def check(
         Path | None,
         typer.Option(metavar="DIR", help="Folder that image paths in data files start from."),
     ] = None,
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -41,7 +42,7 @@ def check(
     tokens, memory and time per step. With --data its data files are checked as well. Of a data
     file every broken row is listed with file, line, key and what was expected.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.cli.check_data import check_data
         from manyeyes.cli.check_recipe import check_recipe
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.options import DebugOption, JsonOption, TrustOption
 from manyeyes.cli.output import session
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def compare(
     resume: Annotated[
         bool, typer.Option("--resume", help="Accepted and ignored: a study always continues.")
     ] = False,
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -77,7 +78,9 @@ def compare(
     makes them again. A stopped study continues with the same command; trials are kept unless their
     recipe, data or parts changed.
     """
-    with session(as_json=as_json, debug=debug, resume="the same command") as output:
+    with session(
+        as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
+    ) as output:
         from manyeyes.cli.study_tables import show_study
         from manyeyes.study.budget import parse_budget
         from manyeyes.study.compare import Settings

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.options import DebugOption, JsonOption, TrustOption
 from manyeyes.cli.output import session
 from manyeyes.errors import UsageError
 
@@ -33,6 +33,7 @@ def llama_adapter_v2(
         bool,
         typer.Option("--bgr", help="Feed blue, green, red, as the released models were trained."),
     ] = False,
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -41,7 +42,7 @@ def llama_adapter_v2(
     The file holds what was trained; CLIP and LLaMA-1 are taken from their own checkpoints, whose
     fingerprints the folder records: it refuses other weights later.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.convert.llama_adapter_v2 import convert
 
         quiet_libraries(debug=debug)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.options import DebugOption, JsonOption, TrustOption
 from manyeyes.cli.output import session
 from manyeyes.errors import CheckpointError, UsageError
 
@@ -33,6 +33,7 @@ def lion(
         str | None,
         typer.Option(metavar="RECIPE", help="Whose model has the file's shape; default: by width."),
     ] = None,
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -41,7 +42,7 @@ def lion(
     The file holds what was trained; optimizer moments are dropped. FlanT5 and EVA ViT-g are taken
     from their own checkpoints, whose fingerprints the folder records.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.convert.lion import convert
 
         quiet_libraries(debug=debug)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption
+from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, TrustOption
 from manyeyes.cli.output import Output, Report, session
 from manyeyes.errors import UsageError
 
@@ -79,6 +79,7 @@ def detect(
     ] = 0.0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -87,7 +88,7 @@ def detect(
     A model that reads detected objects also writes its own list, which is merged with the
     detector's by --gamma, --drop and --add; at 0, the default, the list stays as it is.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.refinement import MergeWeights
         from manyeyes.serving.detect import load_finder
 

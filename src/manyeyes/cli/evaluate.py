@@ -15,6 +15,7 @@ from manyeyes.cli.options import (
     JsonOption,
     ModelArgument,
     PresetOption,
+    TrustOption,
 )
 from manyeyes.cli.output import session
 from manyeyes.errors import UsageError
@@ -86,6 +87,7 @@ def evaluate(
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -94,7 +96,9 @@ def evaluate(
     Each score stands with n, a 95 % interval clustered by image, the best constant answer and the
     same model without the image. Repeating an interrupted command continues it.
     """
-    with session(as_json=as_json, debug=debug, resume="the same command") as output:
+    with session(
+        as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
+    ) as output:
         from manyeyes.decoding import decoding_preset
         from manyeyes.evaluation.choice_modes import checked_mode
         from manyeyes.evaluation.image_objects import objects_of_model

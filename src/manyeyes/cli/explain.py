@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, ModelArgument
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    TrustOption,
+)
 from manyeyes.cli.output import session
 
 EXAMPLES = (
@@ -34,6 +41,7 @@ def explain(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 64,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -43,7 +51,7 @@ def explain(
     depended on. Beside that stand the weights of levels, where the fusion's attention lay in the
     image, and what the detector found. Attention is weak evidence; masking is the stronger.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.cli.study_tables import masking_table
         from manyeyes.evaluation.image_tags import given_tags
         from manyeyes.evaluation.model_predictor import ModelPredictor

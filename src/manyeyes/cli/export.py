@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, ModelArgument
+from manyeyes.cli.options import DebugOption, JsonOption, ModelArgument, TrustOption
 from manyeyes.cli.output import session
 from manyeyes.errors import UsageError
 
@@ -25,6 +25,7 @@ def export(
         bool,
         typer.Option("--self-contained", help="Write frozen parts too: no other checkpoint needed"),
     ] = False,
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -33,7 +34,7 @@ def export(
     Without --self-contained it holds what was trained, and names the frozen parts with their
     fingerprints.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.serving.load import load_model
 
         quiet_libraries(debug=debug)

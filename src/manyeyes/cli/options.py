@@ -13,6 +13,14 @@ JsonOption = Annotated[
 DebugOption = Annotated[
     bool, typer.Option("--debug", help="Show the traceback and the libraries' own messages.")
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run the Python files of model folders that bring their own (auto_map). Read them "
+        "first.",
+    ),
+]
 ModelArgument = Annotated[
     str,
     typer.Argument(

@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from manyeyes.errors import ManyEyesError
+from manyeyes.trust import trusting_command
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
@@ -139,18 +140,25 @@ class Output:
 
 
 @contextlib.contextmanager
-def session(*, as_json: bool, debug: bool, resume: str | None = None) -> Iterator[Output]:
+def session(
+    *, as_json: bool, debug: bool, resume: str | None = None, trust: bool = False
+) -> Iterator[Output]:
     """Run a command's body: errors become one line and an exit code, prints go to stderr.
 
     Args:
         as_json, debug: the options of the same names; ``debug`` adds the traceback.
         resume: after Ctrl-C, the command that goes on where this one stopped.
+        trust: model folders may run Python files of their own.
 
     Raises:
         typer.Exit: 1 or 2 after a deliberate error, 130 after Ctrl-C.
     """
     output = Output(sys.stdout, as_json=as_json)
-    with contextlib.redirect_stdout(sys.stderr), _short_warnings(output):
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        _short_warnings(output),
+        trusting_command(trust),
+    ):
         try:
             yield output
         except KeyboardInterrupt as error:

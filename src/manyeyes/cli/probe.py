@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, JsonOption
+from manyeyes.cli.options import DebugOption, DeviceOption, JsonOption, TrustOption
 from manyeyes.cli.output import Output, session
 from manyeyes.errors import UsageError
 
@@ -78,6 +78,7 @@ def probe(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="With an LLM: trainings at a time.")] = 1,
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -91,7 +92,7 @@ def probe(
     and each level of its encoders becomes an arm of a study like that of `manyeyes compare`.
     """
     resume = "the same command" if with_llm else None
-    with session(as_json=as_json, debug=debug, resume=resume) as output:
+    with session(as_json=as_json, debug=debug, resume=resume, trust=trust_remote_code) as output:
         quiet_libraries(debug=debug)
         if with_llm:
             refuse_options("without", held_out=held_out, images=images, task=task, probe=kind)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, JsonOption
+from manyeyes.cli.options import DebugOption, DeviceOption, JsonOption, TrustOption
 from manyeyes.cli.output import Output, session
 from manyeyes.errors import UsageError
 
@@ -58,6 +58,7 @@ def tag(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images tagged together.")] = 16,
     device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -66,7 +67,7 @@ def tag(
     The file names every image of DATA with its tags and their scores. Name it in a recipe's data
     source: `tags: tags.jsonl`.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.data.tags import write_tags
         from manyeyes.serving.load import choose_device
         from manyeyes.tagging import load_tagger

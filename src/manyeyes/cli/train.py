@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries, show_log
-from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption
+from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption, TrustOption
 from manyeyes.cli.output import Output, session
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def train(
     max_gb: Annotated[
         float, typer.Option(min=0.0, help="Most that --features may hold, in GB.")
     ] = DEFAULT_MAX_GB,
+    trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -72,8 +73,9 @@ def train(
     """
     folder = out or Path("runs") / recipe.removesuffix(".yaml").replace("/", "-").strip("-.")
     more = ["--features", str(features), "--max-gb", f"{max_gb:g}"] if features else []
+    more += ["--trust-remote-code"] if trust_remote_code else []
     again = _resume_command(recipe, settings or [], folder, data, stage, skip_bad_rows, more)
-    with session(as_json=as_json, debug=debug, resume=again) as output:
+    with session(as_json=as_json, debug=debug, resume=again, trust=trust_remote_code) as output:
         from manyeyes.recipes import load_recipe
         from manyeyes.training.run import train as run
 

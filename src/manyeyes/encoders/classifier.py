@@ -42,7 +42,7 @@ class ClassifierTagger(Tagger):
         place = hub.resolve(spec.checkpoint)
         try:
             settings, _ = ImageProcessingMixin.get_image_processor_dict(place)
-        except OSError:
+        except OSError:  # there is none; a damaged one was named when the model was loaded
             settings = {}
         return cls(spec, torch.nn.Module.to(model, torch.float32), settings)
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from manyeyes import hub
-from manyeyes.errors import PartError
+from manyeyes.errors import PartError, RecipeError
 from manyeyes.language.added_biases import add_biases
 from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
 from manyeyes.language.decoder_only import DecoderOnly
 from manyeyes.language.encoder_decoder import EncoderDecoder
 from manyeyes.language.idle import IdleLanguage
 from manyeyes.options import check_choice, parse_options
+from manyeyes.trust import trusts_remote_code
 
 KINDS: dict[str, LanguageKind] = {
     "decoder_only": DecoderOnly(),
@@ -56,6 +58,26 @@ def read_config(spec: LanguageSpec) -> PreTrainedConfig:
     return hub.load_config(spec.checkpoint, None, spec.config)
 
 
+def restore_config(language: Mapping[str, Any], fields: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return the configuration that a saved model holds of its language model.
+
+    A kind that ``transformers`` does not know is read again from the language model's own folder,
+    whose code runs where that is trusted.
+
+    Raises:
+        CheckpointError: unknown, and its folder is missing or not trusted.
+        RecipeError: fields that ``transformers`` refuses.
+    """
+    kind = fields.get("model_type")
+    if not isinstance(kind, str):
+        raise RecipeError(f"text_config.model_type: expected the kind of model, got {kind!r}")
+    if kind in CONFIG_MAPPING:
+        return hub.load_config("text_config", None, fields)
+    config = hub.load_config(parse_language(language).checkpoint)
+    config.update(dict(fields))
+    return config
+
+
 def check_kind(spec: LanguageSpec, config: PreTrainedConfig) -> None:
     """Raise ``PartError`` unless the language model is of the kind that the recipe asks for."""
     found = "encoder_decoder" if config.is_encoder_decoder else "decoder_only"
@@ -79,7 +101,9 @@ def auto_class(config: PreTrainedConfig) -> Any:
 
 def build_language(spec: LanguageSpec, config: PreTrainedConfig) -> Any:
     """Return the language model of ``config``, random, or what stands in for an idle one."""
-    return IdleLanguage(config) if spec.idle else auto_class(config).from_config(config)
+    if spec.idle:
+        return IdleLanguage(config)
+    return auto_class(config).from_config(config, trust_remote_code=trusts_remote_code())
 
 
 __all__ = [
@@ -96,4 +120,5 @@ __all__ = [
     "kind_of",
     "parse_language",
     "read_config",
+    "restore_config",
 ]

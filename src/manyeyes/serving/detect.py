@@ -32,6 +32,7 @@ from manyeyes.records import Detections
 from manyeyes.refinement import MergeWeights, Refined, merge_objects
 from manyeyes.serving.load import choose_device, load_model
 from manyeyes.serving.refine import Written, rewrite_objects
+from manyeyes.trust import trusts_remote_code
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,8 @@ def load_finder(
         CheckpointError: neither is there. UsageError: a model without a detector.
     """
     where = hub.resolve(checkpoint)
-    try:
-        config: Any = AutoConfig.from_pretrained(where)
-    except (OSError, ValueError) as error:
-        raise hub.missing_checkpoint(checkpoint) from error
+    with hub.reading(checkpoint):
+        config: Any = AutoConfig.from_pretrained(where, trust_remote_code=trusts_remote_code())
     if config.model_type == ManyEyesConfig.model_type:
         model, processor = load_model(checkpoint, dtype=dtype, device=device)
         return ModelWithDetector(model, processor, weights=weights)

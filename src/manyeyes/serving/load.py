@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from manyeyes import hub
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.errors import CheckpointError, UsageError, nearest
+from manyeyes.model_files import read_object
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 
@@ -41,11 +40,8 @@ def load_model(
     place = choose_device(device)
     if _is_local(checkpoint):
         check_folder(Path(checkpoint))
-    try:
-        model: Any = ManyEyesForConditionalGeneration.from_pretrained(checkpoint, dtype=stored)
-        processor = ManyEyesProcessor.from_pretrained(checkpoint)
-    except OSError as error:
-        raise hub.missing_checkpoint(checkpoint) from error
+    model: Any = ManyEyesForConditionalGeneration.from_pretrained(checkpoint, dtype=stored)
+    processor = ManyEyesProcessor.from_pretrained(checkpoint)
     return model.to(place).eval(), processor
 
 
@@ -76,11 +72,7 @@ def check_folder(folder: Path) -> None:
         inside = sorted(str(found.parent) for found in folder.glob("*/config.json"))
         hint = f"; did you mean {inside[0]}?" if inside else ""
         raise CheckpointError(f"{folder} holds no model: config.json is missing{hint}")
-    try:
-        fields: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: damaged ({error})") from error
-    kind = fields.get("model_type") if isinstance(fields, dict) else None
+    kind = read_object(path).get("model_type")
     if kind != ManyEyesConfig.model_type:
         raise CheckpointError(
             f"{folder} holds a model of type {kind!r}, not {ManyEyesConfig.model_type!r}"

@@ -23,7 +23,6 @@ from lmms_eval.protocol import ChatMessages
 from PIL import Image
 from tqdm import tqdm
 
-from manyeyes import hub
 from manyeyes.errors import DataError, UsageError, nearest
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
@@ -250,9 +249,6 @@ def _load(
         known = ", ".join(_DTYPES)
         raise UsageError(f"unknown dtype {dtype!r}{nearest(dtype, _DTYPES)}; known: {known}")
     stored: Any = dtype if dtype == "auto" else getattr(torch, dtype)
-    try:
-        model: Any = ManyEyesForConditionalGeneration.from_pretrained(pretrained, dtype=stored)
-        processor = ManyEyesProcessor.from_pretrained(pretrained)
-    except OSError as error:
-        raise hub.missing_checkpoint(pretrained) from error
+    model: Any = ManyEyesForConditionalGeneration.from_pretrained(pretrained, dtype=stored)
+    processor = ManyEyesProcessor.from_pretrained(pretrained)
     return model.to(device).eval(), processor

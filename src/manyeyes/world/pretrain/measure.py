@@ -108,7 +108,9 @@ def retrieval_figures(folder: Path, seed: int, number: int = 512) -> dict[str, F
     of objects in the same colours, where captions that fit as well are no candidates.
     """
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     scenes = [sample_scene("test", index, seed) for index in range(number)]
     scores = _similarity(model, tokenizer, scenes)
     figures: dict[str, Figures] = {

@@ -53,8 +53,10 @@ def detection_figures(folder: Path, seed: int, number: int = MEASURED_SCENES) ->
 def detections(folder: Path, scenes: Sequence[Scene]) -> list[FoundBox]:
     """Return what the detector in ``folder`` finds, by its own image processor, in pixels."""
     options: dict[str, Any] = {"local_files_only": True}
-    processor = AutoImageProcessor.from_pretrained(folder, **options)
-    model = AutoModelForObjectDetection.from_pretrained(folder, dtype=torch.float32, **options)
+    processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, **options)
+    model = AutoModelForObjectDetection.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False, **options
+    )
     model.eval()
     found = []
     for places in batched(len(scenes), _CHUNK):

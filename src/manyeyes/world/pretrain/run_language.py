@@ -173,7 +173,7 @@ def language_figures(
     perplexity per reply token.
     """
     recipe = TEXT[part]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model = recipe.model.from_pretrained(folder, dtype=torch.float32).eval()
     figures = partial(recipe.figures, model, tokenizer, seed, number)
     return {
@@ -204,4 +204,4 @@ def _tokenizer(run_dir: Path, seed: int) -> PreTrainedTokenizerBase:
         staging = run_dir / "tokenizer.part"
         tokenizer.save_pretrained(staging)
         staging.rename(folder)
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

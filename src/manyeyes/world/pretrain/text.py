@@ -64,7 +64,7 @@ class TextObjective(Objective, Generic[Item]):
         """
         check_start(folder, self.network.config.model_type)
         earlier = type(self.network).from_pretrained(folder, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         start_from(self.network, self.tokenizer, earlier, tokenizer)
         self.first_document.fill_(self.places)
 
