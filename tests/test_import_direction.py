@@ -17,7 +17,7 @@ LINE = (
         *("tasks", "decoding"),
     ),
     ("detections", "perception", "refinement"),
-    ("reader",),
+    ("chat_template", "reader"),
     ("layers",),
     ("encoders",),
     ("fusion",),

@@ -180,10 +180,20 @@ def test_chat_style_needs_a_template(parts: Path) -> None:
         made.prompt([ASK])
 
 
-def test_a_template_that_rewrites_turns_is_refused(parts: Path, pictures: Pictures) -> None:
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ messages | length }}{{ messages[-1]['content'] }}", "asks for an answer with other"),
+        ("{% for m in messages %}{{ m.content | upper }} {% endfor %}", "rewrites the answer of"),
+        ("{{ messages[0].content }}: answered", "rewrites the answer of turn 1"),
+    ],
+)
+def test_a_template_that_hides_the_answer_is_refused(
+    parts: Path, pictures: Pictures, template: str, said: str
+) -> None:
     made = processor(parts, prompt_style="chat")
-    made.tokenizer.chat_template = "{{ messages | length }}{{ messages[-1]['content'] }}"
-    with pytest.raises(RecipeError, match="rewrites earlier turns"):
+    made.tokenizer.chat_template = template
+    with pytest.raises(RecipeError, match=said):
         made.encode(sample(ASK, Turn("assistant", "a")), pictures[:1])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -205,3 +205,13 @@ def save_t5(folder: Path, *, hidden: int = 32, seed: int = 3) -> Path:
     T5ForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def begin_texts(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Let a tokenizer begin every text with its first token, as Llama's and Gemma's do."""
+    begin = str(tokenizer.bos_token)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A",
+        pair=f"{begin} $A $B",
+        special_tokens=[(begin, tokenizer.convert_tokens_to_ids(begin))],
+    )

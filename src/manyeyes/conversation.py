@@ -6,12 +6,14 @@ Rendering goes through Jinja chat templates only, so training and inference cann
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from manyeyes.boxes import format_boxes, format_points
+from manyeyes.chat_template import ChatTemplate, takes_system
 from manyeyes.errors import DataError, RecipeError, UsageError
 from manyeyes.prompts import PROMPT_STYLES, STYLES_WITH_INPUT
 from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
@@ -22,15 +24,10 @@ _PLACEHOLDERS = re.compile(f"{BOXES_PLACEHOLDER}|{POINTS_PLACEHOLDER}")
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as text. ``spans``: character ranges [first, last) the model must write.
-
-    ``add_special_tokens``: the tokenizer still has to add its own (a model's own chat template
-    already writes them).
-    """
+    """A conversation as text. ``spans``: character ranges [first, last) the model must write."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
-    add_special_tokens: bool
 
     def supervises(self, first: int, last: int) -> bool:
         """Whether a token over the characters [first, last) is the assistant's."""
@@ -102,47 +99,29 @@ def render(
     generation_prompt: bool = False,
     continue_final: bool = False,
     template: str | None = None,
+    spans: bool | None = None,
+    variables: Mapping[str, Any] | None = None,
 ) -> Rendered:
     """Write a conversation in one of ``PROMPT_STYLES``.
 
+    ``template``: in place of the style's. ``spans``: whether to locate the answers; None = unless
+    one is awaited or continued. ``variables``: of the template. A system message that the template
+    does not take stands before the first question, two line ends between them, as in Gemma 3's.
+
     Raises:
-        RecipeError: style ``chat`` with a tokenizer that has no chat template, or a template whose
-            earlier text changes when a turn is added, so that answers cannot be located.
+        RecipeError: style ``chat`` with a tokenizer that has no chat template, or a template that
+            refuses the conversation or changes its answers, see ``ChatTemplate``.
     """
-    own = style == "chat"
     if template is not None or style not in STYLES_WITH_INPUT:
         messages = [_with_input(message) for message in messages]
-    if own and template is None and not tokenizer.chat_template:
-        raise RecipeError(
-            "model.prompt_style 'chat': the tokenizer has no chat template; choose one of "
-            + ", ".join(name for name in PROMPT_STYLES if name != "chat")
-        )
-    template = template or PROMPT_STYLES[style]
-
-    def write(part: Sequence[dict[str, str]], prompt: bool, continuing: bool = False) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                list(part),
-                chat_template=template,
-                tokenize=False,
-                add_generation_prompt=prompt,
-                continue_final_message=continuing,
-            )
-        )
-
-    text = write(messages, generation_prompt, continue_final)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant" or generation_prompt or continue_final:
-            continue
-        before, through = write(messages[:index], True), write(messages[: index + 1], False)
-        if not (through.startswith(before) and text.startswith(through.rstrip())):
-            raise RecipeError(
-                f"prompt style {style!r}: the template rewrites earlier turns, so the answer of "
-                f"turn {index} cannot be located; choose another prompt_style"
-            )
-        spans.append((len(before), len(through.rstrip())))
-    return Rendered(text, tuple(spans), add_special_tokens=not own)
+    source = template or PROMPT_STYLES[style] or _own_template(tokenizer)
+    written = ChatTemplate(source, tokenizer, style, tuple((variables or {}).items()))
+    if messages and messages[0]["role"] == "system" and not takes_system(written):
+        messages = _without_system(messages)
+    text = written.write(messages, prompt=generation_prompt, continuing=continue_final)
+    wanted = not (generation_prompt or continue_final) if spans is None else spans
+    found = written.answers(messages, text, prompt=generation_prompt) if wanted else []
+    return Rendered(text, tuple(found))
 
 
 def without_images(rendered: Rendered) -> tuple[Rendered, int]:
@@ -157,7 +136,7 @@ def without_images(rendered: Rendered) -> tuple[Rendered, int]:
 
     spans = tuple((moved(first), moved(last)) for first, last in rendered.spans)
     text = _PLACEHOLDER_LINE.sub("", rendered.text)
-    return Rendered(text, spans, rendered.add_special_tokens), len(places)
+    return Rendered(text, spans), len(places)
 
 
 def checked_question(text: str) -> str:
@@ -173,6 +152,31 @@ def checked_question(text: str) -> str:
         if reserved in question:
             raise UsageError(f"{reserved} cannot be part of a question; show an image instead")
     return question
+
+
+def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    others = ", ".join(name for name, source in PROMPT_STYLES.items() if source is not None)
+    if not tokenizer.chat_template:
+        raise RecipeError(
+            "model.prompt_style 'chat': the tokenizer has no chat template; choose one of " + others
+        )
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise RecipeError(
+            "model.prompt_style 'chat': the tokenizer has several chat templates and none of them "
+            f"is named 'default' ({', '.join(tokenizer.chat_template)}); choose one of {others}"
+        ) from error
+
+
+def _without_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The system message as the beginning of the first question."""
+    system, *talk = messages
+    first = next((i for i, message in enumerate(talk) if message["role"] == "user"), None)
+    if first is None:
+        return list(messages)
+    content = f"{system['content']}\n\n{talk[first]['content']}"
+    return [*talk[:first], {**talk[first], "content": content}, *talk[first + 1 :]]
 
 
 def _with_input(message: dict[str, str]) -> dict[str, str]:

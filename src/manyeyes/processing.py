@@ -280,7 +280,7 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         padding: bool | str = True,
         padding_side: str = "left",
         return_tensors: str = "pt",
-        add_special_tokens: bool = True,
+        add_special_tokens: bool | None = None,
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
         tasks: str | Sequence[str | None] | None = None,
@@ -295,7 +295,9 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         Args:
             images: one image, a flat list in reading order, or one list per text; PIL or paths.
             text: prompts with one ``<image>`` per image.
-            padding, padding_side, add_special_tokens: as for tokenizers.
+            padding, padding_side: as for tokenizers.
+            add_special_tokens: None = as the prompt style does, see ``tokenized``; the token that
+                begins a text is never written twice.
             images_encoded: the caller hands the images' evidence to the model; no pixels here.
             questions: what the fusion reads beside the images of each text; None = the texts.
             tasks: one of ``TASKS`` for all texts, or for each; None = by the question's form.
@@ -382,7 +384,6 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         return self(
             images=list(images),
             text=list(prompts),
-            add_special_tokens=self.prompt_style != "chat",
             images_encoded=images_encoded,
             questions=questions,
             tasks=tasks,
@@ -431,7 +432,6 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         inputs = self(
             images=[image for group in images for image in group],
             text=texts,
-            add_special_tokens=rendered[0].add_special_tokens,
             questions=[last_question(messages) for messages in conversations],
             **dict(processor_kwargs or {}),
         )

@@ -13,13 +13,13 @@ VICUNA_SYSTEM = (
 
 _VICUNA = (
     "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}"
-    "{% else %}{{ '" + VICUNA_SYSTEM.replace("'", "\\'") + "' }}{% endif %}"
+    "{% else %}{{ '" + VICUNA_SYSTEM.replace("'", "\\'") + "' }}{% endif %}{{ ' ' }}"
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}{{ ' USER: ' + message['content'] }}"
+    "{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
     "{% elif message['role'] == 'assistant' %}"
-    "{{ ' ASSISTANT: ' + message['content'] + eos_token }}{% endif %}"
+    "{{ 'ASSISTANT: ' + message['content'] + eos_token }}{% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 
 _ALPACA = (
@@ -41,7 +41,7 @@ _ALPACA = (
 _PLAIN = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}"
-    "{% else %}{{ message['content'] }}{% endif %}"
+    "{% elif message['role'] == 'user' %}{{ message['content'] }}{% endif %}"
     "{% endfor %}"
 )
 
@@ -53,7 +53,8 @@ PROMPT_STYLES: dict[str, str | None] = {
 }
 """Template by the name recipes use; None = the tokenizer's own chat template.
 
-``vicuna_v1.1``: COMM and Shikra. ``alpaca``: LLaMA-Adapter V2; the form with input where the first
+``vicuna_v1.1``: COMM and Shikra; as in FastChat, a blank follows a question and nothing the
+``</s>`` of an answer. ``alpaca``: LLaMA-Adapter V2; the form with input where the first
 user message has one. ``plain``: BLIP-2, nothing around prompt and answer.
 """
 

@@ -64,8 +64,7 @@ class TextRows:
         )
         if self.images_leave_no_token:
             rendered, _ = without_images(rendered)
-        ids = self.tokenizer(rendered.text, add_special_tokens=rendered.add_special_tokens)
-        return sum(len(self.expand(token)) for token in ids["input_ids"])
+        return len(self.prompt_ids([rendered.text])[0])
 
     @property
     def images_leave_no_token(self) -> bool:
@@ -80,14 +79,51 @@ class TextRows:
         run = [ids.image] * self.visual_tokens
         return [ids.start, *run, ids.end] if self.start_end else run
 
-    def prompt_ids(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
-        """Return the ids of each text, its images expanded."""
+    def prompt_ids(
+        self, texts: Sequence[str], add_special_tokens: bool | None = None
+    ) -> list[list[int]]:
+        """Return the ids of each text, its images expanded; see ``tokenized``."""
         if self.images_leave_no_token:
-            texts = [without_images(Rendered(text, (), False))[0].text for text in texts]
-        encoded = self.tokenizer(list(texts), add_special_tokens=add_special_tokens)
-        return [
-            [part for token in ids for part in self.expand(token)] for ids in encoded["input_ids"]
-        ]
+            texts = [without_images(Rendered(text, ()))[0].text for text in texts]
+        rows = [self.tokenized(text, add_special_tokens)[0] for text in texts]
+        return [[part for token in row for part in self.expand(token)] for row in rows]
+
+    def tokenized(
+        self, text: str, add_special_tokens: bool | None = None
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return a text's ids and the characters [first, last) of each.
+
+        ``add_special_tokens``: True = the tokenizer's own; False = none; None = as the prompt style
+        does: a model's own chat template writes its tokens itself, so at most the token that begins
+        every text is added, where the template did not write it. It is never written twice.
+        """
+        own = add_special_tokens is None and self.prompt_style == "chat"
+        begin = self.tokenizer.bos_token
+        begun = begin is not None and text.startswith(begin)
+        added = not own if add_special_tokens is None else add_special_tokens
+        encoded = self.tokenizer(
+            text, add_special_tokens=added and not begun, return_offsets_mapping=True
+        )
+        ids, places = list(encoded["input_ids"]), list(encoded["offset_mapping"])
+        if own and not begun and self._begins_texts:
+            return [self.tokenizer.bos_token_id, *ids], [(0, 0), *places]
+        return ids, places
+
+    @property
+    def _begins_texts(self) -> bool:
+        """Whether the tokenizer begins every text with its first token."""
+        begin = self.tokenizer.bos_token_id
+        return begin is not None and self.tokenizer("")["input_ids"][:1] == [begin]
+
+    def supervised(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
+        """Return a rendered text's ids, images expanded, and whether each is the assistant's."""
+        ids: list[int] = []
+        inside: list[bool] = []
+        for token, (first, last) in zip(*self.tokenized(rendered.text), strict=True):
+            expanded = self.expand(token)
+            ids.extend(expanded)
+            inside.extend([first < last and rendered.supervises(first, last)] * len(expanded))
+        return ids, inside
 
     def encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
         """Return ids and labels of a whole conversation, the assistant's text supervised.
@@ -96,28 +132,15 @@ class TextRows:
             PlaceholderError: ``max_length`` would cut image tokens off.
             DataError: nothing is left to supervise.
         """
-        encoded = self.tokenizer(
-            rendered.text,
-            add_special_tokens=rendered.add_special_tokens,
-            return_offsets_mapping=True,
-        )
-        ids, supervised = [], []
-        for token, (first, last) in zip(
-            encoded["input_ids"], encoded["offset_mapping"], strict=True
-        ):
-            inside = first < last and rendered.supervises(first, last)
-            expanded = self.expand(token)
-            ids.extend(expanded)
-            supervised.extend([inside] * len(expanded))
+        ids, inside = self.supervised(rendered)
         ids_T = torch.tensor(ids)
-        labels_T = torch.where(torch.tensor(supervised, dtype=torch.bool), ids_T, IGNORE)
+        labels_T = torch.where(torch.tensor(inside, dtype=torch.bool), ids_T, IGNORE)
         return self._truncate(ids_T, labels_T, name)
 
     def encode_apart(self, messages: list[dict[str, str]], whole: Rendered) -> dict[str, Tensor]:
         """Return ids of the prompt for the encoder, and labels of the answer at ``whole``'s end."""
         prompt = render(messages[:-1], self.tokenizer, self.prompt_style, generation_prompt=True)
-        encoded = self.tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
-        ids = [part for token in encoded["input_ids"] for part in self.expand(token)]
+        (ids,) = self.prompt_ids([prompt.text])
         return {"input_ids": torch.tensor(ids), "labels": self._answer(messages, whole)}
 
     def _answer(self, messages: Sequence[dict[str, str]], whole: Rendered) -> Tensor:
@@ -126,7 +149,7 @@ class TextRows:
         A model's own chat template writes the answer as the model knows it; in other styles the
         tokenizer does.
         """
-        if not whole.add_special_tokens:
+        if self.prompt_style == "chat":
             first, last = whole.spans[-1]
             text = whole.text[first:last]
             return torch.tensor(self.tokenizer(text, add_special_tokens=False)["input_ids"])
