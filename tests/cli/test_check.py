@@ -48,6 +48,27 @@ def test_settings_change_what_is_built(recipe: Path) -> None:
     assert wider - plain == 16 * 64 + 64 + 64 * 16 + 16
 
 
+def test_pictures_are_opened_and_counted(tmp_path: Path, world: Path) -> None:
+    good, cut = sorted((world / "images" / "train").iterdir())[:2]
+    (tmp_path / "cut.png").write_bytes(cut.read_bytes()[:90])
+    turns = [{"from": "human", "value": "<image>\nhi"}, {"from": "gpt", "value": "yes"}]
+    images = (str(good), "cut.png", str(good), "cut.png", str(cut))
+    rows = [{"image": image, "conversations": turns} for image in images]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    shown = invoke("check", path)
+    assert shown.exit_code == 1
+    counted = "3 samples (llava), 2 broken; 3 images opened, 1 unreadable"
+    assert shown.stdout.splitlines()[0] == f"{path}: {counted}"
+    assert f"{path}:2: image: expected an image that can be read, got " in shown.stdout
+    (found,) = the_object(invoke("check", path, "--json"))["files"]
+    assert (found["images"], found["unreadable"], found["broken"]) == (3, 1, 2)
+    assert [(error["line"], error["key"]) for error in found["errors"]] == [
+        (2, "image"),
+        (4, "image"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

@@ -1,4 +1,4 @@
-"""Loading in workers: named errors, replacements that are counted, seeds that know no worker."""
+"""Loading in workers: named errors, seeds that know no worker."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from manyeyes.data.dataset import ConversationDataset, load_images, verify_images
+from manyeyes.data.dataset import ConversationDataset, load_images
 from manyeyes.data.mixture import Mixture
 from manyeyes.data.sampler import ResumableSampler
-from manyeyes.errors import DataError, ImageError, PlaceholderError
+from manyeyes.errors import ImageError, PlaceholderError
 from manyeyes.records import Sample, Turn
 
 # Machines with two cores get three workers here on purpose.
@@ -103,27 +103,6 @@ def test_what_the_processor_refuses_keeps_its_type_and_names_the_sample(tmp_path
     assert "in sample '0'" in str(error)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_replacements_are_deterministic_and_counted_across_workers(
-    tmp_path: Path, workers: int
-) -> None:
-    samples = _samples(tmp_path, 6, broken=(1, 2, 5))
-    dataset = ConversationDataset(samples, _Processor(), skip_bad_images=True)
-    ids = [index for batch in _load(dataset, workers, epochs=2) for index in batch["id"]]
-    assert dataset.replaced() == ["1", "2", "5"]
-    assert sorted(ids) == sorted([0, 3, 3, 3, 4, 0] * 2)
-    expected = {0: 0, 1: 3, 2: 3, 3: 3, 4: 4, 5: 0}
-    order = [place for epoch in range(2) for place in ResumableSampler(6, seed=7).order(epoch)]
-    assert ids == [expected[int(place)] for place in order]
-
-
-def test_when_nothing_can_be_read_it_says_so(tmp_path: Path) -> None:
-    samples = _samples(tmp_path, 3, broken=(0, 1, 2))
-    dataset = ConversationDataset(samples, _Processor(), skip_bad_images=True)
-    with pytest.raises(DataError, match="3 samples in a row"):
-        dataset[0]
-
-
 def _jitter(
     sample: Sample, images: list[Image.Image], seed: int
 ) -> tuple[Sample, list[Image.Image]]:
@@ -175,17 +154,6 @@ def test_a_mixture_hears_the_epoch_in_workers(tmp_path: Path) -> None:
     ids = [index for batch in seen[0] for index in batch["id"]]
     assert [index < 6 for index in ids].count(True) == 9
     assert set(ids) == set(range(8))
-
-
-def test_images_can_be_verified_up_front(tmp_path: Path) -> None:
-    samples = _samples(tmp_path, 6, broken=(1, 4))
-    twice = [*samples, samples[1]]
-    errors = verify_images(twice, max_workers=2)
-    assert [error.file for error in errors] == [samples[1].images[0], samples[4].images[0]]
-    assert "sample '4'" in str(errors[1])
-    Path(samples[0].images[0]).unlink()
-    quick = verify_images(samples, decode=False)
-    assert "no such file" in str(quick[0])
 
 
 def test_errors_survive_pickling() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from data_rows import ANSWERS, CAPTIONS, INSTANCES, LLAVA, OPENAI, POPE, QUESTIONS, REF, SHAREGPT
 from manyeyes.data.files import check_file, detect_format, iter_samples, read_samples
@@ -385,7 +386,7 @@ def test_reading_refuses_the_first_broken_row_unless_told_to_skip(tmp_path: Path
 
 
 def test_check_lists_all_broken_rows_up_to_a_bound(tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(b"x")
+    Image.new("RGB", (2, 2)).save(tmp_path / "one.png")
     rows = [LLAVA, *({**LLAVA, "image": f"{n}.png"} for n in range(30))]
     report = check_file(_write(tmp_path / "data.json", rows), max_listed=5)
     assert (report.samples, report.broken, len(report.errors)) == (1, 30, 5)

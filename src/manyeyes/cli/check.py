@@ -40,7 +40,8 @@ def check(
 
     A recipe is built without memory or weights: parameters that are frozen and that learn, visual
     tokens, memory and time per step. With --data its data files are checked as well. Of a data
-    file every broken row is listed with file, line, key and what was expected.
+    file every picture is opened, and every broken row is listed with file, line, key and what was
+    expected.
     """
     with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.cli.check_data import check_data

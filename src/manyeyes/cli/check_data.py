@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from manyeyes.cli.output import Output
 from manyeyes.data.documents import open_document
 from manyeyes.data.files import FileReport, check_file
+from manyeyes.data.opened_images import ImageOpener, OpenImages, open_images
 from manyeyes.errors import DataError
 from manyeyes.world.make import MANIFEST, check_world
 
@@ -20,12 +23,23 @@ MAX_LEAKS = 10
 def check_data(output: Output, path: Path, image_root: Path | None) -> dict[str, Any]:
     """Check a data file, or all data files under a folder; return the JSON report."""
     report: dict[str, Any] = {"target": str(path), "kind": "data"}
-    if not path.is_dir():
-        return report | report_files(output, [check_file(path, image_root)])
-    if (path / MANIFEST).is_file():
-        return report | _check_world_folder(output, path)
-    files, others = _check_folder(path, image_root or path)
-    return report | report_files(output, files, others)
+    others: list[str] = []
+    with opening(output) as open_images:
+        if not path.is_dir():
+            files = [check_file(path, image_root, open_images=open_images)]
+        elif (path / MANIFEST).is_file():
+            files, others = _check_folder(path, path / "images", open_images, empty_is_fine=True)
+        else:
+            files, others = _check_folder(path, image_root or path, open_images)
+    report |= report_files(output, files, others)
+    return report | _check_made(output, path) if (path / MANIFEST).is_file() else report
+
+
+@contextmanager
+def opening(output: Output) -> Iterator[OpenImages]:
+    """Yield what opens the pictures of all files, each once, and shows how far it is."""
+    with output.progress() as report:
+        yield ImageOpener(partial(open_images, progress=partial(report, "images")))
 
 
 def report_files(
@@ -45,7 +59,9 @@ def report_files(
 
 def show_file(output: Output, file: FileReport) -> None:
     """Print how many rows were good, and the broken and excluded ones by name."""
-    output.line(f"{file.path}: {file.samples} samples ({file.format}), {file.broken} broken")
+    opened = f"; {file.images} images opened, {file.unreadable} unreadable" if file.images else ""
+    found = f"{file.samples} samples ({file.format}), {file.broken} broken{opened}"
+    output.line(f"{file.path}: {found}")
     for error in file.errors:
         output.line(f"  {error}")
     if file.broken > len(file.errors):
@@ -72,21 +88,21 @@ def file_json(file: FileReport) -> dict[str, Any]:
         "errors": errors,
         "excluded": file.excluded,
         "leaks": list(file.leaks),
+        "images": file.images,
+        "unreadable": file.unreadable,
     }
 
 
-def _check_world_folder(output: Output, path: Path) -> dict[str, Any]:
-    """Check a world: hashes of all files, rows of those that are training data."""
-    files, others = _check_folder(path, path / "images", empty_is_fine=True)
-    report = report_files(output, files, others)
+def _check_made(output: Output, path: Path) -> dict[str, Any]:
+    """Compare the files of a world with their hashes."""
     changed = check_world(path)
     for name in changed:
         output.line(f"{path / name}: missing, or not as it was made")
-    return {**report, "ok": report["ok"] and not changed, "changed": changed}
+    return {"changed": changed, **({"ok": False} if changed else {})}
 
 
 def _check_folder(
-    folder: Path, image_root: Path, *, empty_is_fine: bool = False
+    folder: Path, image_root: Path, open_images: OpenImages, *, empty_is_fine: bool = False
 ) -> tuple[list[FileReport], list[str]]:
     """Return reports of the data files under ``folder``, and the JSON files of other kinds.
 
@@ -102,7 +118,7 @@ def _check_folder(
         if empty_is_fine and path.stat().st_size == 0:
             others.append(str(path))
             continue
-        report = check_file(path, image_root)
+        report = check_file(path, image_root, open_images=open_images)
         if report.samples or not _is_other(path, report):
             files.append(report)
         else:

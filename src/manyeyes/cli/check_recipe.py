@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.table import Table
 
-from manyeyes.cli.check_data import report_files
+from manyeyes.cli.check_data import opening, report_files
 from manyeyes.cli.output import Output
 from manyeyes.data.files import FileReport, check_file, read_samples
 from manyeyes.data.objects import check_object_file
+from manyeyes.data.opened_images import OpenImages
 from manyeyes.data.tags import check_tags_file
 from manyeyes.errors import DataError
 from manyeyes.recipes import Recipe, load_recipe
@@ -36,17 +37,28 @@ def _check_sources(output: Output, recipe: Recipe, data: Path) -> dict[str, Any]
     same = {"weight": 1.0, "limit": None}  # what does not change how a file is read
     sources = [source.model_copy(update=same) for stage in recipe.stages for source in stage.data]
     files = []
-    for located in (locate_source(source, data) for source in dict.fromkeys(sources)):
-        options = replace(located.options, check_images=True)
-        report = check_file(
-            located.path, format=located.format, options=options, exclusion=located.exclusion
-        )
-        files.append(report)
-        if located.objects is not None and located.objects.path is not None:
-            files.append(check_object_file(located.objects.path, located.options.image_root))
-        if located.tags is not None and located.tags.file is not None:
-            files.append(_check_tags(located, located.tags.file))
+    with opening(output) as open_images:
+        for source in dict.fromkeys(sources):
+            files += _check_source(locate_source(source, data), open_images)
     return report_files(output, files)
+
+
+def _check_source(located: LocatedSource, open_images: OpenImages) -> list[FileReport]:
+    """The data file of a source, and what lies beside it."""
+    options = replace(located.options, check_images=True)
+    report = check_file(
+        located.path,
+        format=located.format,
+        options=options,
+        exclusion=located.exclusion,
+        open_images=open_images,
+    )
+    files = [report]
+    if located.objects is not None and located.objects.path is not None:
+        files.append(check_object_file(located.objects.path, located.options.image_root))
+    if located.tags is not None and located.tags.file is not None:
+        files.append(_check_tags(located, located.tags.file))
+    return files
 
 
 def _check_tags(located: LocatedSource, file: str) -> FileReport:

@@ -46,7 +46,7 @@ def train(
     ] = None,
     skip_bad_rows: Annotated[
         bool,
-        typer.Option("--skip-bad-rows", help="Leave out broken rows, counted and named."),
+        typer.Option("--skip-bad-rows", help="Leave out broken rows and unreadable images."),
     ] = False,
     track: Annotated[
         list[str] | None,

@@ -11,6 +11,7 @@ from typing import Any
 
 from manyeyes.data.documents import Document, holds_lists, holds_objects, open_document
 from manyeyes.data.exclusion import Exclusion
+from manyeyes.data.opened_images import ImageOpener, OpenImages
 from manyeyes.data.readers import READERS, Outcome
 from manyeyes.data.rows import Row, SourceOptions
 from manyeyes.errors import DataError, UsageError, nearest
@@ -27,7 +28,8 @@ class FileReport:
     """What was found in a file: good samples, broken rows, and the first errors in file order.
 
     ``excluded`` samples show images of evaluation sets and are not among the good ones; ``leaks``
-    names the first of them.
+    names the first of them. ``images`` were opened, of which ``unreadable`` could not be read; each
+    of their rows is broken.
     """
 
     path: str
@@ -37,11 +39,14 @@ class FileReport:
     errors: tuple[DataError, ...]
     excluded: int = 0
     leaks: tuple[str, ...] = ()
+    images: int = 0
+    unreadable: int = 0
 
     def summary(self) -> str:
         """One line: how many rows were good, broken and excluded, and where the first ones are."""
         text = f"{self.path}: {self.samples} samples ({self.format}), "
         text += f"{self.broken} broken" if self.broken else "no broken rows"
+        text += f"; {self.unreadable} unreadable images" if self.unreadable else ""
         text += f"; first: {self.errors[0]}" if self.errors else ""
         if self.excluded:
             text += f"; {self.excluded} left out, as {self.leaks[0]}"
@@ -88,17 +93,44 @@ def read_samples(
     skip_bad_rows: bool = False,
     limit: int | None = None,
     exclusion: Exclusion | None = None,
+    open_images: OpenImages | None = None,
 ) -> tuple[list[Sample], FileReport]:
     """Read a whole file. With ``skip_bad_rows`` broken rows are left out, counted and named.
 
     ``options`` replaces ``image_root`` where more is said; ``limit`` keeps the first samples;
-    samples with an image of ``exclusion`` are left out, counted and named.
+    samples with an image of ``exclusion`` are left out, counted and named. With ``open_images``
+    (see `opened_images`) a row is broken as well if one of its images cannot be read.
 
     Raises:
         DataError: the first broken row, unless ``skip_bad_rows``; a file without any sample.
         UsageError: an unknown ``format``.
     """
-    name, outcomes = outcomes_of(path, format, options or _options(path, image_root))
+    chosen = options or _options(path, image_root)
+    chosen = replace(chosen, check_images=chosen.check_images or open_images is not None)
+    opened: set[str] = set()
+    while True:
+        samples, report = _read(path, format, chosen, skip_bad_rows, limit, exclusion)
+        if open_images is None:
+            return samples, report
+        new = {image for sample in samples for image in sample.images} - opened
+        unreadable = open_images(sorted(new)) if new else {}
+        opened |= new
+        if not unreadable:
+            bad = len(chosen.unreadable)
+            return samples, replace(report, images=len(opened), unreadable=bad)
+        chosen = replace(chosen, unreadable={**chosen.unreadable, **unreadable})
+
+
+def _read(
+    path: str | Path,
+    format: str,
+    options: SourceOptions,
+    skip_bad_rows: bool,
+    limit: int | None,
+    exclusion: Exclusion | None,
+) -> tuple[list[Sample], FileReport]:
+    """One pass over a file; raises like `read_samples`."""
+    name, outcomes = outcomes_of(path, format, options)
     samples: list[Sample] = []
     tally = Tally(str(path), name, exclusion=exclusion)
     for outcome in outcomes:
@@ -122,22 +154,45 @@ def check_file(
     options: SourceOptions | None = None,
     max_listed: int = MAX_LISTED,
     exclusion: Exclusion | None = None,
+    open_images: OpenImages | None = None,
 ) -> FileReport:
-    """Go through a whole file and report its broken rows; also missing image files.
+    """Go through a whole file and report its broken rows; also images that cannot be read.
 
-    A fault of the file as a whole (not JSON, unknown format) is reported as one error as well.
-    Each broken row counts once, with the first thing that is wrong with it. Samples with an image
-    of ``exclusion`` are counted and named.
+    Every image is opened, unless ``options`` are given without ``check_images``. A fault of the
+    file as a whole (not JSON, unknown format) is reported as one error as well. Each broken row
+    counts once, with the first thing that is wrong with it. Samples with an image of ``exclusion``
+    are counted and named. ``open_images``: see `opened_images`; by default a new `ImageOpener`.
 
     Raises:
         UsageError: an unknown ``format``.
     """
     chosen = options or replace(_options(path, image_root), check_images=True)
+    images: dict[str, None] = {}
+    report = _check(path, format, chosen, max_listed, exclusion, images)
+    if not chosen.check_images or not images:
+        return report
+    unreadable = (open_images or ImageOpener())(images)
+    if unreadable:
+        chosen = replace(chosen, unreadable=unreadable)
+        report = _check(path, format, chosen, max_listed, exclusion, {})
+    return replace(report, images=len(images), unreadable=len(unreadable))
+
+
+def _check(
+    path: str | Path,
+    format: str,
+    options: SourceOptions,
+    max_listed: int,
+    exclusion: Exclusion | None,
+    images: dict[str, None],
+) -> FileReport:
+    """One pass over a file; the images of good samples are added to ``images``."""
     tally = Tally(str(path), format, max_listed, exclusion)
     try:
-        tally.format, outcomes = outcomes_of(path, format, chosen)
+        tally.format, outcomes = outcomes_of(path, format, options)
         for outcome in outcomes:
-            tally.take(outcome)
+            if (sample := tally.take(outcome)) is not None:
+                images |= dict.fromkeys(sample.images)
     except DataError as error:
         tally.take(error)
     return tally.report()

@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ class SourceOptions:
     """How one data file is read.
 
     ``image_root``: folder that relative image paths start from. ``check_images``: a missing image
-    file is an error of its row. ``require_answers``: a conversation must end with the assistant;
-    switch off for test files that hold questions only. ``annotations``: the second file of a VQA
-    pair, of a RefCOCO pickle or of Visual Genome (``image_data.json``), found by name when absent.
+    file is an error of its row. ``unreadable``: paths of images that were opened in vain, with the
+    reasons; they are errors of their rows. ``require_answers``: a conversation must end with the
+    assistant; switch off for test files that hold questions only. ``annotations``: the second file
+    of a VQA pair, of a RefCOCO pickle or of Visual Genome (``image_data.json``), found by name when
+    absent.
     ``image_name``: pattern of image files that a format refers to by number only, as
     ``COCO_val2014_{image_id:012d}.jpg``. ``split`` keeps one split of a file that holds several
     (RefCOCO's pickles, Karpathy's JSON). ``full_answer``: GQA's whole sentences as answers.
@@ -34,6 +36,7 @@ class SourceOptions:
 
     image_root: str
     check_images: bool = False
+    unreadable: Mapping[str, str] = field(default_factory=dict, repr=False)
     require_answers: bool = True
     annotations: str | None = None
     image_name: str | None = None
@@ -159,7 +162,7 @@ def image_path(row: Row, key: str, name: Any, options: SourceOptions) -> str:
     inside the root.
     """
     if isinstance(name, PackedImage):
-        return name
+        return _readable(row, key, name, options)
     if not isinstance(name, str) or not name.strip() or "\x00" in name:
         raise row.error(key, f"expected the path of an image file, got {show(name)}")
     if name.startswith(("http://", "https://", "data:", "file:")):
@@ -172,6 +175,13 @@ def image_path(row: Row, key: str, name: Any, options: SourceOptions) -> str:
         path = os.path.normpath(os.path.join(options.image_root, name))
     if options.check_images and not os.path.isfile(path):
         raise row.error(key, f"no such image file: {path}")
+    return _readable(row, key, path, options)
+
+
+def _readable(row: Row, key: str, path: str, options: SourceOptions) -> str:
+    if path in options.unreadable:
+        reason = options.unreadable[path]
+        raise row.error(key, f"expected an image that can be read, got {reason}")
     return path
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from manyeyes.data.dataset import Augment, ConversationDataset
+from manyeyes.data.dataset import Augment, ConversationDataset, image_of
 from manyeyes.data.files import FileReport, read_samples
 from manyeyes.data.mixture import Mixture
 from manyeyes.data.objects import ObjectTable, read_object_table, with_objects
+from manyeyes.data.opened_images import OpenImages, open_images
 from manyeyes.data.sampler import ResumableSampler
+from manyeyes.errors import ImageError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.perception import augmented
 from manyeyes.processing import ManyEyesProcessor
@@ -96,10 +98,13 @@ def read_mixture(
     seed: int,
     global_batch: int,
     skip_bad_rows: bool = False,
+    open_images: OpenImages = open_images,
     look: Look | None = None,
 ) -> StageMixture:
     """Read a stage's files and mix them, without the rows whose images a source excludes.
 
+    With ``skip_bad_rows`` every image is opened by ``open_images``, and rows whose images cannot be
+    read are left out, counted and named like broken ones; no other row takes their place.
     ``look`` finds the objects of images for sources that leave that to the model.
 
     Raises:
@@ -116,6 +121,7 @@ def read_mixture(
             skip_bad_rows=skip_bad_rows,
             limit=located.limit,
             exclusion=located.exclusion,
+            open_images=open_images if skip_bad_rows else None,
         )
         sources.append(_with_objects(located.tagged(samples, seed), located, seed, look))
         reports.append(report)
@@ -138,10 +144,22 @@ def _with_objects(
     if source.objects.path is not None:
         table = read_object_table(source.objects.path, source.options.image_root)
     elif look is not None:
-        table = look(list(dict.fromkeys(path for sample in samples for path in sample.images)))
+        table = _looked_at(samples, look)
     else:
         return samples
     return with_objects(samples, table.used_as(source.objects.use, seed))
+
+
+def _looked_at(samples: list[Sample], look: Look) -> ObjectTable:
+    """The objects of all images; raises ``ImageError``, which names sample and path."""
+    owners = {path: sample for sample in reversed(samples) for path in reversed(sample.images)}
+    try:
+        return look(list(reversed(owners)))
+    except ImageError as error:
+        if error.file not in owners:
+            raise
+        with image_of(owners[error.file]):
+            raise
 
 
 def text_augmentation(processor: ManyEyesProcessor) -> Augment | None:
@@ -160,13 +178,7 @@ def text_augmentation(processor: ManyEyesProcessor) -> Augment | None:
 
 
 def plain_dataset(
-    mixture: Mixture, processor: ManyEyesProcessor, *, seed: int, skip_bad_images: bool
+    mixture: Mixture, processor: ManyEyesProcessor, *, seed: int
 ) -> ConversationDataset:
     """Return the mixture with images decoded as they are drawn."""
-    return ConversationDataset(
-        mixture,
-        processor,
-        seed=seed,
-        skip_bad_images=skip_bad_images,
-        augment=text_augmentation(processor),
-    )
+    return ConversationDataset(mixture, processor, seed=seed, augment=text_augmentation(processor))

@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from manyeyes.data.counters import mixed_seed
-from manyeyes.data.dataset import Augment
+from manyeyes.data.dataset import Augment, image_of, load_images
 from manyeyes.data.feature_store import content_id
 from manyeyes.data.mixture import Mixture
 from manyeyes.errors import RecipeError
@@ -78,7 +79,9 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
             told = sample
             if self.augment is not None and changes:
                 told, _ = self.augment(sample, [], mixed_seed(self.seed, epoch, position))
-            row = self.processor.encode_text(told, [image_size(path) for path in sample.images])
+            with image_of(sample):
+                sizes = [image_size(path) for path in sample.images]
+            row = self.processor.encode_text(told, sizes)
             if len(self._rows) < KEPT_ROWS and not changes:
                 self._rows[place] = row
         return {**row, **self._features(sample)}
@@ -88,7 +91,7 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
         features = {f"{FEATURES}{name}": store.read(ids) for name, store in self.stores.items()}
         if not self.seen:
             return features
-        return features | self.processor.pixels(list(map(load_image, sample.images)), self.seen)
+        return features | self.processor.pixels(load_images(sample), self.seen)
 
 
 def cached_dataset(
@@ -110,19 +113,19 @@ def cached_dataset(
 
     Raises:
         UsageError: a shared folder has no room for them; nothing was written.
-        ImageError: an image cannot be read.
+        ImageError: an image cannot be read; names sample and path.
     """
     fixed = storable(model, processor)
     if not fixed:
         logger.warning("feature store is off: no encoder of this stage gives the same every time")
         return None
-    paths = unique_images(mixture)
+    owners = unique_images(mixture)
     stores = {name: open_store(model, processor, name, place, dtype) for name in fixed}
-    ids = {path: content_id(path) for path in paths}
+    ids = {path: _content_id(path, owner) for path, owner in owners.items()}
     found = room(place, stores, list(ids.values()))
     logger.info(
         "features of %d images: %.3g GB, of which %.3g GB are to be computed, in %s",
-        len(paths),
+        len(owners),
         found.needed / GB,
         found.missing / GB,
         place.folder,
@@ -130,10 +133,10 @@ def cached_dataset(
     if place.shared:
         check_room(place, found)
     elif (reason := found.refusal(place)) is not None:
-        logger.warning("feature store is off for %d images: %s", len(paths), reason)
+        logger.warning("feature store is off for %d images: %s", len(owners), reason)
         return None
     model.to(device)  # type: ignore[arg-type]
-    fill(model, processor, stores, ids)
+    fill(model, processor, stores, ids, owners)
     seen = [name for name in processor.fused if name not in stores]
     return FeatureDataset(mixture, processor, stores, ids, seen, augment, seed)
 
@@ -162,10 +165,19 @@ def _why_not(encoder: Any) -> str | None:
     return None
 
 
-def unique_images(mixture: Mixture) -> list[str]:
-    """Return every image path of the mixture once, in order."""
-    samples = (sample for source in mixture.sources for sample in source)
-    return list(dict.fromkeys(path for sample in samples for path in sample.images))
+def unique_images(mixture: Mixture) -> dict[str, Sample]:
+    """Return every image path of the mixture once, in order, with a sample that shows it."""
+    owners: dict[str, Sample] = {}
+    for source in mixture.sources:
+        for sample in source:
+            for path in sample.images:
+                owners.setdefault(path, sample)
+    return owners
+
+
+def _content_id(path: str, owner: Sample) -> str:
+    with image_of(owner):
+        return content_id(path)
 
 
 def open_store(
@@ -192,11 +204,14 @@ def fill(
     processor: ManyEyesProcessor,
     stores: Mapping[str, EncoderStore],
     ids: Mapping[str, str],
+    owners: Mapping[str, Sample],
 ) -> None:
     """Compute what is missing of ``ids`` (path → content id); process r takes every W-th chunk.
 
+    ``owners``: a sample that shows each path, for messages.
+
     Raises:
-        DataError: the disk refuses. ImageError: an image cannot be read.
+        DataError: the disk refuses. ImageError: an image cannot be read; names sample and path.
     """
     paths = {image_id: path for path, image_id in ids.items()}
     model.eval()
@@ -204,10 +219,16 @@ def fill(
         chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
         for chunk in chunks[rank() :: world_size()]:
             wanted = [name for name, store in stores.items() if store.missing(chunk)]
-            found = _encode(model, processor, [paths[i] for i in chunk], wanted, stores)
+            pictures = [_picture(paths[i], owners[paths[i]]) for i in chunk]
+            found = _encode(model, processor, pictures, wanted, stores)
             for name, features in found.items():
                 stores[name].write(chunk, features)
         _wait()
+
+
+def _picture(path: str, owner: Sample) -> Image.Image:
+    with image_of(owner):
+        return load_image(path)
 
 
 def _missing(stores: Mapping[str, EncoderStore], ids: Collection[str]) -> list[str]:
@@ -232,12 +253,12 @@ def _wait() -> None:
 def _encode(
     model: ManyEyesForConditionalGeneration,
     processor: ManyEyesProcessor,
-    paths: Sequence[str],
+    pictures: Sequence[Image.Image],
     names: Collection[str],
     stores: Mapping[str, EncoderStore],
 ) -> dict[str, Features]:
     """Features of images as the encoders give them in training."""
-    pixels = processor.pixels([load_image(path) for path in paths], names)
+    pixels = processor.pixels(pictures, names)
     device = next(model.parameters()).device
     found: dict[str, Features] = {}
     for name in names:

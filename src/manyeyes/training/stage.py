@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from manyeyes import hub
 from manyeyes.data.objects import ObjectTable
+from manyeyes.data.opened_images import ImageOpener
 from manyeyes.errors import UsageError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
@@ -32,6 +33,7 @@ from manyeyes.training.encoder_store import StorePlace
 from manyeyes.training.features import cached_dataset
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.objects import look_at
+from manyeyes.training.opened import open_together
 from manyeyes.training.parts import Assignment, assign, freeze
 from manyeyes.training.ranks import wait_for_ranks
 from manyeyes.training.results import stage_results, write_json
@@ -52,7 +54,8 @@ class RunOptions:
     integrations besides TensorBoard (``wandb``, ``trackio``). ``progress``: called with the stage,
     its steps done and its steps in all, in place of the bar on a terminal. ``features_dir``: where
     stored encoder outputs lie, ``out_dir/features`` by default. ``features_gb``: store them in
-    every stage, ``cache_features`` or not, and let the folder hold no more.
+    every stage, ``cache_features`` or not, and let the folder hold no more. ``opener``: opens every
+    image of ``skip_bad_rows``, once for all stages.
     """
 
     out_dir: Path
@@ -63,6 +66,7 @@ class RunOptions:
     progress: Callable[[str, int, int], None] | None = None
     features_dir: Path | None = None
     features_gb: float | None = None
+    opener: ImageOpener = field(default_factory=lambda: ImageOpener(open_together), repr=False)
 
     @property
     def features(self) -> Path:
@@ -175,6 +179,7 @@ class Stage:
             seed=self.seed,
             global_batch=global_batch(self.spec),
             skip_bad_rows=self.options.skip_bad_rows,
+            open_images=self.options.opener,
             look=look,
         )
         for report in mixture.reports:
@@ -217,12 +222,7 @@ class Stage:
                 seed=self.seed,
             )
         if dataset is None:
-            dataset = build.plain_dataset(
-                mixture.mixture,
-                processor,
-                seed=self.seed,
-                skip_bad_images=self.options.skip_bad_rows,
-            )
+            dataset = build.plain_dataset(mixture.mixture, processor, seed=self.seed)
         order = EndlessOrder(mixture.sampler(self.seed))
         return StageData(dataset, order, processor.collate, mixture.sample_id)
 
