@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,27 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert with_objects([Sample("t", (), ())], table)[0].objects == ()
     with pytest.raises(DataError, match=r"objects.json: holds no objects of image 'z.png'"):
         with_objects([Sample("s", ("z.png",), ())], table)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c["images"][1].update(file_name="./a.png"),
+            r":2: images\[1\].file_name: .*twice",
+        ),
+        (lambda c: c["categories"][1].update(id=3), r":2: categories\[1\].id: .* 3 again"),
+    ],
+)
+def test_what_is_there_twice_is_an_error(tmp_path: Path, change: Any, message: str) -> None:
+    path = written(tmp_path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read_object_table(path, tmp_path)
+    report = check_object_file(path, tmp_path)
+    assert report.broken >= 1 and re.search(message, str(report.errors[0]))
 
 
 def test_objects_of_others_or_of_nobody(tmp_path: Path) -> None:

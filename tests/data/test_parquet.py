@@ -75,6 +75,14 @@ def test_lists_of_images_and_empty_cells(tmp_path: Path) -> None:
     assert samples[0].images[1] == f"{tmp_path}/train.parquet/0/images-1"
 
 
+def test_images_of_one_name_in_one_row_stay_two_images(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "<image><image>"}, {"role": "assistant", "content": "Hi"}]
+    rows = [{"images": [cell(1, "image.png"), cell(2, "image.png")], "messages": talk}]
+    (sample,), _ = read_samples(write(tmp_path / "train.parquet", rows))
+    assert [i.getpixel((0, 0))[0] for i in load_images(sample)] == [1, 2]
+    assert len(set(sample.images)) == 2, "what is known of images is kept by their text"
+
+
 def test_paths_without_bytes_start_at_the_image_folder(tmp_path: Path) -> None:
     rows = [
         {"image": {"bytes": None, "path": "a/one.png"}, "caption": "A cube."},

@@ -315,6 +315,14 @@ BROKEN_FILES = {
 }
 
 
+def test_two_annotations_of_one_question_are_an_error(tmp_path: Path) -> None:
+    """Which of them holds is not clear, so the question has none."""
+    twice = {"annotations": [{**ANSWERS["annotations"][0], "question_type": t} for t in "abc"]}
+    report = check_file(_vqa(tmp_path, answers=twice), options=SourceOptions(str(tmp_path)))
+    assert (report.samples, report.broken) == (0, 1)
+    assert "annotations[1].question_id: 42 is there twice" in str(report.errors[0])
+
+
 @pytest.mark.parametrize("name", BROKEN_FILES)
 def test_broken_annotations_are_named(tmp_path: Path, name: str) -> None:
     content, key, message = BROKEN_FILES[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import tarfile
 from pathlib import Path
 
@@ -118,6 +119,39 @@ def test_links_and_repeated_members_are_refused(tmp_path: Path) -> None:
             tar.addfile(info, io.BytesIO(png(1)))
     _, report = read_samples(path, skip_bad_rows=True)
     assert ["ordinary files" in str(e) or "twice" in str(e) for e in report.errors] == [True, True]
+
+
+@pytest.mark.parametrize("again", ["part/000.png", "part/000.json", "./part/000.png"])
+def test_a_member_that_comes_again_later_is_an_error(tmp_path: Path, again: str) -> None:
+    """The first row keeps its own picture; the second one is named."""
+    text = json.dumps({**CHAT, "id": "other"}).encode()
+    data = text if again.endswith("json") else png(9)
+    path = make_tar(tmp_path / "train.tar", [*chats(3), (again, data)])
+    message = r"train\.tar:4: holds 'part/000' again, which was row 1"
+    with pytest.raises(DataError, match=message):
+        read_samples(path)
+    samples, report = read_samples(path, skip_bad_rows=True)
+    assert (len(samples), report.broken) == (3, 1)
+    assert load_images(samples[0])[0].getpixel((0, 0)) == (0, 0, 0)
+    whole = make_tar(tmp_path / "whole.tar", [*chats(2), *chats(1)])
+    with pytest.raises(DataError, match=r"whole\.tar:3: holds 'part/000' again"):
+        read_samples(whole)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a.png", png(0)), ("./a.png", png(1))], r"holds '\./a\.png' twice"),
+        ([("a.json", b'{"caption": "x"}'), ("a.more.json", b'{"id": 1}')], "expected one JSON"),
+        ([("a.txt", b"a cube"), ("a.caption", b"a ball")], "expected one text member"),
+    ],
+)
+def test_what_a_key_holds_twice_is_an_error(
+    tmp_path: Path, members: list[tuple[str, bytes]], message: str
+) -> None:
+    report = check_file(make_tar(tmp_path / "train.tar", [*chats(1), *members]))
+    assert (report.samples, report.broken) == (1, 1)
+    assert re.search(f"train.tar:2: {message}", str(report.errors[0]))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 from manyeyes.data.documents import open_document
 from manyeyes.data.files import MAX_LISTED, FileReport
 from manyeyes.data.per_image import Use, shuffled
-from manyeyes.data.readers.coco import read_instances
+from manyeyes.data.readers.coco import CocoObjects, read_instances
 from manyeyes.data.rows import SourceOptions
 from manyeyes.errors import DataError
 from manyeyes.records import Detection, Detections, Sample
@@ -58,8 +58,9 @@ def read_object_table(path: str | Path, image_root: str | Path) -> ObjectTable:
         DataError: the file or its first broken row, with file, place and key.
     """
     found = read_instances(open_document(path), SourceOptions(os.fspath(image_root)))
-    if found.errors:
-        raise found.errors[0]
+    errors = [*found.errors, *_repeated(found, str(path))]
+    if errors:
+        raise errors[0]
     return ObjectTable(
         {
             found.images[identity].path: tuple(
@@ -77,8 +78,21 @@ def check_object_file(path: str | Path, image_root: str | Path) -> FileReport:
         found = read_instances(open_document(path), SourceOptions(os.fspath(image_root)))
     except DataError as error:
         return FileReport(str(path), "objects", 0, 1, (error,))
-    broken = len(found.errors)
-    return FileReport(str(path), "objects", len(found.by_image), broken, found.errors[:MAX_LISTED])
+    errors = (*found.errors, *_repeated(found, str(path)))
+    count = len(found.by_image)
+    return FileReport(str(path), "objects", count, len(errors), errors[:MAX_LISTED])
+
+
+def _repeated(found: CocoObjects, file: str) -> list[DataError]:
+    """Images that stand in the file under two ids: whose objects are theirs is not clear."""
+    seen: set[str] = set()
+    errors = []
+    for image in found.images.values():
+        if image.path in seen:
+            message, key = f"{image.path!r} is there twice", f"images[{image.number - 1}].file_name"
+            errors.append(DataError(message, file=file, line=image.number, key=key))
+        seen.add(image.path)
+    return errors
 
 
 def with_objects(samples: Iterable[Sample], table: ObjectTable) -> list[Sample]:

@@ -8,7 +8,7 @@ keeps a memory-mapped copy of the file in its cache (``HF_DATASETS_CACHE``).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -141,15 +141,28 @@ def _image_cells(column: Any) -> list[Any]:
 def _images(file: str, row: int, column: str, cells: Any) -> Any:
     """A cell as the readers take it: one image, or a list; without bytes the path as it stands."""
     if not isinstance(cells, list):
-        return _image(file, row, column, -1, cells)
-    return [_image(file, row, column, place, cell) for place, cell in enumerate(cells)]
+        return _image(file, row, column, -1, cells, names=())
+    found: list[Any] = []
+    for place, cell in enumerate(cells):
+        names = {image.name for image in found if isinstance(image, ParquetImage)}
+        found.append(_image(file, row, column, place, cell, names))
+    return found
 
 
-def _image(file: str, row: int, column: str, place: int, cell: tuple[bool, str | None]) -> Any:
+def _image(
+    file: str,
+    row: int,
+    column: str,
+    place: int,
+    cell: tuple[bool, str | None] | None,
+    names: Collection[str],
+) -> Any:
+    """``names`` are taken: images of one row differ in their text, whatever the file calls them."""
     if cell is None:
         return None
     has_bytes, path = cell
     if not has_bytes:
         return path
-    name = path or (column if place < 0 else f"{column}-{place}")
-    return ParquetImage(file, row, column, place, name)
+    own = column if place < 0 else f"{column}-{place}"
+    name = path or own
+    return ParquetImage(file, row, column, place, f"{own}/{name}" if name in names else name)

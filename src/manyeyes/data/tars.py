@@ -1,7 +1,9 @@
 """WebDataset tars: members ``KEY.jpg`` with ``KEY.json`` or ``KEY.txt`` are one row.
 
-The members of a key follow one another. The row is the object in ``KEY.json``, with the images in
-place of whatever it names under ``image`` or ``images``; a text beside it becomes ``caption``.
+The members of a key follow one another; a key that comes again later is an error of its second row,
+since readers disagree about which member counts. The row is the object in ``KEY.json``, with the
+images in place of whatever it names under ``image`` or ``images``; a text beside it becomes
+``caption``.
 Images stay where they are: a `TarImage` knows its offset, so rows can be read in any order. Nothing
 is ever unpacked to a path that the tar names.
 """
@@ -63,9 +65,12 @@ def tar_rows(path: str) -> Iterator[Row | DataError]:
     """
     try:
         with open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            keys: dict[str, int] = {}
             for number, (key, group) in enumerate(groupby(tar, key=_key), start=1):
                 try:
-                    yield _row(path, number, key, list(group), stream)
+                    members = list(group)
+                    _check_new(path, number, key, keys)
+                    yield _row(path, number, key, members, stream)
                 except DataError as error:
                     yield error
             _check_end(path, stream, tar.offset)
@@ -84,6 +89,14 @@ def _key(member: tarfile.TarInfo) -> str:
     return str(path.parent / path.name.partition(".")[0])
 
 
+def _check_new(path: str, number: int, key: str, keys: dict[str, int]) -> None:
+    if key in keys:
+        message = f"holds {show(key)} again, which was row {keys[key]}; expected the members of a "
+        message += "key to follow one another, each once: make the tar anew"
+        raise DataError(message, file=path, line=number)
+    keys[key] = number
+
+
 def _row(
     path: str, number: int, key: str, members: list[tarfile.TarInfo], stream: IO[bytes]
 ) -> Row:
@@ -99,8 +112,10 @@ def _row(
         if suffix in IMAGE_SUFFIXES:
             images.append(TarImage(path, member.name, member.offset_data, member.size))
         elif suffix == "json":
+            _check_only(path, number, member, "JSON", content)
             content = _object(path, number, member, stream)
         elif suffix in TEXT_SUFFIXES:
+            _check_only(path, number, member, "text", caption)
             caption = _text(path, number, member, stream).strip()
     return Row(path, number, {"id": key, **content, **_with(content, images, caption)})
 
@@ -124,9 +139,16 @@ def _check_member(path: str, number: int, member: tarfile.TarInfo, seen: set[str
         raise DataError(message, file=path, line=number)
     if not member.isreg() or member.issparse():
         raise DataError(f"expected ordinary files, got {show(name)}", file=path, line=number)
-    if name in seen:
+    written = str(PurePosixPath(name))  # without a leading "./"
+    if written in seen:
         raise DataError(f"holds {show(name)} twice", file=path, line=number)
-    seen.add(name)
+    seen.add(written)
+
+
+def _check_only(path: str, number: int, member: tarfile.TarInfo, kind: str, before: Any) -> None:
+    if before:
+        message = f"expected one {kind} member per key, got another one in {show(member.name)}"
+        raise DataError(message, file=path, line=number)
 
 
 def _object(path: str, number: int, member: tarfile.TarInfo, stream: IO[bytes]) -> dict[str, Any]:

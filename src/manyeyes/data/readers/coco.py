@@ -83,7 +83,9 @@ def read_instances(document: Document, options: SourceOptions) -> CocoObjects:
         try:
             if isinstance(row, DataError):
                 raise row
-            names[row.identity("id")] = row.text("name")
+            if (category := row.identity("id")) in names:
+                raise row.error("id", f"expected an id of its own, got {category!r} again")
+            names[category] = row.text("name")
         except DataError as error:
             errors.append(error)
     found: dict[str | int, list[Instance]] = {identity: [] for identity in images}

@@ -68,8 +68,10 @@ def image_folders(path: str, options: SourceOptions) -> Folders:
     for row in open_document(chosen).records():
         if isinstance(row, DataError):
             raise row
-        parts = row.text("url").split("/")
-        found[_number(row, "image_id")] = "/".join(parts[-2:])
+        identity = _number(row, "image_id")
+        if identity in found:
+            raise row.error("image_id", f"{identity} is there twice")
+        found[identity] = "/".join(row.text("url").split("/")[-2:])
     return found
 
 

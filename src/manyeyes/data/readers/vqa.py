@@ -53,9 +53,12 @@ def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
                 yield found
                 continue
             identity, annotation, error = found
-            if error is None:
+            if error is None and identity in answers:
+                error = annotation.error("question_id", f"{identity!r} is there twice")
+                del answers[identity]
+            if error is None and identity not in broken:
                 answers[identity] = annotation
-            else:
+            elif error is not None:
                 broken.add(identity)
                 yield error
     subtype = document.content.get("data_subtype")
