@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -125,18 +126,64 @@ def test_a_full_disk_leaves_no_temporary_file(
     assert [path.name for path in store.folder.iterdir()] == ["store.json"]
 
 
-def test_damaged_bits_are_found_by_verify(tmp_path: Path) -> None:
-    store = _store(tmp_path)
-    store.write(["a", "b"], _features(2))
-    store.write(["c"], _features(1))
-    assert store.verify() == []
-    shard, _ = store._places["a"]
-    path = store.folder / f"{shard}.bin"
+def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[5] ^= 1
     path.write_bytes(data)
-    assert store.verify() == ["a", "b"]
-    assert store.missing(["a", "b", "c"]) == _store(tmp_path).missing(["a", "b", "c"]) == ["a", "b"]
+
+
+def shard_of(store: FeatureStore, image_id: str) -> Path:
+    return store.folder / f"{store._places[image_id][0]}.bin"
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut", "gone"])
+def test_a_damaged_shard_is_found_when_it_is_first_read(tmp_path: Path, damage: str) -> None:
+    writer = _store(tmp_path)
+    writer.write(["a", "b"], _features(2))
+    writer.write(["c"], _features(1))
+    store, path = _store(tmp_path), shard_of(writer, "a")
+    if damage == "a bit":
+        flip_a_bit(path)
+    elif damage == "cut":
+        os.truncate(path, path.stat().st_size - 100)
+    else:
+        path.unlink()
+    assert torch.equal(store.read(["c"]), _features(1))
+    with pytest.raises(DataError, match=r"\.bin: is damaged: .* its 2 images are computed anew"):
+        store.read(["b"])
+    assert store.missing(["a", "b", "c"]) == ["a", "b"]
+    again = _store(tmp_path)
+    assert again.missing(["a", "b", "c"]) == ["a", "b"]
+    again.write(["a", "b"], _features(2))
+    assert torch.equal(_store(tmp_path).read(["b", "a"]), _features(2)[[1, 0]])
+
+
+def test_a_shard_is_compared_once_however_often_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image_id in "abc":
+        _store(tmp_path).write([image_id], _features(1))
+    store = _store(tmp_path)
+    monkeypatch.setattr(feature_store, "_OPEN_SHARDS", 1)
+    crc32, compared = feature_store.zlib.crc32, []
+    monkeypatch.setattr(feature_store.zlib, "crc32", lambda x: compared.append(1) or crc32(x))
+    for _ in range(3):
+        store.read(["a", "b", "c"])
+    assert len(compared) == 3
+
+
+def test_a_shard_that_another_process_writes_again_is_waited_for(tmp_path: Path) -> None:
+    """Two processes computed the same images, with other last bits."""
+    store, other = _store(tmp_path), _store(tmp_path)
+    store.write(["a"], _features(1))
+    index = shard_of(store, "a").with_suffix(".json")
+    other.write(["a"], _features(1) + 1)
+    written = index.read_bytes()
+    index.unlink()  # the moment between the other's two files
+    back = threading.Timer(0.3, index.write_bytes, [written])
+    back.start()
+    assert torch.equal(store.read(["a"]), _features(1) + 1)
+    back.join()
 
 
 def test_the_limit_is_checked_before_writing(tmp_path: Path) -> None:

@@ -205,6 +205,24 @@ def test_a_killed_writer_leaves_a_usable_store(
     assert sizes[0] == sizes[1], "nothing is written twice"
 
 
+def test_damaged_features_are_refused_and_computed_anew(
+    parts: Path, mixture: Mixture, tmp_path: Path, encoded: list[tuple[str, int]]
+) -> None:
+    pair = build(tiny.model_block(parts, encoders=("clip",)))
+    found = store(pair, mixture, tmp_path)
+    assert found is not None
+    right = [row["features_clip"] for row in map(found.__getitem__, range(5))]
+    shard = next(iter(tmp_path.glob("*/*.bin")))
+    shard.write_bytes(b"\x7f" + shard.read_bytes()[1:])
+    damaged = store(pair, mixture, tmp_path)
+    assert damaged is not None
+    with pytest.raises(DataError, match="is damaged: not what its checksum says"):
+        [damaged[index] for index in range(5)]
+    again = store(pair, mixture, tmp_path)
+    assert again is not None and encoded == [("clip", 5), ("clip", 5)]
+    assert all(torch.equal(again[n]["features_clip"], right[n]) for n in range(5))
+
+
 def test_no_room_is_refused_before_anything_is_written(
     parts: Path,
     mixture: Mixture,

@@ -6,7 +6,8 @@
 
 A shard is written to a temporary name, flushed to the disk and renamed; its index follows in the
 same way and comes last. What has no index, or another size than its index says, does not count:
-its images are missing and will be computed again. Several processes may write at once.
+its images are missing and will be computed again. A shard is compared with its checksum when a
+process first reads it. Several processes may write at once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from manyeyes.records import PackedImage
 _OPEN_SHARDS = 64
 _GB = 1e9
 _STALE_SECONDS = 3600.0
+_REWRITING_SECONDS = 5.0
 
 
 class FeatureStore:
@@ -72,7 +74,8 @@ class FeatureStore:
         self.description = {"key": dict(key), "shape": list(shape), "dtype": str(dtype)}
         self.folder = Path(root) / _hash(self.description)
         self._places: dict[str, tuple[str, int]] = {}
-        self._shards: set[str] = set()
+        self._sums: dict[str, int] = {}  # by shard
+        self._verified: set[str] = set()
         self._maps: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +134,8 @@ class FeatureStore:
         """Features ``[n, *shape]`` in the order of the ids, in memory of their own.
 
         Raises:
-            DataError: an id is not stored.
+            DataError: an id is not stored, or its shard is damaged; then the shard does not count
+                any more, and its images are computed again when training is started again.
         """
         missing = self.missing(image_ids)
         if missing:
@@ -147,25 +151,10 @@ class FeatureStore:
     def refresh(self) -> None:
         """Take in what other processes have written since."""
         for path in sorted(self.folder.glob("*.json")):
-            if path.stem not in self._shards and path.name != "store.json":
+            if path.stem not in self._sums and path.name != "store.json":
                 index = _read_index(path)
                 if index is not None and self._is_whole(path.stem, index):
                     self._add(path.stem, index)
-
-    def verify(self) -> list[str]:
-        """Compare every shard with its checksum; drop damaged ones and return their ids."""
-        lost = []
-        for name in sorted(self._shards):
-            index = _read_index(self.folder / f"{name}.json")
-            if index is not None and _checksum(self.folder / f"{name}.bin") == index["crc32"]:
-                continue
-            (self.folder / f"{name}.json").unlink(missing_ok=True)
-            self._shards.discard(name)
-            self._maps.pop(name, None)
-            lost += [image_id for image_id, (shard, _) in self._places.items() if shard == name]
-        for image_id in lost:
-            del self._places[image_id]
-        return lost
 
     @property
     def _row_bytes(self) -> int:
@@ -197,14 +186,16 @@ class FeatureStore:
                     path.unlink()
 
     def _add(self, name: str, index: Mapping[str, Any]) -> None:
-        self._shards.add(name)
+        self._sums[name] = index["crc32"]
+        self._verified.discard(name)
         self._places.update((image_id, (name, row)) for row, image_id in enumerate(index["ids"]))
 
     def _is_whole(self, name: str, index: Mapping[str, Any]) -> bool:
         data = self.folder / f"{name}.bin"
         try:
             size = data.stat().st_size
-            return bool(size == index["bytes"] == self.estimate_bytes(len(index["ids"])))
+            whole = size == index["bytes"] == self.estimate_bytes(len(index["ids"]))
+            return whole and isinstance(index["crc32"], int)
         except (OSError, KeyError, TypeError):
             return False
 
@@ -213,10 +204,40 @@ class FeatureStore:
         if name not in self._maps:
             if len(self._maps) >= _OPEN_SHARDS:
                 self._maps.popitem(last=False)
-            path = self.folder / f"{name}.bin"
-            self._maps[name] = np.memmap(path, np.uint8, "r").reshape(-1, self._row_bytes)
+            self._maps[name] = self._opened(name)
         self._maps.move_to_end(name)
         return self._maps[name]
+
+    def _opened(self, name: str) -> NDArray[np.uint8]:
+        """Map a shard and, the first time, compare it with its checksum.
+
+        Without its index a shard is just being written again, by a process that shares the store.
+        """
+        path, end = self.folder / f"{name}.bin", time.monotonic() + _REWRITING_SECONDS
+        while True:
+            index = _read_index(path.with_suffix(".json"))
+            with contextlib.suppress(OSError, ValueError):  # gone, or of another size
+                rows = np.memmap(path, np.uint8, "r").reshape(-1, self._row_bytes)
+                sums = (self._sums[name], None if index is None else index.get("crc32"))
+                if name in self._verified or zlib.crc32(rows.data) in sums:
+                    self._verified.add(name)
+                    return rows
+            if index is not None or time.monotonic() > end:
+                raise self._damaged(name)
+            time.sleep(0.1)
+
+    def _damaged(self, name: str) -> DataError:
+        """Take a shard out of the store."""
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        lost = [image_id for image_id, (shard, _) in self._places.items() if shard == name]
+        for image_id in lost:
+            del self._places[image_id]
+        del self._sums[name]
+        message = (
+            "is damaged: not what its checksum says; it no longer counts. Start again (train: with "
+            f"--resume), and its {len(lost)} images are computed anew"
+        )
+        return DataError(message, file=str(self.folder / f"{name}.bin"))
 
 
 def content_id(source: ImageSource) -> str:
@@ -247,13 +268,6 @@ def _read_index(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _checksum(path: Path) -> int | None:
-    try:
-        return zlib.crc32(path.read_bytes())
-    except OSError:
-        return None
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
