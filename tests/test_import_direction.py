@@ -13,7 +13,17 @@ LINE = (
     ("options", "precision", "trust"),
     ("records", "model_files"),
     (
-        *("boxes", "prompts", "images", "hub", "checkpoint", "weight_names", "pth", "tags"),
+        *(
+            "boxes",
+            "prompts",
+            "images",
+            "hub",
+            "checkpoint",
+            "weight_names",
+            "pth",
+            "tags",
+            "tying",
+        ),
         *("tasks", "decoding"),
     ),
     ("detections", "perception", "refinement"),

@@ -13,21 +13,30 @@ from manyeyes.cli import build_app
 from manyeyes.encoders import GridShape
 from manyeyes.fusion import parse_fusion
 from manyeyes.layers.adapter_mixture import AdapterMixture, AdapterOptions
+from manyeyes.recipes import load_recipe
 from manyeyes.records import FusionText, GridFeatures
+from manyeyes.study.inspect import inspect_recipe
 
 EVA = GridShape(1408, (16, 16), (19, 29, 39), num_prefix=1)
 T5_PLACES = [f"{stack}{index}" for stack in ("encoder", "decoder") for index in range(24)]
 
 
 @pytest.mark.parametrize(
-    ("recipe", "learns", "adapters", "single", "mlp", "projection", "width"),
+    ("recipe", "learns", "adapters", "single", "mlp", "projection", "width", "total"),
     [
-        ("xl", 281_570_400, 25_761_888, 12_684_336, 19_471_872, 1_574_912, 2048),
-        ("xxl", 320_439_392, 51_517_536, 25_365_552, 31_008_256, 3_149_824, 4096),
+        ("xl", 281_570_400, 25_761_888, 12_684_336, 19_471_872, 1_574_912, 2048, 2_849_757_184),
+        ("xxl", 320_439_392, 51_517_536, 25_365_552, 31_008_256, 3_149_824, 4096, 11_135_332_352),
     ],
 )
 def test_lion_counts_by_the_check_command(
-    recipe: str, learns: int, adapters: int, single: int, mlp: int, projection: int, width: int
+    recipe: str,
+    learns: int,
+    adapters: int,
+    single: int,
+    mlp: int,
+    projection: int,
+    width: int,
+    total: int,
 ) -> None:
     done = CliRunner().invoke(build_app(), ["check", f"lion/paper-{recipe}", "--json"])
     assert done.exit_code == 0, done.output
@@ -46,6 +55,12 @@ def test_lion_counts_by_the_check_command(
     stages = found["parts"]["bridge"]["trainable_by_stage"]
     assert stages["image"] == stages["region"] == single
     assert found["parts"]["language"]["trainable"] == found["parts"]["encoders"]["trainable"] == 0
+    assert found["parts"]["language"]["total"] == total
+
+
+def test_flan_t5_base_is_counted_with_its_own_head() -> None:
+    inspection = inspect_recipe(load_recipe("lion/small"))
+    assert inspection.parts["language"].total == 247_577_856
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoModelForSeq2SeqLM
 
 from lion_parts import Built, build_lion, lion_block, stir
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
@@ -128,6 +129,23 @@ def test_lion_check_01_the_encoder_reads_289_tokens_in_small(
         model(**batch)
         assert seen[0]["inputs_embeds"].shape == (2, tokens + text, 32)
         assert seen[0]["attention_mask"].shape == (2, tokens + text)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("route", [0, 1])
+def test_lion_check_03_fresh_adapters_leave_the_t5_of_the_file(parts: Path, route: int) -> None:
+    """FlanT5's head is not its embedding; logits equal those of the file without any adapter."""
+    alone = AutoModelForSeq2SeqLM.from_pretrained(parts / "t5").eval()
+    assert not torch.allclose(alone.lm_head.weight, alone.shared.weight, atol=0.1)
+    model, _ = lion(parts, stirred=False)
+    given: dict[str, Any] = {
+        "inputs_embeds": torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0)),
+        "labels": torch.tensor([[4, 5, 6], [7, 8, 9]]),
+    }
+    found = model(**given, routes=torch.full((2,), route)).logits
+    expected = alone(**given).logits.flatten(0, 1)
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) == 0.0
 
 
 def test_lion_check_10_what_learns_in_a_step(parts: Path, pictures: list[Image.Image]) -> None:

@@ -187,7 +187,10 @@ def model_block(parts: Path, *, encoders: tuple[str, ...] = ("clip", "dinov2")) 
 
 
 def save_t5(folder: Path, *, hidden: int = 32, seed: int = 3) -> Path:
-    """Save a random T5 with 2 + 2 blocks and the byte-level tokenizer."""
+    """Save a random T5 with 2 + 2 blocks and the byte-level tokenizer, laid out as FlanT5.
+
+    Its file holds an output head of its own, and its configuration says so.
+    """
     tokenizer = byte_tokenizer()
     torch.manual_seed(seed)
     config = T5Config(
@@ -201,8 +204,14 @@ def save_t5(folder: Path, *, hidden: int = 32, seed: int = 3) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         dropout_rate=0.0,
+        tie_word_embeddings=False,
     )
-    T5ForConditionalGeneration(config).save_pretrained(folder)
+    model = T5ForConditionalGeneration(config)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(len(tokenizer), hidden))
+    model.save_pretrained(folder)
+    fields = json.loads((folder / "config.json").read_text())
+    del fields["scale_decoder_outputs"]  # what transformers makes of the published field
+    (folder / "config.json").write_text(json.dumps({**fields, "tie_word_embeddings": False}))
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -53,6 +53,8 @@ class ManyEyesConfig(PreTrainedConfig):
             its slot; set by ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
             sha256}}``.
+        untied: weights with values of their own that a part's configuration ties to others, as
+            FlanT5's output head; None = not known yet. Set when the parts are built or loaded.
 
     Raises:
         RecipeError: an unknown key or value in any block.
@@ -77,6 +79,7 @@ class ManyEyesConfig(PreTrainedConfig):
         max_tokens: int | None = None,
         image_tokens: Sequence[int] | None = None,
         references: Mapping[str, Mapping[str, str]] | None = None,
+        untied: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         self.encoders = [dict(encoder) for encoder in encoders]
@@ -93,6 +96,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.max_tokens = max_tokens
         self.image_tokens = None if image_tokens is None else list(image_tokens)
         self.references = {part: dict(entry) for part, entry in (references or {}).items()}
+        self.untied = None if untied is None else list(untied)
         self._check()
         super().__init__(**kwargs)
         self.is_encoder_decoder = bool(text_config is not None and text_config.is_encoder_decoder)

@@ -114,6 +114,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         self._added = {f"language_model.{name}" for name in added}
         self._touched = set(self._added)
         self.post_init()
+        self._keep_apart()
 
     # ---- the usual accessors --------------------------------------------------------------
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from manyeyes import checkpoint, hub
+from manyeyes import checkpoint, hub, tying
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.errors import CheckpointError, PartError, RecipeError
-from manyeyes.language import IdleLanguage
+from manyeyes.language import IdleLanguage, has_own_head, parse_language
 from manyeyes.trust import trusting
 
 
@@ -50,6 +50,7 @@ class PartsModel(PreTrainedModel):
             loaded = hub.load_pretrained(module.__class__, name, module.config)
             state = loaded.state_dict()
             config.references[part] = {"checkpoint": name, "sha256": hub.fingerprint(state)}
+            model._untie(part, tying.untied(loaded))
             own = module.state_dict()
             added = {key: own[key] for key in own if f"{part}.{key}" in model._added}
             module.load_state_dict({**added, **state})
@@ -59,6 +60,24 @@ class PartsModel(PreTrainedModel):
         if dtype is not None:
             model.to(dtype=dtype)  # type: ignore[call-arg]
         return model.eval()
+
+    def _keep_apart(self) -> None:
+        """Untie what ``config.untied`` names, or find out what that is as far as it is declared."""
+        model, spec = self.language_model, parse_language(self.config.language)
+        if self.config.untied is None and not spec.idle:
+            own = has_own_head(spec, self.config.text_config)
+            names = tying.tied_head(model) if own else []
+            self.config.untied = [f"language_model.{name}" for name in names]
+        present = dict(self.named_parameters(remove_duplicate=False))
+        tying.untie(self, [name for name in self.config.untied or () if name in present])
+
+    def _untie(self, part: str, names: Iterable[str]) -> None:
+        """Untie ``names`` of ``part`` and nothing else there."""
+        others = [n for n in self.config.untied or () if not n.startswith(f"{part}.")]
+        names = sorted([*others, *(f"{part}.{name}" for name in names)])
+        if names != self.config.untied:
+            self.config.untied = names
+            self._keep_apart()
 
     def _pretrained_parts(self) -> list[tuple[str, Any, str]]:
         """Return (part, module, checkpoint) of every part that has a checkpoint."""
@@ -167,6 +186,7 @@ class PartsModel(PreTrainedModel):
 
         A tensor tied to one of ``own`` is left out: only one name of a tied tensor is stored.
         """
+        recorded = config.untied is not None
         with torch.device("meta"):
             skeleton = cls(config)
         state: dict[str, Tensor] = {}
@@ -177,6 +197,8 @@ class PartsModel(PreTrainedModel):
                     module.__class__, reference["checkpoint"], module.config
                 )
                 state.update(checkpoint.referenced_state(part, reference, loaded))
+                if not recorded:
+                    skeleton._untie(part, tying.untied(loaded))
         for target, source in skeleton.all_tied_weights_keys.items():
             if source in own and target not in own:
                 state.pop(target, None)

@@ -24,6 +24,7 @@ from manyeyes.bridge import Given, parse_bridge
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.layers.adapter_mixture import ROUTES, AdapterMixture, AdapterOptions, routed
 from manyeyes.layers.ffn_places import ffn_places, place_names
+from manyeyes.tying import tied_head, untie
 
 T5_SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -37,6 +38,7 @@ T5_SIZES: dict[str, Any] = {
     "decoder_start_token_id": 0,
     "pad_token_id": 0,
     "eos_token_id": 2,
+    "tie_word_embeddings": False,
 }
 T5S: dict[str, PreTrainedConfig] = {
     "t5": T5Config(**T5_SIZES, feed_forward_proj="relu"),
@@ -55,7 +57,10 @@ def plain_model(family: str) -> Any:
     if family not in T5S:
         return language_model(family)
     torch.manual_seed(0)
-    return AutoModelForSeq2SeqLM.from_config(config_of(family)).eval()
+    model = AutoModelForSeq2SeqLM.from_config(config_of(family)).eval()
+    untie(model, tied_head(model))  # as in the files of FlanT5
+    torch.nn.init.normal_(model.lm_head.weight)
+    return model
 
 
 def adapted(family: str, *, stirred: bool = True, **options: Any) -> tuple[Any, AdapterMixture]:
@@ -149,7 +154,10 @@ def test_equals_the_equation_for_both_routes_and_mixed_batches(family: str) -> N
 def test_lion_check_03_fresh_adapters_change_nothing(family: str) -> None:
     model, _ = adapted(family, stirred=False)
     ids, _ = texts(7, 7)
-    untouched = run(plain_model(family), ids, None)
+    plain = plain_model(family)
+    if family in T5S:
+        assert not torch.equal(plain.lm_head.weight, plain.shared.weight)
+    untouched = run(plain, ids, None)
     for routes in ([0, 0], [1, 1], [0, 1]):
         assert float((run(model, ids, routes) - untouched).abs().max()) == 0.0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +24,14 @@ from transformers import (
     YolosConfig,
 )
 
+import tiny
+from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration
 from manyeyes.encoders import ENCODERS, DetectorEncoder, parse_encoder
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.pixels import to_pixels
 from manyeyes.records import ObjectFeatures
+from manyeyes.serving.detect import load_detector
+from manyeyes.tying import untie
 
 SIDE, QUERIES = 64, 12
 LABELS = {"id2label": {0: "cup", 1: "red cross", 2: "dog"}, "label2id": {"cup": 0}}
@@ -333,3 +339,32 @@ def test_features_without_an_object_are_allowed() -> None:
     none = torch.zeros(1, 0, 4)
     found = ObjectFeatures(torch.zeros(1, 0, 8), none, torch.zeros(1, 0, 4), ("a",) * 3, True)
     assert found.scores.shape == (1, 0, 3)
+
+
+@pytest.mark.parametrize("family", ["dab_detr", "deformable_detr", "rt_detr_v2", "d_fine"])
+def test_heads_of_every_layer_arrive_where_the_configuration_ties_them(
+    family: str, parts: Path, tmp_path: Path
+) -> None:
+    """As in published files, whose heads differ from layer to layer."""
+    cls = ENCODERS[family]
+    torch.manual_seed(0)
+    published: Any = cls.model_class(copy.deepcopy(CONFIGS[family]))
+    ties = published.get_expanded_tied_weights_keys(all_submodels=True)
+    untie(published, list(ties))
+    for name in ties:
+        torch.nn.init.normal_(published.get_parameter(name), std=0.1)
+    published.save_pretrained(tmp_path / family)
+    expected = published.state_dict()
+    block = tiny.model_block(parts, encoders=("clip",))
+    detector = {"name": "detector", "family": family, "checkpoint": str(tmp_path / family)}
+    block["encoders"].append({**detector, "fused": False})
+    model = ManyEyesForConditionalGeneration.from_parts(ManyEyesConfig(**block))
+    for self_contained in (False, True):
+        held = model.encoders["detector"].backbone.state_dict()
+        assert set(held) == set(expected)
+        assert all(torch.equal(held[name], expected[name]) for name in expected)
+        model.requires_grad_(False)
+        model.save_pretrained(tmp_path / "m", self_contained=self_contained)
+        model = ManyEyesForConditionalGeneration.from_pretrained(tmp_path / "m")
+    found = load_detector(str(tmp_path / family), CONFIGS[family]).encoder.backbone
+    assert all(torch.equal(x, expected[name]) for name, x in found.state_dict().items())

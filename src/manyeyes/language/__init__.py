@@ -99,6 +99,16 @@ def auto_class(config: PreTrainedConfig) -> Any:
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
+def has_own_head(spec: LanguageSpec, config: PreTrainedConfig) -> bool:
+    """Return whether the output head of an encoder-decoder has weights of its own by declaration.
+
+    The configurations of T5 and its kin tie it whatever their files say; T5's remember in
+    ``scale_decoder_outputs`` what was said.
+    """
+    said = spec.config.get("tie_word_embeddings", getattr(config, "scale_decoder_outputs", True))
+    return bool(config.is_encoder_decoder) and said is False
+
+
 def build_language(spec: LanguageSpec, config: PreTrainedConfig) -> Any:
     """Return the language model of ``config``, random, or what stands in for an idle one."""
     if spec.idle:
@@ -117,6 +127,7 @@ __all__ = [
     "auto_class",
     "build_language",
     "check_kind",
+    "has_own_head",
     "kind_of",
     "parse_language",
     "read_config",

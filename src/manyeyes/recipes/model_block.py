@@ -9,7 +9,7 @@ from typing import Any
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.errors import ManyEyesError, RecipeError, nearest
 
-_NOT_IN_RECIPES = ("self", "kwargs", "references", "text_config", "image_tokens")
+_NOT_IN_RECIPES = ("self", "kwargs", "references", "text_config", "image_tokens", "untied")
 
 
 def model_config(model: Mapping[str, Any], where: str = "model") -> ManyEyesConfig:

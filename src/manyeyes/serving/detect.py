@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoConfig
 
-from manyeyes import hub
+from manyeyes import hub, tying
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.detections import read_objects
 from manyeyes.encoders import (
@@ -183,7 +183,7 @@ def load_detector(checkpoint: str, config: Any, *, device: str = "auto") -> Dete
     encoder = cls(spec, backbone)
     for part in encoder.pretrained_parts().values():
         loaded = hub.load_pretrained(part.__class__, checkpoint, part.config)
-        part.load_state_dict(loaded.state_dict())
+        tying.take(part, loaded)
     rule = cls.transform(spec, backbone)
     return DetectorAlone(encoder.to(choose_device(device)), rule)
 

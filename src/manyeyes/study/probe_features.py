@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manyeyes import hub
+from manyeyes import hub, tying
 from manyeyes.encoders import ENCODERS, GridEncoder, PixelTransform, parse_encoder
 from manyeyes.errors import UsageError
 from manyeyes.images import load_image
@@ -122,11 +122,11 @@ def _eye(entry: dict[str, Any], seed: int, trained: GridEncoder | None = None) -
         torch.manual_seed(seed)
         encoder, untrained = family(spec, config), family(spec, config)
     if trained is not None:
-        encoder.backbone.load_state_dict(trained.backbone.state_dict())
+        tying.take(encoder.backbone, trained.backbone)
     else:
         for module in encoder.pretrained_parts().values():
             loaded = hub.load_pretrained(module.__class__, spec.checkpoint, module.config)
-            module.load_state_dict(loaded.state_dict())
+            tying.take(module, loaded)
     for module in (encoder, untrained):
         module.to(torch.float32).eval().requires_grad_(False)
     return Eye(spec.name, encoder, untrained, family.transform(spec, config))
