@@ -11,6 +11,7 @@ import pytest
 import torch
 import typer
 
+from cli_runs import invoke, the_object
 from manyeyes.cli.output import Output, jsonable, session
 from manyeyes.errors import DataError, UsageError
 
@@ -84,6 +85,54 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_mistake_in_the_program_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError), session(as_json=False, debug=False):
         raise ZeroDivisionError
+
+
+def test_with_json_a_mistake_in_the_program_is_an_object_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ZeroDivisionError), session(as_json=True, debug=False):
+        raise ZeroDivisionError("division by zero")
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error == {"type": "ZeroDivisionError", "message": "division by zero"}
+
+
+def test_a_result_that_is_no_json_does_not_take_the_errors_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(TypeError), session(as_json=True, debug=False) as output:
+        output.result({"n": object()})
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "TypeError"
+
+
+def test_json_is_written_whatever_the_terminals_letters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    for encoding, text in (("ascii", "Größe"), ("utf-8", "half \ud83d"), ("utf-8", "Größe")):
+        with path.open("w", encoding=encoding) as stream:
+            Output(stream, as_json=True).result({"answer": text})
+        assert json.loads(path.read_bytes().decode(encoding)) == {"answer": text}
+    assert "Größe".encode() in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check"], "Missing argument"),
+        (["check", "comm/world", "--bogus"], "No such option"),
+        (["chat", "m", "--max-new-tokens", "many"], "Invalid value"),
+        (["chta", "m"], "No such command"),
+        (["world", "mak"], "No such command"),
+        (["--bogus", "check"], "No such option"),
+    ],
+)
+def test_wrong_words_with_json_are_an_object(words: list[str], said: str) -> None:
+    result = invoke(*words, "--json")
+    assert result.exit_code == 2
+    error = the_object(result)["error"]
+    assert error["type"] == "UsageError"
+    assert said in error["message"]
+    assert invoke(*words).stdout == ""
 
 
 def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ from manyeyes.cli import (
     world_make,
     world_pretrain,
 )
+from manyeyes.cli.parsing import JsonCommand, JsonGroup
 
 Command = tuple[Callable[..., None], tuple[str, ...]]
 """The function that typer turns into a command, and the examples under its ``--help``."""
@@ -72,6 +73,7 @@ def build_app() -> typer.Typer:
     """Return the typer application with all commands."""
     app = typer.Typer(
         name="manyeyes",
+        cls=JsonGroup,
         help="Multimodal LLMs that see through several vision encoders.",
         no_args_is_help=True,
         add_completion=False,
@@ -95,11 +97,12 @@ def _add(app: typer.Typer, commands: Mapping[str, Command]) -> None:
         title = "Example" if len(examples) == 1 else "Examples"
         lines = [f"[bold]{title}[/bold]", *(escape(example) for example in examples)]
         text = inspect.getdoc(function) or ""
-        app.command(name, help=_unwrapped(text), epilog="\n\n".join(lines))(function)
+        epilog = "\n\n".join(lines)
+        app.command(name, cls=JsonCommand, help=_unwrapped(text), epilog=epilog)(function)
 
 
 def _add_group(app: typer.Typer, name: str, text: str, commands: Mapping[str, Command]) -> None:
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    group = typer.Typer(cls=JsonGroup, no_args_is_help=True, rich_markup_mode="rich")
     _add(group, commands)
     app.add_typer(group, name=name, help=text)
 

@@ -83,23 +83,26 @@ class Output:
             return
         if self._written:
             raise RuntimeError("a command writes one JSON object")
+        text = _one_object(values, self._stdout.encoding or "utf-8")
         self._written = True
-        self._stdout.write(json.dumps(jsonable(values), ensure_ascii=False) + "\n")
+        self._stdout.write(text)
         self._stdout.flush()
 
     def complain(self, error: Exception) -> str:
         """Say in one red line on stderr what went wrong; return the line."""
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = message_of(error)
         self.log.print(f"[bold red]error:[/bold red] {escape(message)}", soft_wrap=True)
         return message
 
     def fail(self, error: Exception) -> None:
         """``complain``, and with ``--json`` write the error as the object on stdout."""
-        message = self.complain(error)
+        self.complain(error)
+        self.tell(error)
+
+    def tell(self, error: Exception) -> None:
+        """With ``--json``, write ``error`` as the object on stdout, unless there is one already."""
         if not self._written:
-            places = {key: getattr(error, key, None) for key in ("file", "line", "key")}
-            found = {key: value for key, value in places.items() if value is not None}
-            self.result({"error": {"type": type(error).__name__, "message": message, **found}})
+            self.result(error_object(error))
 
     def interrupted(self, reason: str, resume: str | None) -> None:
         """Say that Ctrl-C was heard, and with which command to go on."""
@@ -145,6 +148,8 @@ def session(
 ) -> Iterator[Output]:
     """Run a command's body: errors become one line and an exit code, prints go to stderr.
 
+    A mistake in the program keeps its traceback, and with ``--json`` is the object all the same.
+
     Args:
         as_json, debug: the options of the same names; ``debug`` adds the traceback.
         resume: after Ctrl-C, the command that goes on where this one stopped.
@@ -166,6 +171,7 @@ def session(
             raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
             if not _is_expected(error):
+                output.tell(error)
                 raise
             if debug:
                 traceback.print_exc()
@@ -177,6 +183,29 @@ def _is_expected(error: Exception) -> bool:
     """Tell what can go wrong in use (input, disk, memory) from mistakes in the program."""
     out_of_memory = type(error).__name__ == "OutOfMemoryError"  # torch's; it may not be loaded yet
     return isinstance(error, ManyEyesError | OSError | MemoryError) or out_of_memory
+
+
+def message_of(error: Exception) -> str:
+    """Return what ``error`` says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def error_object(error: Exception) -> dict[str, Any]:
+    """Return the JSON object that stands for ``error``: type, message, and where, when known."""
+    places = {key: getattr(error, key, None) for key in ("file", "line", "key")}
+    found = {key: value for key, value in places.items() if isinstance(value, str | int)}
+    return {"error": {"type": type(error).__name__, "message": message_of(error), **found}}
+
+
+def _one_object(values: Mapping[str, Any], encoding: str) -> str:
+    """Return the line to write; what ``encoding`` has no letters for is escaped."""
+    plain = jsonable(values)
+    text = json.dumps(plain, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeError:
+        text = json.dumps(plain, ensure_ascii=True)
+    return text + "\n"
 
 
 def jsonable(value: Any) -> Any:
