@@ -33,6 +33,7 @@ from transformers import (
 
 IMAGE_SIZE = 16
 PATCH_SIZE = 4
+POSITIONS = 2048
 NUM_PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 CHAT_TEMPLATE = (
@@ -96,7 +97,7 @@ def save_llama(folder: Path, *, hidden: int = 32, seed: int = 2) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=512,
+        max_position_embeddings=POSITIONS,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -21,7 +21,13 @@ from manyeyes.encoders import (
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.images import GEOMETRIES
-from manyeyes.language import check_kind, parse_language, read_config, restore_config
+from manyeyes.language import (
+    check_kind,
+    parse_language,
+    position_limit,
+    read_config,
+    restore_config,
+)
 from manyeyes.options import check_choice, parse_options
 from manyeyes.perception import PerceptionOptions
 from manyeyes.prompts import PROMPT_STYLES
@@ -144,6 +150,7 @@ class ManyEyesConfig(PreTrainedConfig):
         Raises:
             CheckpointError: a checkpoint that cannot be found.
             PartError: parts that do not fit together.
+            RecipeError: ``max_tokens`` is more than the language model reads.
         """
         for values, spec in zip(self.encoders, self.encoder_specs(), strict=True):
             backbone = ENCODERS[spec.family].read_config(spec)
@@ -151,6 +158,7 @@ class ManyEyesConfig(PreTrainedConfig):
         if self.text_config is None:
             self.text_config = read_config(parse_language(self.language))
         check_kind(parse_language(self.language), self.text_config)
+        self._check_positions()
         self.is_encoder_decoder = bool(self.text_config.is_encoder_decoder)
         cls, _ = parse_fusion(self.fusion)
         cls.resolve(self.fusion)
@@ -160,6 +168,14 @@ class ManyEyesConfig(PreTrainedConfig):
         bridge, bridge_options = parse_bridge(self.bridge)
         bridge.check(bridge_options, self.text_config, self.given)
         return self
+
+    def _check_positions(self) -> None:
+        limit = position_limit(self.text_config)
+        if limit is not None and self.max_tokens is not None and self.max_tokens > limit:
+            raise RecipeError(
+                f"model.max_tokens: {self.max_tokens} is more than the language model's {limit} "
+                "positions (max_position_embeddings); set it to at most that"
+            )
 
     def encoder_shapes(self) -> dict[str, Shape]:
         """Return the shape of every encoder's features by name (needs ``resolve``)."""

@@ -21,7 +21,13 @@ from manyeyes.configuration import ManyEyesConfig
 from manyeyes.encoders import ENCODERS, GridEncoder
 from manyeyes.errors import PartError, PlaceholderError, UsageError
 from manyeyes.fusion import grid_features, object_features, parse_fusion
-from manyeyes.language import add_biases, build_language, kind_of, parse_language
+from manyeyes.language import (
+    add_biases,
+    build_language,
+    check_prompts,
+    kind_of,
+    parse_language,
+)
 from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
 from manyeyes.layers.adapter_mixture import ROUTES, routed
 from manyeyes.layers.bundles import cast_features
@@ -450,11 +456,13 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         samples or for each, overrides them.
 
         Raises:
-            UsageError: an unknown task type, or one for a model that does not route.
+            UsageError: an unknown task type, or one for a model that does not route; a prompt
+                longer than the language model reads.
         """
         visual, rest = split_visual(kwargs)
         if input_ids is None:
             raise PartError("generate needs input_ids")
+        check_prompts(self.config.text_config, input_ids, attention_mask)
         texts = take_texts(rest)
         if evidence is None and visual:
             evidence = self.encode_images(texts.get("question"), texts.get("perception"), **visual)

@@ -30,7 +30,7 @@ from manyeyes.conversation import (
     without_images,
 )
 from manyeyes.errors import DataError, PlaceholderError
-from manyeyes.language import IGNORE
+from manyeyes.language import IGNORE, position_limit, too_long
 from manyeyes.object_texts import ObjectTexts, join_objects
 from manyeyes.pixels import saved_rule, to_pixels
 from manyeyes.reader import TextReader, question_of, without_placeholders
@@ -58,7 +58,8 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         visual_tokens: K; with 0 and no ``start_end`` a placeholder leaves nothing in the text.
         start_end: images stand between two marker tokens.
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
-        max_length: its ``max_tokens``. target_labels: its ``target_labels``, see ``targets``.
+        max_length: its ``max_tokens``. positions: how many tokens the language model reads; None =
+            any number. target_labels: its ``target_labels``, see ``targets``.
         answers_in_sequence: False for encoder-decoder language models.
         routed: every sample needs the route of its task type, see ``manyeyes.tasks``.
         tags: how the tags of an image stand in the prompt, see ``manyeyes.tags``.
@@ -80,6 +81,7 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         box_style: str = "shikra",
         prompt_style: str = "chat",
         max_length: int | None = None,
+        positions: int | None = None,
         answers_in_sequence: bool = True,
         routed: bool = False,
         tags: str = "none",
@@ -98,7 +100,8 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         self.visual_tokens, self.start_end = visual_tokens, start_end
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
-        self.max_length, self.answers_in_sequence = max_length, answers_in_sequence
+        self.max_length, self.positions = max_length, positions
+        self.answers_in_sequence = answers_in_sequence
         self.routed, self.tags = routed, tags
         self.reader = None if reader is None else dict(reader)
         self.text_reader: TextReader | None = None
@@ -133,6 +136,7 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
             box_style=config.box_style,
             prompt_style=config.prompt_style,
             max_length=config.max_tokens,
+            positions=position_limit(config.text_config),
             answers_in_sequence=not config.is_encoder_decoder,
             target_labels=config.target_labels,
             perception_text=config.perception_text,
@@ -183,7 +187,8 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
 
         Raises:
             PlaceholderError: ``<image>`` placeholders and images disagree.
-            DataError: nothing is left to supervise.
+            DataError: nothing is left to supervise, or the sample is longer than the language model
+                reads and ``max_length`` does not cut it.
         """
         row = self.encode_text(sample, [image.size for image in images])
         return {**row, **self.pixels(images, self.fused)}
@@ -207,6 +212,7 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         else:
             row = self.encode_apart(messages, rendered)
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
+        self._check_length(row, sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])
         row |= target_row(sample, image_sizes, self.target_labels)
         row |= self.object_inputs(sample.objects, image_sizes)
@@ -470,6 +476,15 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
             raise PlaceholderError(
                 f"sample {name!r}: {found} {IMAGE_PLACEHOLDER} placeholders in the text, but "
                 f"{num_images} image(s)"
+            )
+
+    def _check_length(self, row: Mapping[str, Tensor], name: str) -> None:
+        longest = max(len(row["input_ids"]), len(row["labels"]))
+        problem = too_long(longest, self.positions)
+        if problem is not None:
+            raise DataError(
+                f"sample {name!r}: {problem}; shorten it, or let the recipe cut it with "
+                f"model.max_tokens: {self.positions}"
             )
 
     def _check_images(self, ids_T: Tensor, num_images: int, name: str) -> None:

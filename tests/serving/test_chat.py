@@ -139,8 +139,8 @@ def test_mistakes_leave_the_conversation_as_it_was(talk: Conversation, tmp_path:
     for wrong in ("", "  ", "see <image>", "at <boxes>"):
         with pytest.raises(UsageError):
             talk.ask(wrong)
-    with pytest.raises(UsageError, match="the language model reads 512"):
-        talk.ask("long " * 200)
+    with pytest.raises(UsageError, match="the language model reads 2048"):
+        talk.ask("long " * 500)
     assert talk.turns == before
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from manyeyes.records import Box, Point, Score
 
@@ -111,3 +111,11 @@ class Predictor(Protocol):
 
     def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
         """One raw answer per item, in the order of the items."""
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A predictor that knows how long a question may be."""
+
+    def check_lengths(self, items: Sequence[Item]) -> None:
+        """Raise ``DataError`` if a question is longer than the model reads."""

@@ -17,17 +17,19 @@ import torch
 
 from manyeyes.data.objects import ObjectTable
 from manyeyes.decoding import GREEDY, Decoding
-from manyeyes.errors import UsageError
+from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.contract import AnswerKind, Item
 from manyeyes.evaluation.image_tags import ImageTags
 from manyeyes.evaluation.looking import Look
 from manyeyes.evaluation.ranking import (
     Likelihood,
+    RankedQuestion,
     ShownImages,
     rank_candidates,
     ranked_question,
 )
 from manyeyes.images import image_size
+from manyeyes.language import position_limit, too_long
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Tags, Turn
@@ -97,6 +99,7 @@ class ModelPredictor:
         self.max_new_tokens = {**limits, **(max_new_tokens or {})}
         self.decoding = dict(decoding.arguments)
         self.objects, self.dtype, self.tags = objects, dtype, tags
+        self.positions = position_limit(model.config.text_config)
 
     @property
     def box_style(self) -> str:
@@ -135,12 +138,33 @@ class ModelPredictor:
             digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
         return digest.hexdigest()
 
+    def check_lengths(self, items: Sequence[Item]) -> None:
+        """Make sure that the language model can read every question, before any is answered.
+
+        Detected objects, which are not known yet, are counted when the question is asked.
+
+        Raises:
+            DataError: names the questions that are too long, and their tokens.
+        """
+        if self.positions is None:
+            return
+        prompts = []
+        for item in items:
+            sizes = _sizes(item) if item.boxes or item.points else []
+            tags = None if self.tags is None else (self.tags.of(item.image),)
+            turn = _turn(item, shown=True)
+            prompts.append(self.processor.prompt([turn], image_sizes=sizes, tags=tags))
+        self._lengths(items, prompts)
+
     def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
         """One raw answer per item, in order; without images the prompts hold no placeholder.
 
         1. group    the questions of an image stand together, ``image_batch`` images to a group
         2. encode   each image of the group once
-        3. generate the group's questions in batches of equal kind and similar length
+        3. generate the group's questions in batches of equal limit and similar length
+
+        Raises:
+            DataError: a question that is longer than the language model reads.
         """
         answers = [""] * len(items)
         for positions in self._groups(items):
@@ -170,22 +194,24 @@ class ModelPredictor:
             together = self.batch_size if look and look.reads_questions else len(items)
             for start in range(0, len(items), together):
                 places = range(start, min(start + together, len(items)))
-                questions = []
-                for place in places:
-                    asked = self._question(items[place], look)
-                    questions.append(
-                        ranked_question(
-                            self.processor,
-                            asked.turn,
-                            items[place].candidates,
-                            image_sizes=asked.sizes,
-                            objects=asked.objects,
-                            tags=self._tags(items[place], look),
-                        )
-                    )
+                questions = [self._ranked(items[place], look) for place in places]
                 shown = self._shown(look, items, places)
                 ranked += rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
         return ranked
+
+    def _ranked(self, item: Item, look: Look | None) -> RankedQuestion:
+        asked = self._question(item, look)
+        try:
+            return ranked_question(
+                self.processor,
+                asked.turn,
+                item.candidates,
+                image_sizes=asked.sizes,
+                objects=asked.objects,
+                tags=self._tags(item, look),
+            )
+        except DataError as error:
+            raise DataError(f"question {item.id!r}: {error}") from error
 
     def _groups(self, items: Sequence[Item]) -> Iterator[list[int]]:
         by_image: dict[str, list[int]] = {}
@@ -202,11 +228,13 @@ class ModelPredictor:
         with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
             look = self._look(items) if with_images else None
             prompts = [self._prompt(item, look) for item in items]
-            for batch in self._batches(items, prompts):
+            rooms = self._rooms(items, self._lengths(items, prompts))
+            for batch in self._batches(rooms, prompts):
                 texts = self._generate(
                     [prompts[place] for place in batch],
                     [items[place] for place in batch],
                     self._shown(look, items, batch),
+                    rooms[batch[0]],
                 )
                 answered.extend(zip(batch, texts, strict=True))
         return answered
@@ -248,14 +276,11 @@ class ModelPredictor:
 
     def _question(self, item: Item, look: Look | None) -> _Asked:
         """The question as a turn; ``look`` None = without its image."""
-        text = item.prompt if look is None else f"{IMAGE_PLACEHOLDER}\n{item.prompt}"
-        turn = Turn("user", text, item.boxes, points=item.points)
         objects = None
         if look is not None and self.processor.object_writer is not None and look.objects:
             objects = [look.objects[look.paths.index(item.image)]]
         sized = item.boxes or item.points or objects is not None
-        sizes = [item.size or image_size(item.image)] if sized else []
-        return _Asked(turn, sizes, objects)
+        return _Asked(_turn(item, shown=look is not None), _sizes(item) if sized else [], objects)
 
     def _written_objects(self) -> dict[str, Any]:
         """For the record: by whose objects the prompts were made, where that is not the model."""
@@ -264,19 +289,44 @@ class ModelPredictor:
         digest = hashlib.sha256(repr(sorted(self.objects.items())).encode()).hexdigest()
         return {"objects": {"file": self.objects.file, "sha256": digest}}
 
-    def _batches(self, items: Sequence[Item], prompts: Sequence[str]) -> Iterator[list[int]]:
-        by_kind: dict[AnswerKind, list[int]] = {}
-        for place, item in enumerate(items):
-            by_kind.setdefault(item.answer, []).append(place)
-        for places in by_kind.values():
+    def _lengths(self, items: Sequence[Item], prompts: Sequence[str]) -> list[int]:
+        """Return the tokens of each prompt; DataError if the language model cannot read one."""
+        lengths = [len(ids) for ids in self.processor.prompt_ids(prompts)]
+        answered = self.processor.answers_in_sequence
+        bad = [
+            f"{item.id!r} has {problem}"
+            for item, length in zip(items, lengths, strict=True)
+            if (problem := too_long(length, self.positions, answered=answered)) is not None
+        ]
+        if bad:
+            raise DataError(
+                f"{len(bad)} of {len(items)} questions cannot be asked: question {bad[0]}; shorten "
+                "them or leave them out"
+                + (f" (also {', '.join(text.split()[0] for text in bad[1:6])})" if bad[1:] else "")
+            )
+        return lengths
+
+    def _rooms(self, items: Sequence[Item], lengths: Sequence[int]) -> list[int]:
+        """How many tokens each answer may have: its kind's limit, or what positions are left."""
+        wanted = [self.max_new_tokens[item.answer] for item in items]
+        if self.positions is None or not self.processor.answers_in_sequence:
+            return wanted
+        left = [self.positions - length for length in lengths]
+        return [min(pair) for pair in zip(wanted, left, strict=True)]
+
+    def _batches(self, rooms: Sequence[int], prompts: Sequence[str]) -> Iterator[list[int]]:
+        by_room: dict[int, list[int]] = {}
+        for place, room in enumerate(rooms):
+            by_room.setdefault(room, []).append(place)
+        for places in by_room.values():
             places.sort(key=lambda place: len(prompts[place]))
             for start in range(0, len(places), self.batch_size):
                 yield places[start : start + self.batch_size]
 
     def _generate(
-        self, prompts: Sequence[str], items: Sequence[Item], shown: ShownImages | None
+        self, prompts: Sequence[str], items: Sequence[Item], shown: ShownImages | None, room: int
     ) -> list[str]:
-        """Continuations of the prompts of B items, whose answers are of one kind."""
+        """Continuations of the prompts of B items, each of at most ``room`` tokens."""
         inputs = self.processor.answer_inputs(
             prompts,
             images_encoded=shown is not None,
@@ -288,12 +338,21 @@ class ModelPredictor:
             evidence=None if shown is None else shown.evidence,
             image_index=None if shown is None else shown.rows,
             **self.decoding,
-            max_new_tokens=self.max_new_tokens[items[0].answer],
+            max_new_tokens=room,
         )
         if self.processor.answers_in_sequence:
             sequences = sequences[:, inputs["input_ids"].shape[1] :]
         decoded = self.processor.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         return [str(text) for text in decoded]
+
+
+def _turn(item: Item, *, shown: bool) -> Turn:
+    text = f"{IMAGE_PLACEHOLDER}\n{item.prompt}" if shown else item.prompt
+    return Turn("user", text, item.boxes, points=item.points)
+
+
+def _sizes(item: Item) -> list[tuple[int, int]]:
+    return [item.size or image_size(item.image)]
 
 
 def _paths(items: Sequence[Item]) -> list[str]:

@@ -25,7 +25,13 @@ from manyeyes.evaluation.choice_modes import (
     checked_mode,
     prediction,
 )
-from manyeyes.evaluation.contract import BenchmarkResult, Item, Prediction, Predictor
+from manyeyes.evaluation.contract import (
+    BenchmarkResult,
+    Item,
+    Measuring,
+    Prediction,
+    Predictor,
+)
 from manyeyes.evaluation.environment import describe_environment, hash_files
 from manyeyes.evaluation.predictions import (
     AnswerStore,
@@ -133,7 +139,10 @@ def _run(plan: Evaluation, predictor: Predictor, progress: Progress | None) -> d
 def _questions(benchmark: Benchmark, plan: Evaluation, predictor: Predictor) -> list[Item]:
     prompt = plan.prompt_of(benchmark)
     items = benchmark.items(plan.data_dir, plan.split, limit=plan.limit, prompt=prompt)
-    return asked_items(benchmark.name, items, plan.choice, predictor)
+    asked = asked_items(benchmark.name, items, plan.choice, predictor)
+    if isinstance(predictor, Measuring):
+        predictor.check_lengths(asked)
+    return asked
 
 
 def _checked(plan: Evaluation) -> list[Benchmark]:

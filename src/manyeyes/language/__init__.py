@@ -16,6 +16,7 @@ from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
 from manyeyes.language.decoder_only import DecoderOnly
 from manyeyes.language.encoder_decoder import EncoderDecoder
 from manyeyes.language.idle import IdleLanguage
+from manyeyes.language.positions import check_prompts, position_limit, too_long
 from manyeyes.options import check_choice, parse_options
 from manyeyes.trust import trusts_remote_code
 
@@ -127,9 +128,12 @@ __all__ = [
     "auto_class",
     "build_language",
     "check_kind",
+    "check_prompts",
     "has_own_head",
     "kind_of",
     "parse_language",
+    "position_limit",
     "read_config",
     "restore_config",
+    "too_long",
 ]

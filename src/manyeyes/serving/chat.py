@@ -21,6 +21,7 @@ from manyeyes.decoding import GREEDY, Decoding
 from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
 from manyeyes.images import load_image
+from manyeyes.language import position_limit, too_long
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import (
@@ -256,15 +257,14 @@ class Conversation:
 
     def _room(self, length: int) -> int:
         """Return how many tokens the answer may have after a prompt of ``length`` tokens."""
-        limit = getattr(self.model.config.text_config, "max_position_embeddings", None)
-        if limit is None:
+        in_sequence = self.processor.answers_in_sequence
+        limit = position_limit(self.model.config.text_config)
+        problem = too_long(length, limit, answered=in_sequence)
+        if problem is not None:
+            raise UsageError(f"the conversation has {problem}: start a new one")
+        if limit is None or not in_sequence:
             return self.max_new_tokens
-        if length >= limit:
-            raise UsageError(
-                f"the conversation is {length} tokens long, but the language model reads {limit}: "
-                "start a new one"
-            )
-        return min(self.max_new_tokens, int(limit) - length)
+        return min(self.max_new_tokens, limit - length)
 
 
 class _Stream(TextStreamer):

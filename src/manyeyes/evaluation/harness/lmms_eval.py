@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from manyeyes.errors import DataError, UsageError, nearest
+from manyeyes.language import position_limit, too_long
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.records import IMAGE_PLACEHOLDER
@@ -149,12 +150,12 @@ class ManyEyes(lmms):
 
     def _room(self, length: int) -> int | None:
         """How many tokens the language model can write after a prompt of ``length``; None: any."""
-        limit = getattr(self.model.config.text_config, "max_position_embeddings", None)
-        if limit is None or not self.processor.answers_in_sequence:
-            return None
-        if length >= limit:
-            raise DataError(f"a prompt of {length} tokens; the language model reads {limit}")
-        return int(limit) - length
+        in_sequence = self.processor.answers_in_sequence
+        limit = position_limit(self.model.config.text_config)
+        problem = too_long(length, limit, answered=in_sequence)
+        if problem is not None:
+            raise DataError(f"a question has {problem}")
+        return None if limit is None or not in_sequence else limit - length
 
 
 class SimpleManyEyes(ManyEyes):
