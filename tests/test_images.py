@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from manyeyes.errors import ImageError, UsageError
 from manyeyes.images import (
@@ -245,6 +245,91 @@ def test_exif_behind_the_pixels_is_ignored_by_size_and_pixels_alike() -> None:
     late = data.replace(chunk, b"").replace(data[-12:], chunk + data[-12:])
     assert image_size(data) == load_image(data).size == (30, 40)
     assert image_size(late) == load_image(late).size == (40, 30)
+
+
+def _exif(kind: int, value: bytes, count: int = 1) -> bytes:
+    """An EXIF block with the orientation as a field of any type; long values follow the field."""
+    inline = len(value) <= 4
+    field = value.ljust(4, b"\0") if inline else struct.pack("<I", 26)
+    entry = struct.pack("<HHI", 0x0112, kind, count) + field
+    return b"II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0" + (b"" if inline else value)
+
+
+EXIF = {
+    "short": _exif(3, struct.pack("<H", 6)),
+    "long": _exif(4, struct.pack("<I", 6)),
+    "rational": _exif(5, struct.pack("<II", 6, 1)),
+    "half": _exif(5, struct.pack("<II", 13, 2)),
+    "by zero": _exif(5, struct.pack("<II", 6, 0)),
+    "ascii": _exif(2, b"6\0", 2),
+    "bytes": _exif(7, b"\x06", 1),
+    "two": _exif(3, struct.pack("<HH", 6, 6), 2),
+    "out of range": _exif(3, struct.pack("<H", 9)),
+    "unknown type": _exif(77, b"\x06"),
+    "garbage": b"\xff\x00garbage that is no TIFF at all",
+    "cut": _exif(3, struct.pack("<H", 6))[:14],
+    "points beyond": b"II*\0\xff\xff\xff\x7f",
+    "empty": b"",
+}
+TURNED = {"short", "long", "rational", "two"}
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of damage
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("name", EXIF)
+def test_any_exif_turns_as_pillow_does_and_the_size_agrees(name: str, format: str) -> None:
+    head = b"" if format == "PNG" else b"Exif\0\0"
+    data = _encoded(_gradient(), format=format, lossless=True, exif=head + EXIF[name])
+    plain = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    try:
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    except Exception:
+        expected = plain  # where Pillow refuses the EXIF data alone, the picture stands as it is
+    found = load_image(data)
+    assert np.array_equal(np.asarray(found), expected)
+    assert image_size(data) == found.size
+    if name in TURNED - {"two"}:
+        assert found.size == (30, 40)
+    if name not in TURNED:
+        assert found.size == (40, 30)
+
+
+FIELDS = {  # of a TIFF's orientation, in place of the short 6
+    "short": struct.pack("<HHI4s", 0x0112, 3, 1, b"\x06"),
+    "byte": struct.pack("<HHI4s", 0x0112, 1, 1, b"\x06"),
+    "ascii": struct.pack("<HHI4s", 0x0112, 2, 2, b"6"),
+    "two": struct.pack("<HHI4s", 0x0112, 3, 2, b"\x06\x00\x06"),
+    "out of range": struct.pack("<HHI4s", 0x0112, 3, 1, b"\x09"),
+    "unknown type": struct.pack("<HHI4s", 0x0112, 77, 1, b"\x06"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_tiffs_orientation_of_any_type(field: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = _encoded(_gradient(), format="TIFF", exif=exif)
+    assert FIELDS["short"] in data
+    data = data.replace(FIELDS["short"], FIELDS[field])
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert image_size(data) == load_image(data).size == expected.size
+    assert np.array_equal(np.asarray(load_image(data)), np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_tiff_is_that_of_its_pixels(
+    orientation: int, compression: str | None
+) -> None:
+    """Pillow turns TIFF files while it decodes them."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = _encoded(_gradient(), format="TIFF", exif=exif, compression=compression)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert image_size(data) == load_image(data).size == expected.size
+    assert expected.size == ((30, 40) if orientation > 4 else (40, 30))
+    assert np.array_equal(np.asarray(load_image(data)), np.asarray(expected.convert("RGB")))
 
 
 def test_padding_centres_with_the_published_offset() -> None:

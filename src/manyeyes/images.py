@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from manyeyes.errors import DataError, ImageError, UsageError, nearest
 from manyeyes.records import Box, PackedImage
@@ -36,15 +39,26 @@ GEOMETRIES = ("crop", "pad", "squash")
 shorter axis, then resize (Shikra, COMM, LLaVA-1.5). squash: resize without the aspect (LION)."""
 
 WHITE: Color = (255, 255, 255)
-_ORIENTATION_TAG = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 0x0112, 256, 257
+_TURNS: Mapping[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of an EXIF orientation upright."""
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
 def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file to upright 8-bit RGB.
 
-    EXIF orientation is applied; of an animation the first frame is taken; transparent parts are
-    laid on white; CMYK, palette and bilevel pictures are converted; 16-bit grey is scaled to 8 bit.
+    EXIF orientation is applied as Pillow does, and damaged EXIF turns nothing; of an animation the
+    first frame is taken; transparent parts are laid on white; CMYK, palette and bilevel pictures
+    are converted; 16-bit grey is scaled to 8 bit.
 
     Raises:
         ImageError: the file is missing, empty, no known image, truncated, damaged, or has more
@@ -53,10 +67,11 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Im
     name = _name(source)
     with _open(source, name, max_pixels) as image:
         try:
-            _orientation(image)
+            turn = _turn(image)
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return to_rgb(upright)
+            if turn is None or isinstance(image, TiffImageFile):  # which Pillow turns by itself
+                return to_rgb(image.copy())
+            return to_rgb(image.transpose(turn))
         except ImageError as error:
             raise ImageError(str(error), file=name) from error
         except Exception as error:  # decoders raise nearly everything on damaged data
@@ -65,14 +80,11 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Im
 
 def image_size(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Read (width, height) after EXIF rotation from the header alone; raises like `load_image`."""
-    name = _name(source)
-    with _open(source, name, max_pixels) as image:
+    with _open(source, _name(source), max_pixels) as image:
         width, height = image.size
-        try:
-            sideways = _orientation(image) in _SIDEWAYS
-        except Exception as error:
-            raise ImageError(f"has damaged EXIF data: {_reason(error)}", file=name) from error
-    return (height, width) if sideways else (width, height)
+        if _turn(image) not in _SIDEWAYS or _is_turned(image):
+            return width, height
+    return height, width
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -246,13 +258,25 @@ def _unpacked(source: PackedImage) -> bytes:
         raise ImageError(f"cannot be read: {error}", file=str(source)) from error
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation out of what stands before the pixels; 1 is upright.
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What EXIF data before the pixels ask for; None = nothing, or they are damaged.
 
     The method of the base class, because that of PNG decodes the whole picture in search of EXIF
-    data behind the pixels. Pillow remembers the answer, so rotation and size always agree.
+    data behind the pixels. The orientation is looked up as it stands, as Pillow does: a rational
+    number of 6 is 6, the text "6" is none.
     """
-    return int(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
+    try:
+        return _TURNS.get(Image.Image.getexif(image).get(_ORIENTATION_TAG))
+    except Exception:  # parsers raise nearly everything on damaged data
+        return None
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the size is the upright picture's already, as a TIFF's is in newer Pillows."""
+    if not isinstance(image, TiffImageFile):
+        return False
+    stored = (image.tag_v2.get(_WIDTH_TAG), image.tag_v2.get(_HEIGHT_TAG))
+    return image.size != stored
 
 
 def _check_file(name: str) -> None:
