@@ -7,6 +7,8 @@ import time
 import pytest
 
 from manyeyes.errors import UsageError
+from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.vqa import (
     VQA_VARIANTS,
     normalise_words,
@@ -112,6 +114,15 @@ def test_few_answers_can_give_a_full_score(
     variant: str, answers: list[str], expected: float
 ) -> None:
     assert vqa_accuracy("cat", answers, variant) == pytest.approx(expected)
+
+
+def test_all_wrong_and_all_right_have_exact_intervals() -> None:
+    items = [Item(str(n), "i.png", "?", ("cat",), str(n // 2)) for n in range(20)]
+    unseen = 100 * (1 - 0.025 ** (1 / 10))
+    assert mean_score("accuracy", [0.0] * 20, items).ci95 == pytest.approx((0.0, unseen))
+    assert mean_score("accuracy", [1.0] * 20, items).ci95 == pytest.approx((100 - unseen, 100.0))
+    assert mean_score("accuracy", [0.3] * 20, items).ci95 is None
+    assert mean_score("MAE", [0.0] * 20, items, scale=1.0).ci95 is None, "an error has no bound"
 
 
 def test_no_answers_are_refused() -> None:

@@ -70,6 +70,36 @@ def test_one_cluster_leaves_no_interval() -> None:
     assert estimate.ci95 is None and math.isnan(estimate.se)
 
 
+@pytest.mark.parametrize("score", [0.0, 0.3, 1.0, 100.0])
+def test_equal_scores_have_no_interval_of_width_zero(score: float) -> None:
+    scores, clusters = np.full(60, score), [str(i // 3) for i in range(60)]
+    estimate = statistics.estimate_mean(scores, clusters)
+    assert (estimate.mean, estimate.se, estimate.ci95) == (pytest.approx(score), 0.0, None)
+
+    def mean(weights: np.ndarray) -> float:
+        return float(weights @ scores / weights.sum())
+
+    assert statistics.cluster_bootstrap(mean, clusters, draws=50) is None
+
+
+def test_a_share_of_0_or_1_has_the_exact_interval() -> None:
+    # Clopper and Pearson for 0 of 10: the "rule of three" with both tails
+    assert statistics.unanimous_interval(0.0, 10) == pytest.approx((0.0, 0.3084971), abs=1e-7)
+    assert statistics.unanimous_interval(1.0, 10) == pytest.approx((0.6915029, 1.0), abs=1e-7)
+    assert (1 - statistics.unseen_share(19)) ** 19 == pytest.approx(0.025)
+    assert statistics.unanimous_interval(0.5, 10) is None
+    assert statistics.unanimous_interval(0.0, 1) is None
+
+
+def test_few_differing_clusters_cannot_be_sure() -> None:
+    # all 4 differences of 100 items point one way: chance alone does so in 2 of 16 cases
+    better = np.zeros(100)
+    better[:4] = 1.0
+    found = statistics.paired_difference(better, np.zeros(100))
+    assert found.p == 2 / 16 == statistics.mcnemar(better, np.zeros(100)).exact_p
+    assert statistics.paired_difference(better, np.zeros(100), ["a"] * 4 + list("bc") * 48).p == 1.0
+
+
 def test_order_of_items_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(12)
     shuffled = statistics.estimate_mean(np.array(A)[order], [CLUSTERS[i] for i in order])
@@ -83,7 +113,9 @@ def test_bootstrap_of_a_mean_agrees_with_the_formula() -> None:
     def mean(weights: np.ndarray) -> float:
         return float(weights @ scores / weights.sum())
 
-    low, high = statistics.cluster_bootstrap(mean, clusters, draws=2000, seed=3)
+    interval = statistics.cluster_bootstrap(mean, clusters, draws=2000, seed=3)
+    assert interval is not None
+    low, high = interval
     estimate = statistics.estimate_mean(scores, clusters)
     assert (high - low) == pytest.approx(2 * 1.96 * estimate.se, rel=0.1)
     assert statistics.cluster_bootstrap(mean, clusters, draws=50, seed=3) == (
@@ -99,9 +131,9 @@ def test_paired_bootstrap_sees_a_clear_difference_and_no_difference() -> None:
         return lambda weights: float(weights @ scores / weights.sum())
 
     clear = statistics.paired_bootstrap(share_of(better), share_of(worse), clusters, draws=200)
-    assert clear.difference == 1.0 and clear.p == 0.0
+    assert clear.difference == 1.0 and clear.p == 2.0**-59 and clear.ci95 is None
     same = statistics.paired_bootstrap(share_of(better), share_of(better), clusters, draws=200)
-    assert same.p == 1.0 and same.ci95 == (0.0, 0.0)
+    assert same.p == 1.0 and same.ci95 is None
 
 
 def test_holm_adjusts_step_down_and_keeps_names() -> None:
@@ -134,7 +166,7 @@ def test_pairs_must_match_and_degenerate_differences_have_no_test() -> None:
         with pytest.raises(UsageError, match="differ in number: 2 and 1"):
             compare([1, 0], [1])
     assert math.isnan(statistics.paired_difference([1], [0]).p)
-    assert statistics.paired_difference([1, 1], [0, 0]).p == 0.0
+    assert statistics.paired_difference([1, 1], [0, 0]).p == 0.5, "two coins may agree"
     assert statistics.paired_difference([1, 1], [1, 1]).p == 1.0
 
 

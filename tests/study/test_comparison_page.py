@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from cli_runs import invoke
 from manyeyes.errors import DataError, ImageError, UsageError
 from manyeyes.study.claims import Claim
 from manyeyes.study.judged_claims import claims_page, judge_claims
 from manyeyes.study.outputs import write_outputs
-from manyeyes.study.summary import Summary, needed, summarize
+from manyeyes.study.summary import Summary, headline, needed, summarize
 from manyeyes.study.task import _with_earlier_answers
 from manyeyes.study.trial import load_trial, trial_file
 from manyeyes.study.verdicts import BETTER, OPEN, WORSE, every_pair
@@ -44,6 +45,38 @@ def test_the_better_arm_is_found_and_equal_ones_are_not_separable(
         assert same.detectable is not None
         assert same.detectable > abs(same.difference)
         assert same.family == 6
+
+
+def test_arms_below_the_constant_answer_are_said_first(tmp_path: Path) -> None:
+    write_study(tmp_path, images=40, good={"clip": 0.1, "comm": 0.2})  # the constant: 30.0
+    summary = write_outputs(tmp_path)
+    best = {name: max(arm.means[name] for arm in summary.arms) for name in TITLES}
+    assert max(best.values()) < 30.0
+    first = (
+        "All arms score below the best constant answer on Questions (VQA accuracy) "
+        f"({best['vqa']:.1f} at best, against 30.0) and Boxes (REC) ({best['rec']:.1f} at best, "
+        "against 30.0)."
+    )
+    assert headline(summary).startswith(f"{first} ")
+    assert (tmp_path / "table.md").read_text().startswith(f"# Verdicts\n\n{first} ")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["headline"] == headline(summary)
+    assert first in (tmp_path / "report.html").read_text()
+    shown = invoke("report", tmp_path).stdout
+    assert first in shown
+    assert first in claims_page([], summary)
+
+
+def test_one_arm_above_the_constant_answer_is_enough(study: tuple[Path, Summary]) -> None:
+    assert "constant" not in headline(study[1])
+
+
+def test_no_score_that_varies_leaves_no_interval_and_nothing_required(tmp_path: Path) -> None:
+    write_study(tmp_path, images=3, good={"clip": 0.0, "comm": 1.0})
+    for verdict in summarize(tmp_path).verdicts:
+        assert (verdict.difference, verdict.ci95, verdict.p_alone) == (100.0, None, 0.25)
+        assert verdict.verdict == OPEN
+        assert (verdict.detectable, verdict.seeds_required, verdict.items_required) == (None,) * 3
 
 
 def test_an_open_verdict_says_what_would_close_it(tmp_path: Path) -> None:

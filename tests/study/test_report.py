@@ -15,7 +15,7 @@ from manyeyes.errors import DataError
 from manyeyes.study.contrast import Contrast, contrasts, group_measures, verdict
 from manyeyes.study.figures import bars, curves, nice_ceiling
 from manyeyes.study.pictures import DISAGREEMENT, FAILURE, SAMPLE, Counts, choose
-from manyeyes.study.record import Answer, CurvePoint, load_study, save_study
+from manyeyes.study.record import Answer, Arm, CurvePoint, load_study, save_study
 from manyeyes.study.report import write_report
 from study_runs import BENCHMARKS, write_run
 
@@ -52,6 +52,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder, images=60, good_challenger=0.75)
     write_report(folder)
     return folder
+
+
+def test_contestants_below_the_constant_answer_are_said_first(run: Path) -> None:
+    study, items = load_study(run)
+    found = contrasts(study, items)
+    assert "constant" not in verdict(study, found)
+    (best,) = {max(arm.measures["vqa"].value for arm in study.contestants)}
+    constant = {"vqa": replace(study.arms[0].measures["vqa"], value=best + 1.0)}
+    arms = (*study.arms, Arm("majority", "constant", baseline=True, measures=constant))
+    said = verdict(replace(study, arms=arms), found)
+    first = "All arms score below the best constant answer on VQA accuracy "
+    assert said.startswith(f"{first}({best:.1f} at best, against {best + 1.0:.1f}). ")
+    assert said.endswith(verdict(study, found))
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,46 @@ def test_many_rows_are_one_family() -> None:
     assert family == pytest.approx(min(1.0, 10 * alone))
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("right", [1, 2, 3])
+def test_too_few_right_answers_decide_nothing(right: int, lost: int) -> None:
+    whole = [1.0] * right + [0.0] * (19 - right)
+    part = [1.0] * (right - lost) + [0.0] * (19 - right + lost)
+    images = [str(number) for number in range(19)]
+    entry = utilities(whole, {"e": part, "f": whole}, images, compared=["e", "f"])
+    for found in adjusted({"all": entry}, margin=0.5)["all"].parts.values():
+        assert (found.verdict, found.cur_ci95) == (OPEN, None)
+    assert entry.gap_ci95 is None
+    assert entry.parts["e"].cur == pytest.approx(lost / right)
+
+
+@pytest.mark.parametrize(
+    ("items", "right", "verdict"), [(19, 8, OPEN), (400, 100, OPEN), (400, 360, REDUNDANT)]
+)
+def test_an_unchanged_score_is_as_sure_as_its_answers_are_many(
+    items: int, right: int, verdict: str
+) -> None:
+    whole = np.arange(items) < right
+    images = [str(number) for number in range(items)]
+    entry = adjusted({"all": utilities(whole, {"e": whole, "f": whole}, images, compared="ef")})
+    entry = entry["all"]
+    found = entry.parts["e"]
+    bound = (1 - 0.025 ** (1 / items)) * items / right
+    assert (found.cur, found.cur_ci95) == (0.0, pytest.approx((-bound, bound)))
+    assert (found.drop, found.drop_ci95, found.p) == (0.0, None, 1.0)
+    assert entry.gap_ci95 == pytest.approx((0.0, 2 * bound))
+    assert found.verdict == verdict
+
+
+def test_every_answer_lost_is_no_certainty_either() -> None:
+    whole = np.arange(40) < 12
+    images = [str(number) for number in range(40)]
+    found = adjusted({"all": utilities(whole, {"e": np.zeros(40)}, images)})["all"].parts["e"]
+    bound = (1 - 0.025 ** (1 / 40)) / 0.3
+    assert found.cur_ci95 == pytest.approx((1 - bound, 1 + bound))
+    assert found.verdict == USEFUL
+
+
 def test_what_cannot_be_measured_is_left_open() -> None:
     nothing = utilities([0, 0], {"e": [0, 1]}, ["a", "b"], compared=["e"])
     assert nothing.parts["e"].cur is None and nothing.parts["e"].cur_ci95 is None

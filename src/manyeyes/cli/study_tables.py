@@ -15,6 +15,7 @@ from manyeyes.study.summary import (
     by_pair,
     cost_cells,
     figure,
+    headline,
     needed,
     results_of,
     score_text,
@@ -26,6 +27,7 @@ _STYLES = {BETTER: "green", WORSE: "red"}
 
 def show_study(output: Output, folder: Path, summary: Summary) -> None:
     """Print a study's tables, and with ``--json`` its results."""
+    output.line(headline(summary))
     output.show(_verdicts(summary), _scores(summary))
     for note in summary.notes:
         output.note(f"note: {note}")

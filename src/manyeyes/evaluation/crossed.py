@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtri, nctdtr, stdtr, stdtrit
 
 from manyeyes.errors import UsageError
-from manyeyes.evaluation.statistics import FloatArray, estimate_mean
+from manyeyes.evaluation.statistics import FloatArray, estimate_mean, floored, no_spread
 
 MOST_SEEDS = 1000
 MOST_TIMES = 10_000
@@ -132,7 +132,8 @@ class CrossedDifference:
 
     ``se``, ``ci95`` and ``p`` allow for other seeds and other items; with one seed for other items
     only. ``p`` is NaN and ``ci95`` None where nothing varies enough to measure (one cluster). Where
-    all items and seeds differ by the same, p is that of the sign test over clusters.
+    only a few items differ, or all by the same, p is at least what ``statistics.floored`` says, and
+    in the second case ``ci95`` is None.
     """
 
     difference: float
@@ -196,11 +197,12 @@ def crossed_difference(
     if spread is None:
         return CrossedDifference(mean, math.nan, math.nan, None, math.nan, seeds, n, 1, None)
     se, df = math.sqrt(spread.variance), spread.df
-    if se == 0.0:
-        p = 1.0 if mean == 0.0 else 2.0 ** (1 - spread.clusters)
-        return CrossedDifference(mean, se, df, (mean, mean), p, seeds, n, spread.clusters, spread)
+    of_items = differences.mean(axis=0)
+    if no_spread(se, mean):
+        p = floored(None, of_items, clusters)
+        return CrossedDifference(mean, 0.0, df, None, p, seeds, n, spread.clusters, spread)
     half = _limit(df, 0.05) * se
-    p = min(1.0, 2.0 * _tail(df, abs(mean) / se))
+    p = floored(min(1.0, 2.0 * _tail(df, abs(mean) / se)), of_items, clusters)
     ci95 = (mean - half, mean + half)
     return CrossedDifference(mean, se, df, ci95, p, seeds, n, spread.clusters, spread)
 

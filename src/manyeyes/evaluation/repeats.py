@@ -127,7 +127,7 @@ def hierarchical_bootstrap(
         return float(weights @ differences @ seeds / total)
 
     values = np.array([drawn(weights) for weights in resampled(clusters, draws, seed)])
-    return bootstrap_difference(float(differences.mean()), values)
+    return bootstrap_difference(float(differences.mean()), values, len(set(clusters)))
 
 
 def _table(scores: ArrayLike, what: str) -> FloatArray:

@@ -33,6 +33,8 @@ class Estimate:
     """A mean with its standard error; ``ci95`` = mean ± 1.96 se.
 
     ``se`` is NaN and ``ci95`` None where one item (or one cluster) leaves no spread to measure.
+    ``ci95`` is None as well where the items show no spread: an interval of width zero would claim
+    to be certain. `unanimous_interval` has one for shares.
     """
 
     mean: float
@@ -52,11 +54,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class BootstrapDifference:
-    """Difference of a corpus metric: percentile interval, two-sided p, and ``se``, the standard
-    deviation over the draws (NaN for a single one)."""
+    """Difference of a corpus metric: percentile interval (None where no draw differs), two-sided
+    p, and ``se``, the standard deviation over the draws (NaN for a single one)."""
 
     difference: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     p: float
     draws: int
     se: float
@@ -92,7 +94,34 @@ def estimate_mean(scores: ArrayLike, clusters: Sequence[str] | None = None) -> E
     sums = np.bincount(index, weights=residuals, minlength=count)
     between = float(sums @ sums) - float(residuals @ residuals)
     se = math.sqrt(max(0.0, variance + between / n**2))
+    if no_spread(se, mean):
+        return Estimate(mean, 0.0, n, count, None)
     return Estimate(mean, se, n, count, (mean - Z95 * se, mean + Z95 * se))
+
+
+def no_spread(width: float, value: float) -> bool:
+    """Whether a width around ``value`` is 0, rounding aside: nothing varied."""
+    return width <= 1e-12 * max(1.0, abs(value))
+
+
+def unanimous_interval(share: float, clusters: int) -> tuple[float, float] | None:
+    """95 % interval (Clopper and Pearson) of a share that is 0 or 1 in every cluster.
+
+    [0, q] or [1 - q, 1] with q = 1 - 0.025^(1 / clusters). None for any other share, which a lack
+    of spread tells nothing about, and for a single cluster.
+    """
+    if clusters < 2 or share not in (0.0, 1.0):
+        return None
+    unseen = unseen_share(clusters)
+    return (0.0, unseen) if share == 0.0 else (1.0 - unseen, 1.0)
+
+
+def unseen_share(clusters: int) -> float:
+    """The largest share of clusters that may be otherwise although none of so many is.
+
+    1 - 0.025^(1 / clusters): with a larger share fewer than 2.5 % of samples would show none.
+    """
+    return 1.0 - 0.025 ** (1.0 / clusters)
 
 
 def paired_difference(
@@ -101,25 +130,46 @@ def paired_difference(
     """Mean of d_i = a_i - b_i with its (clustered) standard error and t-test.
 
     t = d̄ / SE with n - 1 degrees of freedom, or (number of clusters) - 1 when clusters are given.
-    Var(d̄) = Var(ā) + Var(b̄) - 2 Cov: never less informative than looking at two intervals.
+    Var(d̄) = Var(ā) + Var(b̄) - 2 Cov: never less informative than looking at two intervals. Where
+    only a few items differ, or all by the same, p is at least what `floored` says.
     """
     first, second = _paired(a, b)
     estimate = estimate_mean(first - second, clusters)
     if math.isnan(estimate.se):
         return Difference(estimate, math.nan)
-    if estimate.se == 0.0:
-        return Difference(estimate, 1.0 if estimate.mean == 0.0 else 0.0)
-    t = abs(estimate.mean) / estimate.se
-    return Difference(estimate, min(1.0, 2.0 * float(stdtr(estimate.clusters - 1, -t))))
+    p = None
+    if estimate.se > 0.0:
+        t = abs(estimate.mean) / estimate.se
+        p = min(1.0, 2.0 * float(stdtr(estimate.clusters - 1, -t)))
+    return Difference(estimate, floored(p, first - second, clusters))
+
+
+def floored(
+    p: float | None, differences: FloatArray, clusters: Sequence[str] | None = None
+) -> float:
+    """A t-test's p of differences ``[n]`` (None: they have no spread), kept from being too sure.
+
+    Where k of the clusters differ and others do not, p is at least 2^(1 - k): if chance decided who
+    is better in each of the k, all would agree so often. The t-test takes a few right answers among
+    many wrong ones for a normal variable. Without a spread this is p itself (k = 0: it is 1).
+    """
+    index, count = _cluster_index(clusters, len(differences))
+    sums = np.bincount(index, weights=differences, minlength=count)
+    differing = sum(not no_spread(abs(total), 1.0) for total in sums)
+    least = min(1.0, float(2.0 ** (1 - differing)))
+    if p is None:
+        return least
+    return max(p, least) if differing < count else p
 
 
 def cluster_bootstrap(
     statistic: Statistic, clusters: Sequence[str], *, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """95 % percentile interval of a corpus metric, resampling whole clusters with replacement.
 
     Each draw takes as many clusters as there are; an item's weight is how often its cluster came.
-    Needed where the metric is not a mean over items: CIDEr, BLEU, F1, AP.
+    Needed where the metric is not a mean over items: CIDEr, BLEU, F1, AP. None where no draw
+    differs, which says nothing of how sure the metric is.
     """
     (interval,) = cluster_bootstraps(lambda w: (statistic(w),), clusters, draws=draws, seed=seed)
     return interval
@@ -131,7 +181,7 @@ def cluster_bootstraps(
     *,
     draws: int = 1000,
     seed: int = 0,
-) -> list[tuple[float, float]]:
+) -> list[tuple[float, float] | None]:
     """`cluster_bootstrap` of several metrics on the same draws; one interval for each."""
     values = np.array([statistics(weights) for weights in resampled(clusters, draws, seed)])
     return [_percentiles(column) for column in values.T]
@@ -171,16 +221,24 @@ def paired_bootstraps(
     observed = differences(np.ones(len(clusters)))
     drawn = np.array([differences(weights) for weights in resampled(clusters, draws, seed)])
     return [
-        bootstrap_difference(float(value), column)
+        bootstrap_difference(float(value), column, len(set(clusters)))
         for value, column in zip(observed, drawn.T, strict=True)
     ]
 
 
-def bootstrap_difference(observed: float, drawn: FloatArray) -> BootstrapDifference:
-    """What the drawn differences say about the observed one; see `paired_bootstrap`."""
+def bootstrap_difference(observed: float, drawn: FloatArray, clusters: int) -> BootstrapDifference:
+    """What the drawn differences say about the observed one; see `paired_bootstrap`.
+
+    Where all draws are the same p is that of a sign test over the clusters that were drawn from.
+    """
+    interval = _percentiles(drawn)
+    if interval is None:
+        se = 0.0 if len(drawn) > 1 else math.nan
+        p = float(2.0 ** (1 - clusters)) if observed else 1.0
+        return BootstrapDifference(observed, None, p, len(drawn), se)
     p = 2.0 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
-    se = float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
-    return BootstrapDifference(observed, _percentiles(drawn), min(1.0, p), len(drawn), se)
+    se = float(drawn.std(ddof=1))
+    return BootstrapDifference(observed, interval, min(1.0, p), len(drawn), se)
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
@@ -294,6 +352,7 @@ def resampled(clusters: Sequence[str], draws: int, seed: int) -> Iterator[FloatA
         yield generator.multinomial(count, share)[index].astype(np.float64)
 
 
-def _percentiles(values: Sequence[float] | FloatArray) -> tuple[float, float]:
+def _percentiles(values: Sequence[float] | FloatArray) -> tuple[float, float] | None:
+    """The middle 95 % of the draws; None where they have no width."""
     low, high = np.percentile(np.asarray(values), [2.5, 97.5])
-    return float(low), float(high)
+    return None if no_spread(high - low, high) else (float(low), float(high))

@@ -1,8 +1,9 @@
 """The question of a study: does the challenger beat the reference? Answered from paired items.
 
 A difference is claimed only where its 95 % interval does not cover 0 and its p value, adjusted for
-the number of benchmarks (Holm), is below 0.05. Intervals come from the items (clustered by image),
-so they say nothing about other training seeds.
+the number of benchmarks (Holm), is below 0.05. Where all items differ by the same there is no
+interval, and p alone decides. Intervals come from the items (clustered by image), so they say
+nothing about other training seeds.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.statistics import estimate_mean, holm, paired_difference
+from manyeyes.study.constant import below_constant
 from manyeyes.study.record import Measure, Study, StudyItem
 
 SCALE = 100.0
 """Item scores (shares, CIDEr-D per caption) to the scale of scores."""
+
+MAJORITY = "majority"
+"""The baseline arm that gives the best constant answer."""
 
 ALPHA = 0.05
 """Largest adjusted p at which a difference is claimed."""
@@ -35,7 +40,7 @@ class Contrast:
     @property
     def sign(self) -> int:
         """1 or -1 where a difference is claimed (see the module's rule), else 0."""
-        covers = self.ci95 is None or self.ci95[0] <= 0.0 <= self.ci95[1]
+        covers = self.ci95 is not None and self.ci95[0] <= 0.0 <= self.ci95[1]
         if covers or not self.p < ALPHA:
             return 0
         return 1 if self.difference > 0 else -1
@@ -98,7 +103,29 @@ def _measure(items: Sequence[StudyItem], arm: str) -> Measure:
 
 
 def verdict(study: Study, found: Sequence[Contrast]) -> str:
-    """Return the study's result as one or two sentences, with figures and intervals."""
+    """Return the study's result as a few sentences, with figures and intervals.
+
+    First stand the benchmarks on which no contestant is worth more than a constant answer.
+    """
+    return " ".join(filter(None, (_constant_warning(study), _difference(study, found))))
+
+
+def _constant_warning(study: Study) -> str:
+    constants = [arm for arm in study.arms if arm.name == MAJORITY]
+    return below_constant(
+        {
+            title: (
+                [arm.measures[name].value for arm in study.contestants],
+                constant.measures[name].value,
+            )
+            for constant in constants
+            for name, title in study.benchmarks.items()
+            if all(name in arm.measures for arm in (*study.contestants, constant))
+        }
+    )
+
+
+def _difference(study: Study, found: Sequence[Contrast]) -> str:
     challenger, reference = (study.arm(name).title for name in study.contrast)
     better = [c for c in found if c.sign > 0]
     worse = [c for c in found if c.sign < 0]

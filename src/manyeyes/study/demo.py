@@ -35,14 +35,14 @@ from manyeyes.study.arms import (
     study_item,
     take_exam,
 )
-from manyeyes.study.contrast import Contrast, contrasts, figure, verdict
+from manyeyes.study.contrast import MAJORITY, Contrast, contrasts, figure, verdict
 from manyeyes.study.record import Answer, Arm, Measure, Study, StudyItem, load_study, save_study
 from manyeyes.study.report import write_report
 from manyeyes.training import train
 from manyeyes.training.folders import written_whole
 from manyeyes.world.make import make_world, read_manifest
 
-CLIP, COMM, TEXT_ONLY, MAJORITY = "clip", "comm", "text_only", "majority"
+CLIP, COMM, TEXT_ONLY = "clip", "comm", "text_only"
 TITLES = {
     CLIP: "CLIP alone",
     COMM: "COMM",

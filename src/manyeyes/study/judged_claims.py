@@ -27,7 +27,7 @@ from manyeyes.study.refined_objects import (
     kept_refined,
     refined_difference,
 )
-from manyeyes.study.summary import Summary, figure, needed, score_text
+from manyeyes.study.summary import Summary, constant_warning, figure, needed, score_text
 from manyeyes.study.trial import arm_folder
 from manyeyes.study.verdicts import BETTER, OPEN, WORSE, Verdict, judge, judge_differences
 
@@ -157,6 +157,7 @@ def claims_page(judged: Sequence[JudgedClaim], summary: Summary) -> str:
         "with 80 % power. [How](comparing.md) verdicts are made. The world is tiny and was not "
         "tuned towards these claims: what is not reproduced here may hold at full size.",
         "",
+        *((warning, "") if (warning := constant_warning(summary)) else ()),
         "| claim | source | outcome | difference [95 %] | found | against the control |",
         "|---|---|---|---:|---:|---|",
         *map(_claim_row, judged),

@@ -23,7 +23,7 @@ from manyeyes.study.contestants import Contestant
 from manyeyes.study.heatmap import Column, heatmap, markdown
 from manyeyes.study.probe_features import NOT_PROBED, gives_patches
 from manyeyes.study.record import write_whole
-from manyeyes.study.summary import Summary
+from manyeyes.study.summary import Summary, constant_warning
 
 TABLE_FILE, HEATMAP_FILE = "levels.md", "levels.html"
 FUSION = "model.fusion={name: single, projector: linear}"
@@ -87,6 +87,7 @@ def write_levels(summary: Summary, out: Path) -> None:
         for name in names
     ]
     notes = [
+        *filter(None, [constant_warning(summary)]),
         "One model per level: its features through one linear projection, trained and asked alike; "
         f"means over {summary.plan.seeds} seed(s). Intervals and verdicts: report.html.",
         *summary.notes,

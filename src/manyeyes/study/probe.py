@@ -60,6 +60,7 @@ class Gain:
     """A pair of encoders minus the better control of equal width, in points.
 
     ``p`` is adjusted after Holm over all gains; ``helps``: the interval lies above 0 and p < 0.05.
+    Where all pictures gain the same there is no interval, and p alone decides.
     """
 
     pair: str
@@ -72,7 +73,8 @@ class Gain:
 
     @property
     def helps(self) -> bool:
-        return self.ci95 is not None and self.ci95[0] > 0.0 and self.p < 0.05
+        above = self.difference > 0.0 if self.ci95 is None else self.ci95[0] > 0.0
+        return above and self.p < 0.05
 
 
 @dataclass(frozen=True)
@@ -222,10 +224,10 @@ def probe_notes(study: ProbeStudy) -> list[str]:
     lines = []
     helping = [gain for gain in study.gains if gain.helps]
     for gain in helping:
-        low, high = gain.ci95 or (gain.difference, gain.difference)
+        interval = "" if gain.ci95 is None else " [{:.1f}, {:.1f}]".format(*gain.ci95)
         lines.append(
             f"{gain.pair} beats {gain.control} on {gain.task} ({gain.probe} probe) by "
-            f"{gain.difference:.1f} points [{low:.1f}, {high:.1f}]."
+            f"{gain.difference:.1f} points{interval}."
         )
     if study.gains and not helping:
         lines.append("No pair of encoders beats two levels of the better one, by these probes.")

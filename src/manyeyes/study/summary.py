@@ -10,6 +10,7 @@ from typing import Any
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import get_benchmark
+from manyeyes.study.constant import below_constant
 from manyeyes.study.inputs import digest_of
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trial import StudyPlan, Trial, arm_folder, load_plan, load_trial, trial_file
@@ -133,6 +134,7 @@ def results_of(summary: Summary) -> dict[str, Any]:
         "majority": dict(summary.majority),
         "verdicts": [verdict.to_json() for verdict in summary.verdicts],
         "family": {"correction": "Holm", "comparisons": len(summary.verdicts), "alpha": 0.05},
+        "headline": headline(summary),
         "notes": list(summary.notes),
     }
 
@@ -140,7 +142,8 @@ def results_of(summary: Summary) -> dict[str, Any]:
 def markdown(summary: Summary) -> str:
     """Return the verdicts, scores and costs as Markdown tables."""
     titles = summary.plan.benchmarks
-    lines = ["# Verdicts", "", "| compared | " + " | ".join(titles.values()) + " |"]
+    lines = ["# Verdicts", "", headline(summary), ""]
+    lines.append("| compared | " + " | ".join(titles.values()) + " |")
     lines.append("|---" * (len(titles) + 1) + "|")
     for pair, found in by_pair(summary.verdicts).items():
         cells = [f"{found[name].verdict} {figure(found[name])}" for name in titles]
@@ -195,7 +198,24 @@ def score_text(arm: ArmSummary, benchmark: str) -> str:
 
 
 def headline(summary: Summary) -> str:
-    """Return the study's result in a sentence or two: what is separable, and how much is not."""
+    """Return the study's result in a few sentences: what is separable, and how much is not.
+
+    First stand the benchmarks on which no arm is worth more than a constant answer.
+    """
+    return " ".join(filter(None, (constant_warning(summary), _separable(summary))))
+
+
+def constant_warning(summary: Summary) -> str:
+    """Return a sentence about benchmarks where all arms are below the constant answer, or ""."""
+    return below_constant(
+        {
+            title: ([arm.means[name] for arm in summary.arms], summary.majority[name])
+            for name, title in summary.plan.benchmarks.items()
+        }
+    )
+
+
+def _separable(summary: Summary) -> str:
     claimed = [v for v in summary.verdicts if v.verdict != OPEN]
     if not claimed:
         return f"None of the {len(summary.verdicts)} comparisons is separable at this budget."

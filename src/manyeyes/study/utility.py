@@ -7,6 +7,13 @@ With A the score of the whole model and A_{-e} that with encoder e masked (arXiv
 
 The paper gives both in words; the formulas are read from them. A is the mean item score. Intervals,
 verdicts and the margin are ours: a bootstrap over images, the same draws for all encoders.
+
+A share of A needs right answers. Where more than 2.5 % of the draws hold none, as they do with up
+to three images of many answered right, an interval could end anywhere, and there is none. Where all
+draws give the same rate (no answer was lost, or every one) the interval is as wide as it must be
+for images that were not seen: each of C images showed no change, so a share of up to
+q = 1 - 0.025^(1/C) of them may change all the same (Clopper and Pearson). One answer of each such
+image is q C / n of the n items, and q C / (n A) of the score.
 """
 
 from __future__ import annotations
@@ -23,14 +30,18 @@ from manyeyes.evaluation.statistics import (
     FloatArray,
     estimate_mean,
     holm,
+    no_spread,
     paired_difference,
     resampled,
+    unseen_share,
 )
 
 DRAWS = 2000
 MARGIN = 0.02
 """An encoder is redundant where its CUR surely lies within this share of the score."""
 ALPHA = 0.05
+_MOST_EMPTY = 0.025
+"""Share of draws without a right answer beyond which a rate has no interval."""
 
 USEFUL, HARMFUL, REDUNDANT, OPEN = "useful", "harmful", "redundant", "undecided"
 Interval = tuple[float, float]
@@ -42,7 +53,8 @@ class Utility:
     """One masked part on one group of items; scores are shares 0..1.
 
     ``drop`` = A - A_{-e} with its interval and p (clustered t-test; adjusted by ``adjusted``; None
-    for a single image); ``cur`` and its interval are None where the whole model gets nothing right.
+    for a single image); ``cur`` is None where the whole model gets nothing right, its interval also
+    where it gets too little right to tell.
     """
 
     masked_score: float
@@ -94,14 +106,17 @@ def utilities(
     every = np.stack([a, *table.values()], axis=1)
     sums = np.array([weights @ every for weights in resampled(clusters, draws, seed)])
     rates = {name: _rates(sums[:, 0], sums[:, 1 + i]) for i, name in enumerate(table)}
+    changes = unseen_share(score.clusters) * score.clusters / score.n
+    unseen = changes / score.mean if score.mean else math.inf
     parts = {}
     for name, b in table.items():
         test = paired_difference(a, b, clusters)
-        cur, interval = _with_interval(_rate(a, b), rates[name])
+        cur, interval = _with_interval(_rate(a, b), rates[name], unseen)
         found = test.estimate
         p = None if math.isnan(test.p) else test.p
         parts[name] = Utility(float(b.mean()), found.mean, found.ci95, p, cur, interval)
-    gap, gap_ci95 = _gap(a, table, rates, [name for name in compared if name in table])
+    chosen = [name for name in compared if name in table]
+    gap, gap_ci95 = _gap(a, table, rates, chosen, unseen)
     return GroupUtility(score.n, score.clusters, score.mean, score.ci95, parts, gap, gap_ci95)
 
 
@@ -115,13 +130,17 @@ def _rates(whole: FloatArray, rest: FloatArray) -> FloatArray:
         return np.where(whole > 0, (whole - rest) / whole, np.nan)
 
 
-def _with_interval(value: float, drawn: FloatArray) -> tuple[float | None, Interval | None]:
+def _with_interval(
+    value: float, drawn: FloatArray, unseen: float
+) -> tuple[float | None, Interval | None]:
+    """The rate (None: no right answer) and its interval; ``unseen``: see the module."""
     if math.isnan(value):
         return None, None
-    drawn = drawn[~np.isnan(drawn)]
-    if len(drawn) < 2:
+    if np.isnan(drawn).mean() > _MOST_EMPTY:
         return value, None
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = np.percentile(drawn[~np.isnan(drawn)], [2.5, 97.5])
+    if no_spread(high - low, high):
+        low, high = value - unseen, value + unseen
     return value, (float(low), float(high))
 
 
@@ -130,12 +149,15 @@ def _gap(
     table: Mapping[str, FloatArray],
     rates: Mapping[str, FloatArray],
     compared: Sequence[str],
+    unseen: float,
 ) -> tuple[float | None, Interval | None]:
     if len(compared) < 2:
         return None, None
     values = [_rate(a, table[name]) for name in compared]
     drawn = np.array([rates[name] for name in compared])
-    return _with_interval(max(values) - min(values), drawn.max(axis=0) - drawn.min(axis=0))
+    differences = drawn.max(axis=0) - drawn.min(axis=0)
+    gap, interval = _with_interval(max(values) - min(values), differences, 2.0 * unseen)
+    return gap, interval and (max(0.0, interval[0]), interval[1])
 
 
 def adjusted(found: Mapping[K, GroupUtility], margin: float = MARGIN) -> dict[K, GroupUtility]:

@@ -53,7 +53,7 @@ class Verdict:
     ``detectable``: smallest true difference found with 80 % power at the family's strictest level
     (0.05 over its size). ``seeds_required`` and ``items_required``: what would find the observed
     difference with that power, each alone; None: beyond reach, or nothing to find. Where no score
-    varies nothing is known of what could be found: ``detectable`` is None.
+    varies nothing is known of what could be found: all three are None, as is ``ci95``.
     """
 
     question: Question
@@ -178,6 +178,8 @@ def _verdict(question: Question, found: CrossedDifference, p: float, family: int
     claimed = p < ALPHA
     sign = BETTER if found.difference > 0 else WORSE
     spread, level = found.spread, ALPHA / family
+    if found.ci95 is None:
+        spread = None
     items = None
     if spread is not None and not claimed:
         times = spread.times_required(found.difference, level, POWER)
@@ -195,7 +197,7 @@ def _verdict(question: Question, found: CrossedDifference, p: float, family: int
         seeds=found.seeds,
         n=found.n,
         clusters=found.clusters,
-        detectable=spread.detectable(level, POWER) if spread and spread.variance > 0.0 else None,
+        detectable=spread.detectable(level, POWER) if spread else None,
         seeds_required=None
         if spread is None or claimed
         else spread.seeds_required(found.difference, level, POWER),

@@ -9,8 +9,16 @@ from functools import partial
 import numpy as np
 
 from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.statistics import FloatArray, cluster_bootstraps, estimate_mean
+from manyeyes.evaluation.statistics import (
+    FloatArray,
+    cluster_bootstraps,
+    estimate_mean,
+    unanimous_interval,
+)
 from manyeyes.records import Score
+
+PERCENT = 100.0
+"""The scale of shares."""
 
 DRAWS = 1000
 """Of the bootstrap behind the interval of a corpus metric."""
@@ -34,11 +42,18 @@ class Corpus:
 
 
 def mean_score(
-    metric: str, values: Sequence[float], items: Sequence[Item], *, scale: float = 100.0
+    metric: str, values: Sequence[float], items: Sequence[Item], *, scale: float = PERCENT
 ) -> Score:
-    """A mean of item scores times ``scale``, its interval clustered by image, and breakdowns."""
+    """A mean of item scores times ``scale``, its interval clustered by image, and breakdowns.
+
+    A share (shown in percent) that is 0 or 1 for all items has the interval of such a share. Any
+    other mean of equal scores has none: nothing varies that could be measured.
+    """
     estimate = estimate_mean(values, [item.cluster for item in items])
-    ci95 = None if estimate.ci95 is None else _scaled(estimate.ci95, scale)
+    interval = estimate.ci95
+    if interval is None and scale == PERCENT:
+        interval = unanimous_interval(estimate.mean, estimate.clusters)
+    ci95 = None if interval is None else _scaled(interval, scale)
     grouped = by_group(items, lambda chosen: scale * sum(values[i] for i in chosen) / len(chosen))
     own = {item.id: scale * value for item, value in zip(items, values, strict=True)}
     return Score("", metric, scale * estimate.mean, len(items), ci95, by=grouped, per_item=own)
