@@ -19,7 +19,7 @@ from transformers import (
 
 import tiny
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
-from manyeyes.errors import CheckpointError
+from manyeyes.errors import CheckpointError, WriteError
 from whole_model import Build, Pictures, batch, freeze
 
 
@@ -153,10 +153,29 @@ def test_a_full_disk_leaves_the_previous_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
-    with pytest.raises(CheckpointError, match=r"No space left.*previous checkpoint is unchanged"):
+    with pytest.raises(
+        WriteError, match=r"/m: .*disk is full \(No space left.*before is unchanged"
+    ):
         model.save_pretrained(tmp_path / "m")
     assert (tmp_path / "m" / "model.safetensors").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_save_takes_the_place_of_an_earlier_one_in_shards(build: Build, tmp_path: Path) -> None:
+    """Shards and their index must not outlive the weights that were saved after them."""
+    model, processor = build()
+    model.save_pretrained(tmp_path / "m", max_shard_size="100KB")
+    processor.save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    assert (tmp_path / "m" / "model.safetensors.index.json").is_file()
+    with torch.no_grad():
+        model.language_model.lm_head.weight.add_(1.0)
+    model.save_pretrained(tmp_path / "m")
+    again = ManyEyesForConditionalGeneration.from_pretrained(tmp_path / "m")
+    assert torch.equal(again.language_model.lm_head.weight, model.language_model.lm_head.weight)
+    assert [path.name for path in (tmp_path / "m").glob("*.safetensors*")] == ["model.safetensors"]
+    assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
+    assert ManyEyesProcessor.from_pretrained(tmp_path / "m").visual_tokens == 16
 
 
 def test_a_part_trained_in_an_earlier_stage_stays_in_the_checkpoint(

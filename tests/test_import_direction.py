@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "manyeyes"
 LINE = (
     ("errors",),
-    ("options", "precision", "trust"),
+    ("files", "options", "precision", "trust"),
     ("records", "model_files"),
     (
         *(

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import tempfile
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from manyeyes import hub
 from manyeyes.errors import CheckpointError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_WEIGHTS_FILE = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 
 
 def read_weights(
@@ -74,32 +73,9 @@ def verify(part: str, reference: Mapping[str, str], tensors: Mapping[str, Tensor
         )
 
 
-@contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``folder``; on success its files replace those of ``folder``.
-
-    A crash or a full disk leaves ``folder`` as it was.
-
-    Raises:
-        CheckpointError: the files could not be written.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield staging
-        folder.mkdir(exist_ok=True)
-        for file in sorted(staging.rglob("*")):
-            target = folder / file.relative_to(staging)
-            if file.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                os.replace(file, target)
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder}: cannot save ({error}); the previous checkpoint is unchanged"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+def is_weights(name: str) -> bool:
+    """Tell the weights files of a folder, by their path inside, from all others."""
+    return _WEIGHTS_FILE.fullmatch(name) is not None
 
 
 def referenced_state(part: str, reference: Mapping[str, str], model: Any) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@
     ├── PartError                      encoder, fusion and language model do not fit together
     ├── PlaceholderError               image tokens in the text and image features disagree
     ├── CheckpointError                a checkpoint is missing, damaged or belongs to another model
+    ├── WriteError                     a file or folder cannot be written: full disk, no permission
     └── NonFiniteError                 a loss or gradient is not finite; raised before the step
 
 All are ``ValueError``s, because each one is about a value somebody passed in.
@@ -69,6 +70,17 @@ class PlaceholderError(PartError):
 
 class CheckpointError(ManyEyesError):
     """A checkpoint is missing, damaged, or was trained on other frozen parts."""
+
+
+class WriteError(ManyEyesError):
+    """A file or folder cannot be written: a full disk, a quota, no permission.
+
+    ``file`` is what was to be written; what was there before is unchanged.
+    """
+
+    def __init__(self, message: str, *, file: str) -> None:
+        self.file = file
+        super().__init__(f"{file}: {message}")
 
 
 class NonFiniteError(ManyEyesError):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from manyeyes import checkpoint, hub, tying
+from manyeyes import checkpoint, files, hub, tying
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.language import IdleLanguage, has_own_head, parse_language
@@ -101,11 +101,12 @@ class PartsModel(PreTrainedModel):
     ) -> None:
         """Write a light checkpoint: all tensors but those of untouched referenced parts.
 
-        ``self_contained=True`` writes everything, so that no other checkpoint is needed. Files are
-        written aside and renamed: a failure leaves an existing folder as it was.
+        ``self_contained=True`` writes everything, so that no other checkpoint is needed. All files
+        take the place of those in the folder at once; of the others there, only weights that the
+        new ones replace are removed.
 
         Raises:
-            CheckpointError: the files could not be written.
+            WriteError: the files could not be written; the folder is as it was.
         """
         state = dict(self.state_dict() if state_dict is None else state_dict)
         kept = {} if self_contained else self._live_references(state)
@@ -117,7 +118,7 @@ class PartsModel(PreTrainedModel):
         }
         references, self.config.references = self.config.references, kept
         try:
-            with checkpoint.replacing(Path(save_directory)) as staging:
+            with files.written_folder(save_directory, ours=checkpoint.is_weights) as staging:
                 super().save_pretrained(staging, state_dict=saved, **kwargs)
         finally:
             self.config.references = references
