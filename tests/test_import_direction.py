@@ -35,7 +35,7 @@ LINE = (
     ("bridge",),
     ("losses",),
     ("configuration", "model_inputs"),
-    ("parts_model",),
+    ("originals", "parts_model"),
     ("modeling",),
     ("chat_parts", "conversation", "pixels", "targets", "tokenization"),
     ("object_texts", "text_rows", "tagging"),

@@ -43,6 +43,7 @@ from manyeyes.model_inputs import (
     take_targets,
     take_texts,
 )
+from manyeyes.originals import Originals
 from manyeyes.parts_model import PartsModel
 from manyeyes.records import (
     LOCAL_STATES,
@@ -118,7 +119,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             self.bridge.attach(self.language_model)
         added = add_biases(self.language_model, language.added_biases)
         self._added = {f"language_model.{name}" for name in added}
-        self._touched = set(self._added)
+        self._touched, self._unchanged = set(self._added), Originals()
         self.post_init()
         self._keep_apart()
 

@@ -1,6 +1,6 @@
-"""A model put together from pretrained parts: building, and light checkpoints of what was trained.
+"""A model put together from pretrained parts: building, and light checkpoints of what changed.
 
-Parts that were never trained are not stored: a checkpoint names them and their fingerprints.
+What equals a part's own checkpoint is not stored: a reference names that and its fingerprint.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from manyeyes import checkpoint, files, hub, tying
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.language import IdleLanguage, has_own_head, parse_language
+from manyeyes.originals import Originals
 from manyeyes.trust import trusting
 
 
@@ -30,6 +31,8 @@ class PartsModel(PreTrainedModel):
     """Parameters that differ from their part's checkpoint."""
     _added: set[str]
     """Parameters that no part's checkpoint holds."""
+    _unchanged: Originals
+    """What else was compared with the parts' checkpoints, and found equal."""
 
     @classmethod
     def from_parts(
@@ -99,7 +102,7 @@ class PartsModel(PreTrainedModel):
         state_dict: Mapping[str, Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write a light checkpoint: all tensors but those of untouched referenced parts.
+        """Write a light checkpoint: all tensors but those that equal their part's own checkpoint.
 
         ``self_contained=True`` writes everything, so that no other checkpoint is needed. All files
         take the place of those in the folder at once; of the others there, only weights that the
@@ -109,28 +112,41 @@ class PartsModel(PreTrainedModel):
             WriteError: the files could not be written; the folder is as it was.
         """
         state = dict(self.state_dict() if state_dict is None else state_dict)
-        kept = {} if self_contained else self._live_references(state)
-        kept_prefixes = tuple(f"{part}." for part in kept)
-        saved = {
-            name: tensor
-            for name, tensor in state.items()
-            if not name.startswith(kept_prefixes) or name in self._touched or not kept_prefixes
-        }
+        kept: dict[str, dict[str, str]] = {}
+        if not self_contained:
+            self.note_changes(state)
+            stored = self.stored_names(state)
+            kept = self._live_references(state.keys() - stored)
+            state = {name: tensor for name, tensor in state.items() if name in stored}
         references, self.config.references = self.config.references, kept
         try:
+            # by the names that the model has here: those of old files would not be told from others
+            kwargs.setdefault("save_original_format", False)
             with files.written_folder(save_directory, ours=checkpoint.is_weights) as staging:
-                super().save_pretrained(staging, state_dict=saved, **kwargs)
+                super().save_pretrained(staging, state_dict=state, **kwargs)
         finally:
             self.config.references = references
 
-    def _live_references(self, state: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
-        """Return the references of which at least one tensor was never trained."""
+    def note_changes(self, state: Mapping[str, Tensor] | None = None) -> None:
+        """Compare ``state`` with the checkpoints of the parts, and record what must be saved.
+
+        So LoRA merged into the weights, weights loaded from elsewhere and what was trained before
+        it was frozen are stored too. A part whose checkpoint can no longer be read, or is another
+        by now, counts as changed. Shards of tensors are not compared: call this before sharding.
+        """
         self._note_trainable()
-        return {
-            part: entry
-            for part, entry in self.config.references.items()
-            if any(n.startswith(f"{part}.") and n not in self._touched for n in state)
-        }
+        state = self.state_dict() if state is None else state
+        for part, module, _ in self._pretrained_parts():
+            reference = self.config.references.get(part)
+            if reference is not None:
+                held = {n: state[n] for n in state.keys() - self._touched if _is_of(part, n)}
+                self._touched |= self._unchanged.changed(part, module, reference, held)
+
+    def _live_references(self, left_out: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return the references that stand for at least one of ``left_out``."""
+        names = list(left_out)
+        references = self.config.references.items()
+        return {part: entry for part, entry in references if any(_is_of(part, n) for n in names)}
 
     def mark_trained(self, names: Iterable[str]) -> None:
         """Record parameters that differ from their part's checkpoint, so that they are saved."""
@@ -214,6 +230,10 @@ class PartsModel(PreTrainedModel):
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
+
+
+def _is_of(part: str, name: str) -> bool:
+    return name.startswith(f"{part}.")
 
 
 def _read_config(place: Any) -> ManyEyesConfig:

@@ -88,6 +88,8 @@ class StageTrainer(Trainer):
         self._objective_sums: dict[str, Tensor] = {}
         self._objective_step = 0
         choose_attention(model, args)
+        if args.fsdp:
+            model.note_changes()  # shards cannot be compared with checkpoints
 
     def create_accelerator_and_postprocess(self) -> None:
         """Create the accelerator; FSDP2 also where accelerate would fall back to DDP."""
