@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "manyeyes"
 LINE = (
     ("errors",),
-    ("files", "options", "precision", "trust"),
+    ("files", "lines", "options", "precision", "trust"),
     ("records", "model_files"),
     (
         *(

@@ -23,6 +23,7 @@ from typing import Any
 from manyeyes.data.documents import open_document
 from manyeyes.data.rows import show
 from manyeyes.errors import DataError
+from manyeyes.lines import split_lines
 from manyeyes.records import Sample
 
 Key = int | str
@@ -87,7 +88,7 @@ def _content(path: str) -> Any:
     """The whole file as JSON values; of a text its lines."""
     if path.lower().endswith(_TEXT_SUFFIXES):
         try:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+            lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot be read: {error}", file=path) from error
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

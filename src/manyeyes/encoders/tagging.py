@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from manyeyes.encoders.contract import PixelTransform
 from manyeyes.errors import CheckpointError, RecipeError
+from manyeyes.lines import split_lines
 from manyeyes.options import check_choice
 from manyeyes.records import TagFeatures
 
@@ -115,7 +116,7 @@ def read_lines(file: str, what: str) -> list[str]:
         CheckpointError: it cannot be read.
     """
     try:
-        return Path(file).read_text(encoding="utf-8").splitlines()
+        return split_lines(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{what}: cannot read {file!r} ({error})") from error
 

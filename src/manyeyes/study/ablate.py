@@ -25,6 +25,7 @@ from manyeyes.evaluation.contract import Item, Predictor
 from manyeyes.evaluation.image_tags import tags_from_file
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
+from manyeyes.lines import split_lines
 from manyeyes.study.masks import DONORS, MASKS, MaskedPredictor
 from manyeyes.study.record import write_whole
 from manyeyes.study.utility import (
@@ -248,7 +249,7 @@ def _ask(
 def _scores(out: Path, benchmark: str, *, text_only: bool = False) -> Scores:
     """Read item scores back; those that the metric leaves out have none."""
     file = out / f"predictions-{benchmark}{'.text-only' if text_only else ''}.jsonl"
-    rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    rows = map(json.loads, split_lines(file.read_text(encoding="utf-8")))
     return {row["id"]: float(row["score"]) for row in rows if row["score"] is not None}
 
 

@@ -23,6 +23,7 @@ from manyeyes.evaluation.image_tags import tags_of_model
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
 from manyeyes.images import image_size
+from manyeyes.lines import split_lines
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe
@@ -126,7 +127,7 @@ def read_answers(
 ) -> dict[str, Answer]:
     """Return item id -> answer from a stored predictions file."""
     name = f"predictions-{benchmark}{'.text-only' if text_only else ''}.jsonl"
-    lines = (out_dir / benchmark / name).read_text(encoding="utf-8").splitlines()
+    lines = split_lines((out_dir / benchmark / name).read_text(encoding="utf-8"))
     rows = {row["id"]: row for row in map(json.loads, lines)}
     return {item.id: _answer(item, rows[item.id], box_style) for item in items}
 
@@ -177,7 +178,7 @@ def read_curve(arm_dir: Path, recipe: Recipe) -> tuple[CurvePoint, ...]:
     """Return the training loss of all stages from their logs."""
     points = []
     for stage in recipe.stages:
-        for line in (arm_dir / stage.name / "log.jsonl").read_text().splitlines():
+        for line in split_lines((arm_dir / stage.name / "log.jsonl").read_text()):
             entry = json.loads(line)
             if "loss" in entry:
                 points.append(CurvePoint(stage.name, int(entry["step"]), float(entry["loss"])))

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from manyeyes.errors import DataError
+from manyeyes.lines import split_lines
 from manyeyes.records import Box
 
 STUDY_FILE, ITEMS_FILE = "study.json", "items.jsonl"
@@ -139,7 +140,7 @@ def load_study(run_dir: Path) -> tuple[Study, list[StudyItem]]:
     study = _parse(TypeAdapter(Study), _read(run_dir / STUDY_FILE), run_dir / STUDY_FILE)
     path = run_dir / ITEMS_FILE
     adapter = TypeAdapter(StudyItem)
-    rows = enumerate(_read(path).splitlines(), start=1)
+    rows = enumerate(split_lines(_read(path)), start=1)
     return study, [_parse(adapter, row, path, line) for line, row in rows if row.strip()]
 
 

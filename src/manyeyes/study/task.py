@@ -17,6 +17,7 @@ from typing import Any
 
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.environment import sha256_of
+from manyeyes.lines import split_lines
 from manyeyes.recipes import Recipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.study.arms import (
@@ -197,7 +198,7 @@ def _known_pace(run: Path) -> dict[str, float]:
 def _said(task: Task, benchmark: str, items: list[Item]) -> dict[str, Said]:
     """The answers to the items that the headline counts, from the stored predictions."""
     path = task.run / "evaluation" / benchmark / f"predictions-{benchmark}.jsonl"
-    rows = {row["id"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
+    rows = {row["id"]: row for row in map(json.loads, split_lines(path.read_text("utf-8")))}
     found = {}
     for item in items:
         row = rows[item.id]

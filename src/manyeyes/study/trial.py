@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from manyeyes.errors import DataError
+from manyeyes.lines import split_lines
 from manyeyes.study.price import Price
 from manyeyes.study.record import CurvePoint, Measure, StudyItem, write_whole
 
@@ -148,7 +149,7 @@ def load_plan(out: Path) -> tuple[StudyPlan, list[StudyItem]]:
     folder = out / RECORDS
     plan: StudyPlan = _parsed(StudyPlan, folder / STUDY_FILE, _text(folder / STUDY_FILE))
     path = folder / QUESTIONS_FILE
-    rows = [row for row in _text(path).splitlines() if row.strip()]
+    rows = [row for row in split_lines(_text(path)) if row.strip()]
     return plan, [_parsed(StudyItem, path, row) for row in rows]
 
 

@@ -23,6 +23,7 @@ from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import GROUNDED_CAPTION_PROMPT, ask, say
 from manyeyes.data.rows import Row, SourceOptions, image_path, show
 from manyeyes.errors import DataError
+from manyeyes.lines import split_lines
 from manyeyes.records import BOXES_PLACEHOLDER, Box, Sample
 
 _PHRASE = re.compile(r"\[/EN#([^/\s\]]+)((?:/[^/\s\]]+)+)\s+([^\[\]]+)\]")
@@ -106,7 +107,7 @@ def read_sentences(path: Path) -> list[Sentence]:
         DataError: missing, not UTF-8, or brackets that are no phrase, with the line.
     """
     try:
-        lines = path.read_bytes().decode("utf-8").splitlines()
+        lines = split_lines(path.read_bytes().decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(_reason(error), file=str(path)) from error
     numbered = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]

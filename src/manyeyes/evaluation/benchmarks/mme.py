@@ -21,6 +21,7 @@ from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text
 from manyeyes.evaluation.contract import Item, Prediction
 from manyeyes.evaluation.scorers.mme import COGNITION, PERCEPTION, mme_answers, parse_mme
 from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.lines import split_lines
 
 PROMPT = "{question}"
 FILES = ("mme_{split}.jsonl", "mme.jsonl", "SUBTASK/*.txt")
@@ -130,7 +131,7 @@ def _lines(path: Path) -> Iterator[Row]:
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = split_lines(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", file=str(path)) from error
     return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())

@@ -31,6 +31,7 @@ from manyeyes.evaluation.benchmarks.files import (
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.lines import split_lines
 
 PROMPT = 'Based on the image, is this statement true or false? "{caption}"'
 FILES = (
@@ -112,7 +113,7 @@ def _lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        return [line.strip() for line in path.read_text("utf-8").rstrip().splitlines()]
+        return [line.strip() for line in split_lines(path.read_text("utf-8").rstrip())]
     except UnicodeDecodeError:
         return []
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyeyes.errors import UsageError
+from manyeyes.lines import split_lines
 
 Floats = NDArray[np.float64]
 Tokens = Sequence[str]
@@ -72,9 +73,9 @@ def meteor_corpus(
     command = ["java", "-jar", "-Xmx2G", str(_jar()), "-", "-", "-stdio", "-l", "en", "-norm"]
     text = "".join(f"{line}\n" for line in lines)
     done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
-    rows = [line.split() for line in done.stdout.decode().splitlines() if line.strip()]
+    rows = [line.split() for line in split_lines(done.stdout.decode()) if line.strip()]
     if len(rows) != len(lines) or any(len(row) != _COUNTS for row in rows):
-        reason = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = split_lines(done.stderr.decode(errors="replace").strip())
         raise UsageError(f"METEOR's program failed: {reason[-1] if reason else 'no reason given'}")
     return MeteorCorpus(_without_perfect(np.array(rows, dtype=np.float64)))
 
