@@ -16,7 +16,7 @@ from chat_templates import FORMATS
 from manyeyes import ManyEyesConfig, ManyEyesProcessor
 from manyeyes.chat_template import ChatTemplate, takes_system
 from manyeyes.conversation import render, turns_to_messages
-from manyeyes.errors import RecipeError
+from manyeyes.errors import RecipeError, UsageError
 from manyeyes.evaluation.scorers.pope import parse_yes_no
 from manyeyes.language import IGNORE
 from manyeyes.prompts import PROMPT_STYLES
@@ -224,3 +224,69 @@ def test_several_templates_without_a_default_are_named() -> None:
     tokenizer.chat_template = {"rag": "{{ messages }}", "tool": "{{ messages }}"}
     with pytest.raises(RecipeError, match=r"none of them is named 'default' \(rag, tool\)"):
         render(turns_to_messages([Turn("user", "a")]), tokenizer, "chat")
+
+
+@every_format
+def test_the_assistants_mask_is_what_training_supervises(
+    parts: Path, pictures: Pictures, name: str
+) -> None:
+    made = processor(parts, name)
+    chats = [[{"role": turn.role, "content": turn.text} for turn in TALK[:n]] for n in (4, 2)]
+    for chat in chats:
+        parted = [
+            {"type": "image", "image": pictures[0]},
+            {"type": "text", "text": "Is there a cat?"},
+        ]
+        chat[0]["content"] = parted  # type: ignore[assignment]
+    inputs = made.apply_chat_template(
+        chats, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    for row, number in enumerate((4, 2)):
+        ids, labels = encoded(made, TALK[:number], pictures)
+        real = inputs["attention_mask"][row].bool()
+        assert inputs["input_ids"][row][real].tolist() == ids
+        mask = inputs["assistant_masks"][row]
+        assert mask[real].tolist() == [int(label != IGNORE) for label in labels]
+        assert not mask[~real].any()
+
+
+def test_the_mask_beside_a_prompt_covers_earlier_answers(parts: Path, pictures: Pictures) -> None:
+    made = processor(parts, "qwen3")
+    chat = [{"role": turn.role, "content": turn.text} for turn in TALK[2:5]]
+    inputs = made.apply_chat_template(
+        chat,
+        tokenize=True,
+        return_dict=True,
+        add_generation_prompt=True,
+        return_assistant_tokens_mask=True,
+    )
+    (ids,), (mask,) = inputs["input_ids"], inputs["assistant_masks"]
+    assert made.tokenizer.decode(ids[mask.bool()]) == "Yes, no cat.<|im_end|>"
+    for lacking in ({"tokenize": True}, {"return_dict": True}, {}):
+        with pytest.raises(UsageError, match="needs tokenize=True and return_dict=True"):
+            made.apply_chat_template(chat, return_assistant_tokens_mask=True, **lacking)
+
+
+def test_arguments_are_honoured_or_refused(parts: Path, pictures: Pictures) -> None:
+    chat = [{"role": "user", "content": "Why?"}]
+    qwen3, qwen2 = processor(parts, "qwen3"), processor(parts, "qwen2")
+    thinking = qwen3.apply_chat_template(chat, add_generation_prompt=True, enable_thinking=True)
+    assert thinking.endswith("<|im_start|>assistant\n")
+    assert qwen2.apply_chat_template(chat, enable_thinking=False, tools=None).endswith(
+        "Why?<|im_end|>\n"
+    )
+    for wrong in ({"enable_thinking": True}, {"tools": [{"name": "f"}]}, {"padding": "max_length"}):
+        with pytest.raises(UsageError, match=rf"nothing reads '{next(iter(wrong))}'"):
+            qwen2.apply_chat_template(chat, **wrong)
+    with pytest.raises(UsageError, match="did you mean 'add_generation_prompt'"):
+        qwen2.apply_chat_template(chat, add_generation_promt=True)
+    with pytest.raises(UsageError, match="exclude each other"):
+        qwen2.apply_chat_template(chat, add_generation_prompt=True, continue_final_message=True)
+    for wrong in ({"truncation": True}, {"max_length": 5}, {"text_kwargs": {"padding": True}}):
+        with pytest.raises(UsageError, match=rf"does not take {next(iter(wrong))}="):
+            qwen2(text="a", **wrong)
+    with pytest.raises(UsageError, match="did you mean 'images'"):
+        qwen2(text="<image>", image=pictures[0])
+    with pytest.raises(UsageError, match="'pt' alone"):
+        qwen2(text="a", return_tensors="np")
+    assert "input_ids" in qwen2(text="a", truncation=False, videos=None, return_tensors="pt")

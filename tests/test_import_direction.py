@@ -39,6 +39,7 @@ LINE = (
     ("modeling",),
     ("chat_parts", "conversation", "pixels", "targets", "tokenization"),
     ("object_texts", "text_rows", "tagging"),
+    ("chat_inputs",),
     ("processing",),
     ("data",),
     ("probes",),

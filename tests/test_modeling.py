@@ -125,6 +125,21 @@ def test_loss_equals_the_language_models_own(build: Build, pictures: Pictures) -
 
 
 @torch.no_grad()
+def test_a_copy_of_the_ids_serves_as_labels(build: Build, pictures: Pictures) -> None:
+    """Image tokens are in no vocabulary: they are not supervised, everything else is."""
+    model, processor = build()
+    turns = [Turn("user", "<image>\nWhat?")]
+    inputs = processor.answer_inputs([processor.prompt(turns)], pictures[:1])
+    ids = inputs["input_ids"]
+    expected = ids.masked_fill(ids >= model.config.text_config.vocab_size, -100)
+    assert int((expected == -100).sum()) == processor.visual_tokens + 2
+    with torch.no_grad():
+        whole = model(**inputs, labels=ids.clone())
+        logits = model(**inputs).logits
+    by_hand = torch.nn.functional.cross_entropy(logits[0, :-1], expected[0, 1:], ignore_index=-100)
+    torch.testing.assert_close(whole.loss, by_hand)
+
+
 def test_loss_is_divided_by_the_given_number_of_tokens(build: Build, pictures: Pictures) -> None:
     model, processor = build()
     rows = batch(processor, pictures)

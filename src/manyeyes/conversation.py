@@ -114,7 +114,7 @@ def render(
     """
     if template is not None or style not in STYLES_WITH_INPUT:
         messages = [_with_input(message) for message in messages]
-    source = template or PROMPT_STYLES[style] or _own_template(tokenizer)
+    source = template_source(tokenizer, style, template)
     written = ChatTemplate(source, tokenizer, style, tuple((variables or {}).items()))
     if messages and messages[0]["role"] == "system" and not takes_system(written):
         messages = _without_system(messages)
@@ -152,6 +152,17 @@ def checked_question(text: str) -> str:
         if reserved in question:
             raise UsageError(f"{reserved} cannot be part of a question; show an image instead")
     return question
+
+
+def template_source(
+    tokenizer: PreTrainedTokenizerBase, style: str, template: str | None = None
+) -> str:
+    """Return the Jinja source that writes conversations in a style; ``template``: in its place.
+
+    Raises:
+        RecipeError: style ``chat`` with a tokenizer that has no chat template, or no default.
+    """
+    return template or PROMPT_STYLES[style] or _own_template(tokenizer)
 
 
 def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:

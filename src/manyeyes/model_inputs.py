@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from manyeyes.language.contract import IGNORE
 from manyeyes.losses.detection import ObjectTargets
 from manyeyes.records import FusionText
 
@@ -33,6 +34,17 @@ def take_texts(inputs: dict[str, Any]) -> Texts:
         if ids is not None and len(ids):
             texts[kind] = FusionText(ids, torch.ones_like(ids) if mask is None else mask)
     return texts
+
+
+def without_image_tokens(labels: Tensor, image_tokens: Sequence[int] | None) -> Tensor:
+    """Return labels in which image tokens, which no vocabulary holds, are not supervised.
+
+    A copy of ``input_ids`` may so serve as labels, as for other models.
+    """
+    if not image_tokens:
+        return labels
+    ids = torch.tensor(list(image_tokens), device=labels.device)
+    return labels.masked_fill(torch.isin(labels, ids), IGNORE)
 
 
 def take_targets(inputs: dict[str, Any]) -> ObjectTargets | None:

@@ -42,6 +42,7 @@ from manyeyes.model_inputs import (
     split_visual,
     take_targets,
     take_texts,
+    without_image_tokens,
 )
 from manyeyes.originals import Originals
 from manyeyes.parts_model import PartsModel
@@ -283,6 +284,8 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         if KEYWORD in inside and attention_mask is not None:
             last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
             rest.setdefault("position_ids", last)
+        if labels is not None:
+            labels = without_image_tokens(labels, self.config.image_tokens)
         output = self.language_kind.forward(
             self.language_model, inputs_embeds, attention_mask, labels, **inside, **rest
         )

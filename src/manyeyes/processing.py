@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,29 +16,23 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, P
 
 from manyeyes import hub
 from manyeyes.bridge import parse_bridge
-from manyeyes.chat_parts import (
-    conversation_images,
-    conversation_tags,
-    flatten_images,
-    flatten_parts,
-    last_question,
-)
+from manyeyes.chat_inputs import ChatInputs, check_tensors
+from manyeyes.chat_parts import flatten_images
 from manyeyes.configuration import ManyEyesConfig
 from manyeyes.conversation import (
     render,
     turns_to_messages,
     without_images,
 )
-from manyeyes.errors import DataError, PlaceholderError
+from manyeyes.errors import DataError, PlaceholderError, UsageError, nearest
 from manyeyes.language import IGNORE, position_limit, too_long
 from manyeyes.object_texts import ObjectTexts, join_objects
 from manyeyes.pixels import saved_rule, to_pixels
 from manyeyes.reader import TextReader, question_of, without_placeholders
-from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Role, Sample, Tags, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Tags, Turn
 from manyeyes.tags import SLOT, check_tags, put_tags, without_sentence
 from manyeyes.targets import target_batch, target_row
 from manyeyes.tasks import route_of, routes_of
-from manyeyes.text_rows import TextRows
 from manyeyes.tokenization import IMAGE_TOKENS, image_token_ids, load_tokenizer
 from manyeyes.trust import trusting, trusts_remote_code
 
@@ -46,7 +40,7 @@ READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
 
-class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
+class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignore[misc]
     """Tokenizer plus one pixel transform per encoder.
 
     ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
@@ -285,13 +279,13 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         text: str | Sequence[str] | None = None,
         padding: bool | str = True,
         padding_side: str = "left",
-        return_tensors: str = "pt",
+        return_tensors: str | None = "pt",
         add_special_tokens: bool | None = None,
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
         tasks: str | Sequence[str | None] | None = None,
         tags: Sequence[Tags] | None = None,
-        **kwargs: Any,
+        **unknown: Any,
     ) -> BatchFeature:
         """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
 
@@ -313,8 +307,10 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         Raises:
             PlaceholderError: placeholders and images disagree.
             DataError: tags of another number of images than there are.
-            UsageError: an unknown task type.
+            UsageError: an unknown task type, or an argument that this processor does not take.
         """
+        check_tensors(return_tensors)
+        _refuse(unknown)
         texts = [text] if isinstance(text, str) else list(text or [])
         if questions is None:
             questions = [without_sentence(text) for text in texts]
@@ -401,58 +397,10 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
         """Return the route of each question's task type, see ``manyeyes.tasks.routes_of``."""
         return routes_of(tasks, [without_placeholders(question) for question in questions])
 
-    def apply_chat_template(  # type: ignore[override]
-        self,
-        conversation: Any,
-        chat_template: str | None = None,
-        tokenize: bool = False,
-        return_dict: bool = False,
-        add_generation_prompt: bool = False,
-        continue_final_message: bool = False,
-        processor_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Render one conversation or a list of them, with ``{"type": "image"}`` parts.
-
-        An image part carries ``image`` (PIL), ``path`` or ``url``, and ``tags``, a list of names,
-        where the model reads them. Returns strings, or with
-        ``tokenize`` and ``return_dict`` the model inputs.
-        """
-        single = isinstance(conversation[0], Mapping)
-        conversations = [conversation] if single else list(conversation)
-        images = [conversation_images(messages) for messages in conversations]
-        rendered = [
-            render(
-                self._tagged_messages(messages),
-                self.tokenizer,
-                self.prompt_style,
-                generation_prompt=add_generation_prompt,
-                continue_final=continue_final_message,
-                template=chat_template,
-            )
-            for messages in conversations
-        ]
-        texts = [item.text for item in rendered]
-        if not tokenize:
-            return texts[0] if single else texts
-        inputs = self(
-            images=[image for group in images for image in group],
-            text=texts,
-            questions=[last_question(messages) for messages in conversations],
-            **dict(processor_kwargs or {}),
-        )
-        return inputs if return_dict else inputs["input_ids"]
-
     def _tagged(self, text: str, tags: Tags) -> str:
         (turn,) = self.clean([Turn("user", text)])
         checked = check_tags(tags, text.count(IMAGE_PLACEHOLDER), "the prompt")
         return put_tags([turn], checked, self.tags)[0].text
-
-    def _tagged_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        flat = flatten_parts(messages)
-        turns = self.clean([Turn(cast(Role, m["role"]), m["content"]) for m in flat])
-        tags = conversation_tags(messages)
-        return turns_to_messages(self.with_tags(turns, tags, "the conversation"))
 
     # ---- shared ---------------------------------------------------------------------------
 
@@ -493,6 +441,30 @@ class ManyEyesProcessor(ObjectTexts, TextRows, ProcessorMixin):
             raise PlaceholderError(
                 f"sample {name!r}: {found} image tokens in the text, but {num_images} image(s) x "
                 f"{self.visual_tokens} visual tokens = {num_images * self.visual_tokens}"
+            )
+
+
+_ARGUMENTS = (
+    "images",
+    "text",
+    "padding",
+    "padding_side",
+    "return_tensors",
+    "add_special_tokens",
+    "images_encoded",
+    "questions",
+    "tasks",
+    "tags",
+)
+
+
+def _refuse(unknown: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` for what a call does not read; None and False ask for nothing."""
+    for name, value in unknown.items():
+        if value is not None and value is not False:
+            raise UsageError(
+                f"the processor does not take {name}={value!r}{nearest(name, _ARGUMENTS)}; "
+                f"it takes {', '.join(_ARGUMENTS)}"
             )
 
 
