@@ -147,6 +147,29 @@ def test_truncation_never_removes_image_tokens(parts: Path, pictures: Pictures) 
         processor(parts, max_tokens=whole - 55).encode(turns, pictures[:1])
 
 
+def test_max_tokens_limits_prompts_and_answers_of_encoder_decoders(
+    parts: Path, pictures: Pictures
+) -> None:
+    """A prompt loses its beginning, an answer its end, as in LION; image and end tokens stay."""
+    t5 = {"language": {"checkpoint": str(parts / "t5")}, "prompt_style": "plain"}
+    long = sample(Turn("user", "<image>\n" + "x" * 800 + " Why?"), Turn("assistant", "y" * 900))
+    whole = processor(parts, **t5).encode(long, pictures[:1])
+    assert len(whole["input_ids"]) > 800 and len(whole["labels"]) > 900
+    made = processor(parts, **t5, max_tokens=60)
+    ids = made.image_token_ids_by_role
+    row = made.encode(long, pictures[:1])
+    prompt, answer = row["input_ids"].tolist(), row["labels"].tolist()
+    assert len(prompt) == 60 and prompt.count(ids.image) == tiny.NUM_PATCHES
+    assert prompt[0] == ids.start and prompt[tiny.NUM_PATCHES + 1] == ids.end
+    assert prompt[tiny.NUM_PATCHES + 2 :] == whole["input_ids"].tolist()[-42:]
+    assert answer == [*whole["labels"].tolist()[: 60 - 17], made.tokenizer.eos_token_id]
+    short = sample(ASK, Turn("assistant", "cat"))
+    for key, value in processor(parts, **t5).encode(short, pictures[:1]).items():
+        assert torch.equal(made.encode(short, pictures[:1])[key], value), key
+    with pytest.raises(PlaceholderError, match="would remove image tokens"):
+        processor(parts, **t5, max_tokens=tiny.NUM_PATCHES).encode(long, pictures[:1])
+
+
 @pytest.mark.parametrize("images", [0, 2])
 def test_placeholders_and_images_must_agree(parts: Path, pictures: Pictures, images: int) -> None:
     made = processor(parts)

@@ -54,7 +54,8 @@ class ManyEyesConfig(PreTrainedConfig):
         tagger: who tags images for the prompt where nobody else did, see ``TaggerSpec``; None =
             tags are always handed over.
         max_tokens: longest training sequence, visual tokens included; None = no limit. Tags give
-            way first.
+            way first. Of encoder-decoder models: longest prompt; an answer may be as long as a
+            prompt's text beside one image.
         image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>`` and, with a soft prompt, of
             its slot; set by ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,

@@ -188,9 +188,11 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         return {**row, **self.pixels(images, self.fused)}
 
     def encode_text(
-        self, sample: Sample, image_sizes: Sequence[tuple[int, int]]
+        self, sample: Sample, image_sizes: Sequence[tuple[int, int]], *, cut: bool = True
     ) -> dict[str, Tensor]:
         """Return ``encode``'s row without pixels; ``image_sizes``: (width, height) of its images.
+
+        ``cut``: what an encoder-decoder model reads is cut to ``max_length``, as in training.
 
         Raises:
             PlaceholderError, DataError: see ``encode``.
@@ -204,7 +206,7 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         if self.answers_in_sequence:
             row = self.encode_in_sequence(rendered, sample.id)
         else:
-            row = self.encode_apart(messages, rendered)
+            row = self.encode_apart(messages, rendered, sample.id, cut=cut)
         self._check_images(row["input_ids"], len(image_sizes), sample.id)
         self._check_length(row, sample.id)
         row["image_counts"] = torch.tensor([len(image_sizes)])

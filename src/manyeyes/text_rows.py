@@ -137,11 +137,39 @@ class TextRows:
         labels_T = torch.where(torch.tensor(inside, dtype=torch.bool), ids_T, IGNORE)
         return self._truncate(ids_T, labels_T, name)
 
-    def encode_apart(self, messages: list[dict[str, str]], whole: Rendered) -> dict[str, Tensor]:
-        """Return ids of the prompt for the encoder, and labels of the answer at ``whole``'s end."""
+    def encode_apart(
+        self, messages: list[dict[str, str]], whole: Rendered, name: str, *, cut: bool = True
+    ) -> dict[str, Tensor]:
+        """Return ids of the prompt for the encoder, and labels of the answer at ``whole``'s end.
+
+        ``cut``: to ``max_length``, as LION does: a prompt loses the beginning of its text, an
+        answer its end but for the end token. An answer may be as long as a prompt's text beside one
+        image may be.
+
+        Raises:
+            PlaceholderError: ``max_length`` leaves no room for the image tokens.
+        """
         prompt = render(messages[:-1], self.tokenizer, self.prompt_style, generation_prompt=True)
         (ids,) = self.prompt_ids([prompt.text])
-        return {"input_ids": torch.tensor(ids), "labels": self._answer(messages, whole)}
+        ids_T, labels_A = torch.tensor(ids), self._answer(messages, whole)
+        if not cut or self.max_length is None:
+            return {"input_ids": ids_T, "labels": labels_A}
+        room = max(2, self.max_length - self.visual_tokens)
+        if len(labels_A) > room:
+            labels_A = torch.cat([labels_A[: room - 1], labels_A[-1:]])
+        return {"input_ids": self._without_beginning(ids_T, name), "labels": labels_A}
+
+    def _without_beginning(self, ids_T: Tensor, name: str) -> Tensor:
+        """Leave out words from the left until ``max_length`` holds; image tokens and slots stay."""
+        excess = len(ids_T) - (self.max_length or len(ids_T))
+        if excess <= 0:
+            return ids_T
+        words = (~torch.isin(ids_T, torch.tensor(self.image_token_ids_by_role))).nonzero()[:, 0]
+        if len(words) < excess:
+            raise self._no_room(len(ids_T), name)
+        kept = torch.ones(len(ids_T), dtype=torch.bool)
+        kept[words[:excess]] = False
+        return ids_T[kept]
 
     def _answer(self, messages: Sequence[dict[str, str]], whole: Rendered) -> Tensor:
         """Return the decoder's labels ``[A]``, which end with the end token.
@@ -161,11 +189,14 @@ class TextRows:
         if self.max_length is not None and len(ids_T) > self.max_length:
             cut = ids_T[self.max_length :]
             if bool(torch.isin(cut, torch.tensor(self.image_token_ids_by_role)).any()):
-                raise PlaceholderError(
-                    f"sample {name!r}: {len(ids_T)} tokens do not fit max_length "
-                    f"{self.max_length}, and cutting would remove image tokens"
-                )
+                raise self._no_room(len(ids_T), name)
             ids_T, labels_T = ids_T[: self.max_length], labels_T[: self.max_length]
         if not bool((labels_T[1:] != IGNORE).any()):
             raise DataError(f"sample {name!r}: no assistant text to learn from within max_length")
         return {"input_ids": ids_T, "labels": labels_T}
+
+    def _no_room(self, length: int, name: str) -> PlaceholderError:
+        return PlaceholderError(
+            f"sample {name!r}: {length} tokens do not fit max_length {self.max_length}, and "
+            "cutting would remove image tokens"
+        )

@@ -212,3 +212,14 @@ def test_evidence_is_left_as_it_was(build: Build, parts: Path, pictures: list[Im
     (found,) = rank_candidates(model, [row], ShownImages(evidence, torch.tensor([0])), batch_size=1)
     assert found[0].total == pytest.approx(found[2].total, abs=1e-5)
     assert found[0].total != found[1].total
+
+
+def test_encoder_decoder_questions_are_not_cut_to_the_training_length(
+    build: Build, parts: Path
+) -> None:
+    question, candidates = Turn("user", "x" * 100 + " Which?"), ("y" * 80, "y" * 81)
+    _, short = model_of(build, parts, "t5", prompt_style="plain", max_tokens=40)
+    _, whole = model_of(build, parts, "t5", prompt_style="plain")
+    cut, uncut = (ranked_question(made, question, candidates) for made in (short, whole))
+    assert torch.equal(cut.prompt, uncut.prompt)
+    assert [len(c.ids) for c in cut.candidates] == [len(c.ids) for c in uncut.candidates]

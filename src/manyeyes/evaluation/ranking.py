@@ -187,7 +187,8 @@ def _row(
     """Token ids and labels of a question with an answer, as in training."""
     sizes = [(1, 1)] * question.text.count(IMAGE_PLACEHOLDER)
     turns = (question, Turn("assistant", answer))
-    row = processor.encode_text(Sample(answer, (), turns, tags=tags), sizes)
+    # questions are not cut to max_length when a model generates its answer either
+    row = processor.encode_text(Sample(answer, (), turns, tags=tags), sizes, cut=False)
     limit = processor.max_length if processor.answers_in_sequence else None
     if limit is not None and len(row["input_ids"]) >= limit:
         raise DataError(
