@@ -69,6 +69,8 @@ class DetectorEncoder(Encoder):
     """Whether the box head adds to a reference before the sigmoid, so that boxes can be renewed."""
     encoder_states: ClassVar[bool] = True
     """Whether its encoder gives one map of states."""
+    float32_only: ClassVar[bool] = False
+    """Whether transformers computes it in float32 whatever its weights are in."""
     side: ClassVar[int] = 800
     """Of its input in pixels, where neither recipe nor configuration says."""
 
@@ -235,6 +237,7 @@ class DabDetrDetector(DetectorEncoder):
 
     model_class = DabDetrForObjectDetection
     config_class = DabDetrConfig
+    float32_only = True
 
     def run(self, pixels: Tensor) -> Any:
         return self.backbone(pixel_values=pixels, output_hidden_states=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import nn
 
 from manyeyes.data.dataset import Augment, ConversationDataset, image_of
 from manyeyes.data.files import FileReport, read_samples
@@ -15,6 +16,7 @@ from manyeyes.data.mixture import Mixture
 from manyeyes.data.objects import ObjectTable, read_object_table, with_objects
 from manyeyes.data.opened_images import OpenImages, open_images
 from manyeyes.data.sampler import ResumableSampler
+from manyeyes.encoders import DetectorEncoder
 from manyeyes.errors import ImageError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.perception import augmented
@@ -85,10 +87,30 @@ def continued_model(
 
 
 def cast_frozen(model: ManyEyesForConditionalGeneration, dtype: torch.dtype) -> None:
-    """Hold what was never trained, and is loaded from its part's checkpoint, in ``dtype``."""
-    frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
-    for name in frozen.keys() - model.stored_names(frozen):
-        frozen[name].data = frozen[name].data.to(dtype)
+    """Hold what was never trained, and is loaded from its part's checkpoint, in ``dtype``.
+
+    That is its parameters and what is stored beside them, such as the statistics of a frozen batch
+    norm: all that ``from_pretrained(dtype=...)`` would load in it. Detectors that can only compute
+    in float32 stay in it.
+    """
+    kept = tuple(
+        f"encoders.{name}."
+        for name, encoder in model.encoders.items()
+        if isinstance(encoder, DetectorEncoder) and encoder.float32_only
+    )
+    state = model.state_dict(keep_vars=True)
+    learning = {_module_of(name) for name, p in model.named_parameters() if p.requires_grad}
+    for name in state.keys() - model.stored_names(state):
+        tensor = state[name]
+        learns = tensor.requires_grad
+        if not isinstance(tensor, nn.Parameter):
+            learns = _module_of(name) in learning  # statistics of a norm that is trained
+        if tensor.is_floating_point() and not learns and not name.startswith(kept):
+            tensor.data = tensor.data.to(dtype)
+
+
+def _module_of(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def read_mixture(
