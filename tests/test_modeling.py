@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+import tiny
 from manyeyes.errors import PartError, PlaceholderError
 from manyeyes.records import Sample, Turn
 from whole_model import Build, Pictures, batch, freeze, prompts
@@ -40,6 +44,72 @@ def test_comm_check_10_gradients(build: Build, pictures: Pictures) -> None:
             assert parameter.grad is not None and bool(parameter.grad.abs().sum() > 0), name
     for merger in model.fusion.mergers.values():
         assert abs(float(merger.scales.grad.sum())) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Encoders as deep as the paper's, with its levels, of tiny width."""
+    folder = tmp_path_factory.mktemp("deep")
+    clip = tiny.save_clip(folder / "clip", blocks=24)
+    dino = tiny.save_dinov2(folder / "dinov2", blocks=24)
+    return [
+        {"name": "clip", "family": "clip", "levels": "1-24", "checkpoint": str(clip)},
+        {"name": "dinov2", "family": "dinov2", "levels": "19-24", "checkpoint": str(dino)},
+    ]
+
+
+def test_comm_check_10_gradients_of_24_and_6_levels(
+    build: Build, pictures: Pictures, deep: list[dict[str, Any]]
+) -> None:
+    model, processor = build(encoders=deep)
+    freeze(model, "encoders.")
+    model.train()
+    model(**batch(processor, pictures)).loss.backward()
+    assert all(p.grad is None for p in model.encoders.parameters())
+    learning = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith(("fusion.", "bridge."))
+    }
+    # per level a norm and a linear with weight and bias; two logits; MLP; projector; two markers
+    assert len(learning) == (24 + 6) * 4 + 2 + 4 + 2 + 2
+    for name, parameter in learning.items():
+        assert parameter.grad is not None and bool(parameter.grad.any()), name
+    for encoder, levels in (("clip", 24), ("dinov2", 6)):
+        gradient = model.fusion.mergers[encoder].scales.grad
+        assert gradient.shape == (levels,) and bool((gradient != 0).all())
+        assert abs(float(gradient.sum())) < 1e-6
+
+
+def test_comm_check_04_a_model_of_a_12_block_encoder_is_refused(
+    build: Build, deep: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    small = str(tiny.save_dinov2(tmp_path / "base", blocks=12))
+    with pytest.raises(PartError, match=r"'dinov2' has 12 blocks, so level 19 does not exist"):
+        build(encoders=[deep[0], {**deep[1], "checkpoint": small}])
+
+
+@torch.no_grad()
+def test_comm_check_13_dinov2_weights_reach_only_the_second_half_of_the_channels(
+    build: Build, pictures: Pictures
+) -> None:
+    model, processor = build()
+    pixels = processor.pixels(pictures[:2])
+    joined: list[torch.Tensor] = []
+    model.fusion.projector.register_forward_pre_hook(lambda _, args: joined.append(args[0]))
+    before = model.encode_images(**pixels).tokens
+    for parameter in model.encoders["dinov2"].parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    after = model.encode_images(**pixels).tokens
+    assert joined[0].shape == (2, 16, 32)
+    assert torch.equal(joined[0][..., :16], joined[1][..., :16])
+    assert not torch.allclose(joined[0][..., 16:], joined[1][..., 16:])
+    assert not torch.allclose(before, after)
+    model.fusion.projector[0].weight[:, 16:] = 0.0
+    blind = model.encode_images(**pixels).tokens
+    for parameter in model.encoders["dinov2"].parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    assert torch.equal(model.encode_images(**pixels).tokens, blind)
 
 
 def test_comm_check_21_a_no_grad_around_the_mergers_is_detected(

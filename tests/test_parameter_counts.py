@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -79,6 +80,54 @@ def test_comm_check_14_frozen_encoders() -> None:
             totals[family] = count(ENCODERS[family](spec, ENCODERS[family].read_config(spec)))
     assert totals == {"clip": 303_507_456, "dinov2": 304_368_640}
     assert sum(totals.values()) == 607_876_096
+
+
+@cache
+def seen_at(side: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the paper's encoders give of two pictures, without numbers, and its shapes."""
+    bundle, shapes, patches = {}, {}, (side // 14) ** 2
+    for spec in load_recipe("comm/paper").model["encoders"]:
+        parsed = parse_encoder({**spec, "image_size": side})
+        family = ENCODERS[parsed.family]
+        config = family.read_config(parsed)
+        with torch.device("meta"):
+            encoder: Any = family(parsed, config)
+            pixels = torch.empty(2, 3, side, side)
+        states = encoder.hidden_states(pixels)
+        assert [tuple(state.shape) for state in states] == [(2, 1 + patches, 1024)] * 25
+        bundle[parsed.name] = encoder.select(states, (side // 14, side // 14))
+        shapes[parsed.name] = family.shape(parsed, config)
+    return bundle, shapes
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", [4096, 5120])
+@pytest.mark.parametrize(
+    ("side", "join", "positions", "joined"),
+    [
+        (336, "channel", 576, 2048),
+        (336, "token", 1152, 1024),
+        (336, "sum", 576, 1024),
+        (224, "channel", 256, 2048),
+    ],
+)
+def test_comm_check_01_widths_at_real_size(
+    side: int, join: str, positions: int, joined: int, hidden: int
+) -> None:
+    bundle, shapes = seen_at(side)
+    patches = (side // 14) ** 2
+    assert {name: len(found.levels) for name, found in bundle.items()} == {"clip": 24, "dinov2": 6}
+    assert {x.shape for f in bundle.values() for x in f.levels} == {(2, patches, 1024)}
+    cls, parsed = parse_fusion({"name": "comm", "join": join})
+    make: Any = cls
+    with torch.device("meta"):
+        comm = make(parsed, shapes, hidden)
+    assert {x.shape for x in comm.branches(bundle).values()} == {(2, patches, 1024)}
+    seen: list[tuple[int, ...]] = []
+    comm.projector.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
+    assert comm(bundle).tokens.shape == (2, positions, hidden)
+    assert seen == [(2, positions, joined)]
+    assert comm.num_tokens(comm.options, shapes) == positions
 
 
 def on_meta(name: str, shapes: dict[str, Shape], **options: Any) -> Any:

@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 import tiny
+from lion_parts import build_lion, lion_block
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import DataError, RecipeError
 from manyeyes.language import IGNORE
@@ -163,31 +164,34 @@ def test_lion_check_13_the_prompt_to_the_letter(
     assert tag_sentence((), "soft") == PREFIX.replace("a, b", "")
 
 
-def test_lion_check_13_the_question_reader_reads_the_question_alone(
-    build: Build, parts: Path, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+def test_lion_check_13_the_qformer_reads_the_question_alone(
+    sentinel_t5: Path, parts: Path, pictures: Pictures
 ) -> None:
-    _, processor = made(build, parts / "t5")
-    read: list[str] = []
-
-    class Reader:
-        kind = "question"
-
-        def text(self, turns: list[Turn]) -> str:
-            return turns[0].text.replace("<image>\n", "")
-
-        def ids(self, text: str) -> torch.Tensor:
-            read.append(text)
-            return torch.tensor([1])
-
-        def batch(self, rows: list[torch.Tensor]) -> Any:
-            return FusionText(torch.stack(rows), torch.ones(len(rows), 1))
-
-    monkeypatch.setattr(processor, "text_reader", Reader())
-    processor.encode(sample(), pictures[:1])
+    """The reader of a real LION: its Q-Former gets the ids of the question, the T5 the tags too."""
+    bridge = {"name": "placeholder", "start_end": False, "tags": "soft"}
+    block = {**lion_block(parts), "bridge": bridge, "language": {"checkpoint": str(sentinel_t5)}}
+    model, processor = build_lion(block)
+    assert processor.text_reader is not None
+    alone = processor.question_inputs([QUESTION])
+    letters = processor.text_reader.tokenizer.decode(alone["question_ids"][0])
+    assert letters == f"<s>{QUESTION}</s>"
     prompt = processor.prompt(sample().turns[:1], tags=(("a", "b"),))
-    processor.answer_inputs([prompt], pictures[:1])
-    processor(images=pictures[:1], text=[f"<image>\n{QUESTION}"], tags=[(("a", "b"),)])
-    assert read == [QUESTION] * 3
+    given = {
+        "training": processor.collate([processor.encode(sample(), pictures[:1])]),
+        "answering": processor.answer_inputs([prompt], pictures[:1]),
+        "call": processor(images=pictures[:1], text=[f"<image>\n{QUESTION}"], tags=[(("a", "b"),)]),
+    }
+    read: list[FusionText] = []
+    model.fusion.register_forward_pre_hook(lambda _, args: read.append(args[1]))
+    for way, inputs in given.items():
+        assert torch.equal(inputs["question_ids"], alone["question_ids"]), way
+        row = {"input_ids": inputs["input_ids"][0]}
+        assert f"{PREFIX}{QUESTION}" in text_of(processor, row), way
+    with torch.no_grad():
+        model.eval()(**given["training"])
+        model.generate(**given["answering"], max_new_tokens=2)
+    assert len(read) == 2
+    assert all(torch.equal(seen.ids, alone["question_ids"]) for seen in read)
 
 
 def test_the_slot_in_what_people_write_is_taken_out(

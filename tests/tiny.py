@@ -55,13 +55,13 @@ def save_parts(folder: Path, *, hidden: int = 32) -> Path:
     return folder
 
 
-def save_clip(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random CLIP vision model of width 16 and 3 blocks."""
+def save_clip(folder: Path, *, seed: int = 0, blocks: int = 3) -> Path:
+    """Save a random CLIP vision model of width 16."""
     torch.manual_seed(seed)
     config = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=32,
-        num_hidden_layers=3,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
@@ -71,13 +71,13 @@ def save_clip(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def save_dinov2(folder: Path, *, seed: int = 1) -> Path:
-    """Save a random DINOv2 model of width 16 and 4 blocks."""
+def save_dinov2(folder: Path, *, seed: int = 1, blocks: int = 4) -> Path:
+    """Save a random DINOv2 model of width 16."""
     torch.manual_seed(seed)
     config = Dinov2Config(
         hidden_size=16,
         mlp_ratio=2,
-        num_hidden_layers=4,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,

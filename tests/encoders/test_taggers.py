@@ -13,10 +13,11 @@ from torch import Tensor
 from transformers import SwinConfig, SwinForImageClassification, SwinModel
 
 import tiny
+from lion_parts import build_lion, lion_block
 from manyeyes.encoders import parse_tagger
 from manyeyes.encoders.ram import SWIN_L, RamTagger
 from manyeyes.errors import CheckpointError, RecipeError
-from manyeyes.records import TagFeatures
+from manyeyes.records import TagFeatures, Turn
 from manyeyes.tagging import load_tagger, tag_images
 from manyeyes.tags import tag_sentence
 
@@ -184,6 +185,39 @@ def test_lion_check_17_per_class_thresholds_in_list_order(ram_files: Path) -> No
     one = ram(ram_files, threshold=0.8)
     one.logits = lambda pixels: logits  # type: ignore[method-assign,assignment]
     assert one(torch.zeros(2, 3, 32, 32)).names == (("cloud",), ())
+
+
+@torch.no_grad()
+def test_lion_check_17_4585_thresholds_on_the_models_own_scores(
+    tmp_path: Path, parts: Path, pictures: list[Image.Image]
+) -> None:
+    """Every class just above or just below its own threshold; nothing is put in its place."""
+    names = [f"tag {number}" for number in range(4585)]
+    torch.save({"model": released(swin(), classes=4585)}, tmp_path / "ram.pth")
+    (tmp_path / "tags.txt").write_text("\n".join(names))
+    thresholds = tmp_path / "thresholds.txt"
+    thresholds.write_text("0.5\n" * 4585)
+    pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    own = ram(tmp_path).logits(pixels)[0].double().sigmoid()
+    assert len(own.unique()) > 4000
+    over = torch.rand(4585, generator=torch.Generator().manual_seed(3)) < 0.01
+    bars = torch.where(over, own - 1e-4, own + 1e-4)
+    thresholds.write_text("".join(f"{float(bar):.7f}\n" for bar in bars))
+    found = ram(tmp_path)(pixels)
+    expected = tuple(name for name, chosen in zip(names, over.tolist(), strict=True) if chosen)
+    assert 20 < len(expected) < 80 and found.names == (expected,)
+    assert f"[{', '.join(expected)}]. " in tag_sentence(found.names[0], "soft")
+    thresholds.write_text("1.0\n" * 4585)
+    nothing = ram(tmp_path)(pixels)
+    assert nothing.names == ((),)
+    block = lion_block(parts)
+    model, processor = build_lion({**block, "bridge": {**block["bridge"], "tags": "soft"}})
+    question = Turn("user", "<image>\nWhat is it?")
+    prompt = processor.prompt([question], tags=nothing.names)
+    assert prompt.endswith("following tags: []. What is it?")
+    inputs = processor.answer_inputs([prompt], pictures[:1])
+    assert int((inputs["input_ids"] == processor.image_token_ids_by_role.slot).sum()) == 1
+    assert model.eval().generate(**inputs, max_new_tokens=2).shape[0] == 1
 
 
 def test_ram_takes_the_whole_image_at_384_with_imagenet_statistics(ram_files: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from manyeyes.boxes import parse_boxes
 from manyeyes.decoding import GREEDY, decoding_preset
 from manyeyes.errors import UsageError
+from manyeyes.evaluation.benchmarks import get_benchmark
+from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.pope import pope_answers
 
 
@@ -46,17 +48,52 @@ def test_lion_check_20_pope(precision: float, recall: float, f1: float) -> None:
     assert 100 * metrics.f1 == pytest.approx(f1, abs=0.011)
 
 
-@pytest.mark.parametrize(
-    ("accuracies", "average"),
-    [
-        ((57.89, 56.07, 58.40, 46.38, 45.29, 47.50, 64.74, 63.56), 54.98),
-        ((58.54, 56.41, 59.36, 45.93, 45.73, 47.89, 66.12, 64.69), 55.58),
-        ((89.73, 92.29, 84.82, 83.60, 88.72, 77.34, 85.69, 85.63), 85.98),
-        ((89.80, 93.02, 85.57, 83.95, 89.22, 78.06, 85.52, 85.74), 86.36),
-    ],
-)
+AVERAGES = [
+    ((57.89, 56.07, 58.40, 46.38, 45.29, 47.50, 64.74, 63.56), 54.98),
+    ((58.54, 56.41, 59.36, 45.93, 45.73, 47.89, 66.12, 64.69), 55.58),
+    ((89.73, 92.29, 84.82, 83.60, 88.72, 77.34, 85.69, 85.63), 85.98),
+    ((89.80, 93.02, 85.57, 83.95, 89.22, 78.06, 85.52, 85.74), 86.36),
+]
+"""Accuracies of the eight REC sets and their average, as printed."""
+
+
+def expression(place: int, number: int = 0) -> Item:
+    """An expression of one of the sets, on an image of its own."""
+    return Item(
+        id=f"{place}/{number}",
+        image="x.png",
+        prompt="?",
+        references=(),
+        cluster=f"{place}/{number}",
+        answer="boxes",
+        target=(20.0, 10.0, 60.0, 30.0),
+        size=(200, 100),
+        groups={"set": str(place)},
+    )
+
+
+@pytest.mark.parametrize(("accuracies", "average"), AVERAGES)
 def test_lion_check_20_rec(accuracies: tuple[float, ...], average: float) -> None:
-    assert float(np.mean(accuracies)) == pytest.approx(average, abs=0.0051)
+    """The mean of every benchmark, over the shares of eight sets of one size."""
+    items = [expression(place) for place in range(8)]
+    score = mean_score("accuracy", [accuracy / 100 for accuracy in accuracies], items)
+    assert score.value == pytest.approx(average, abs=0.0051)
+    assert list(score.by["set"].values()) == pytest.approx(accuracies)
+
+
+def test_lion_check_20_rec_from_boxes_to_the_average() -> None:
+    """Eight sets of 10,000 expressions, so many of them answered right, as one benchmark."""
+    accuracies, average = AVERAGES[0]
+    target, elsewhere = "[0.100,0.100,0.300,0.300]", "[0.600,0.600,0.900,0.900]"
+    items, answers = [], {}
+    for place, accuracy in enumerate(accuracies):
+        for number in range(10_000):
+            item = expression(place, number)
+            items.append(item)
+            answers[item.id] = target if number < round(100 * accuracy) else elsewhere
+    score = get_benchmark("rec").score(items, answers, box_style="lion").headline
+    assert score.value == pytest.approx(average, abs=0.0051)
+    assert list(score.by["set"].values()) == pytest.approx(accuracies)
 
 
 def test_the_official_decoding_is_a_preset() -> None:

@@ -120,8 +120,33 @@ def test_xformer_check_04_causal_mask_does_not_leak(attention: str) -> None:
     assert largest(changed[:, 3], states[:, 3]) > 1e-3
     assert largest(queries, fusion.run(images, fusion.refinement(images))[0]) < 1e-6
     assert largest(later, queries) < 1e-6
-    fusion.query_tokens[:, 2] = -fusion.query_tokens[:, 2]
-    assert largest(fusion.caption_states(images, words), states) > 1e-3
+
+
+def word_logits(fusion: ImageTextFusion, images: Any, words: FusionText) -> torch.Tensor:
+    """Logits ``[B, T - 1, V]`` of whole texts; position t predicts token t + 1."""
+    whole = FusionText(words.ids, torch.ones_like(words.mask))
+    logits, targets = fusion.caption_words(images, whole)
+    rows, length = words.ids.shape
+    assert logits.shape == (rows * (length - 1), VOCABULARY)
+    assert torch.equal(targets.view(rows, length - 1), words.ids[:, 1:])
+    return logits.view(rows, length - 1, VOCABULARY)
+
+
+@BOTH
+@torch.no_grad()
+def test_xformer_check_04_no_logit_before_an_edited_token_changes(attention: str) -> None:
+    fusion, images, words = with_attention(build().double(), attention), exact(), text()
+    before = word_logits(fusion, images, words)
+    for column in range(1, words.ids.shape[1] - 1):
+        after = word_logits(fusion, images, edited(words, column))
+        assert largest(after[:, :column], before[:, :column]) < 1e-6
+        assert float((after[:, column:] - before[:, column:]).abs().amax(-1).min()) > 1e-5
+    for query in range(fusion.query_tokens.shape[1]):
+        kept = fusion.query_tokens[:, query].clone()
+        fusion.query_tokens[:, query] = -kept
+        after = word_logits(fusion, images, words)
+        assert float((after - before).abs().amax(-1).min()) > 1e-5, "every logit reads every query"
+        fusion.query_tokens[:, query] = kept
 
 
 @BOTH

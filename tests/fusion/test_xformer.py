@@ -24,6 +24,7 @@ from manyeyes.encoders import GridShape
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.fusion.image_text import CAPTION, CONTRAST, MATCH
+from manyeyes.fusion.queries import Refinement
 from manyeyes.fusion.xformer import XFormerFusion
 from manyeyes.layers.dual_attention import DualAttention, DualShape
 from manyeyes.records import LOCAL_STATES, FeatureBundle, GridFeatures, Masking
@@ -249,6 +250,84 @@ def test_xformer_check_17_a_switch_changes_only_what_it_names(options: dict[str,
     for fusion in (default, other):
         found = {n: p.shape for n, p in fusion.named_parameters() if n.split(".")[0] not in own}
         assert found == kept
+
+
+def shallow_and_deep(images: FeatureBundle) -> dict[str, GridFeatures]:
+    """The default's image features, with a shallower level of the same encoder below them."""
+    deep, low = images["clip"], bundle(seed=4, local=False)["clip"]
+    assert isinstance(deep, GridFeatures)
+    return {
+        "clip": GridFeatures(
+            (low.levels[0], deep.levels[0]), (1, 2), deep.grid, (low.prefix[0], deep.prefix[0])
+        )
+    }
+
+
+ABLATIONS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "no reconstruction": ({"reconstruct": False}, {"zq", "text", "words", "refined"}),
+    "reconstruction in both passes": ({"rec_pass": "both"}, {"zq", "text", "words", "refined"}),
+    "levels of CLIP for MAE": (
+        {"reconstruct": False, "local_encoder": "clip"},
+        {"zq", "text", "words"},
+    ),
+    "concatenation": ({"reconstruct": False, "join": "concat"}, {"text"}),
+    "early": ({"fusion_position": "interleaved"}, {"zq", "text"}),
+}
+"""Switch -> what stays bit for bit what it is by default, with the same weights: the Q-Former's own
+pass (without M), text vectors, caption words, refined queries Z'."""
+
+
+def ablated(default: XFormerFusion, options: dict[str, Any]) -> XFormerFusion:
+    """The other model with the default's weights wherever both have them."""
+    cls, parsed = parse_fusion({"name": "xformer", **SMALL, "reconstruct": True, **options})
+    shapes = {"clip": GridShape(12, (2, 4), (1, 2), 1)} if "local_encoder" in options else SHAPES
+    make: Any = cls
+    torch.manual_seed(0)
+    fusion: XFormerFusion = make(parsed, shapes, 6).eval()
+    unsettle(fusion)
+    own = fusion.state_dict()
+    shared = {k: v for k, v in default.state_dict().items() if k in own and own[k].shape == v.shape}
+    fusion.load_state_dict({**own, **shared})
+    return fusion
+
+
+@torch.no_grad()
+def observed(fusion: XFormerFusion, images: FeatureBundle, words: Any) -> dict[str, Tensor]:
+    plain = Refinement() if fusion.options.fusion_position == "interleaved" else None
+    return {
+        "zq": fusion.run(images, plain or fusion.refinement(images))[0],
+        "text": fusion.contrast_texts(words),
+        "words": fusion.caption_words(images, words)[0],
+        "refined": fusion.read(images).queries,
+    }
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_xformer_check_17_an_ablation_steps_and_differs_only_where_stated(name: str) -> None:
+    options, equal = ABLATIONS[name]
+    default, images, words = xformer(reconstruct=True), bundle(hidden=4), text()
+    other = ablated(default, options)
+    given = shallow_and_deep(images) if "local_encoder" in options else images
+    before, found = observed(default, images, words), observed(other, given, words)
+    assert {key for key in before if torch.equal(before[key], found[key])} == equal
+    wanted = (*CONTRAST, *MATCH, *CAPTION)
+    trace = other.intermediates(given, words, wanted)
+    assert (LOCAL_STATES in trace) is other.options.reconstruct
+    if name == "reconstruction in both passes":
+        own = default.read(images).trace[LOCAL_STATES]
+        assert len(trace[LOCAL_STATES]) == 2 * len(own)
+        assert torch.equal(trace[LOCAL_STATES][: len(own)], own)
+    state = {key: p.detach().clone() for key, p in other.named_parameters()}
+    total = torch.stack([trace[key].square().sum() for key in trace if trace[key].requires_grad])
+    optimizer = torch.optim.SGD(other.parameters(), lr=1e-3)
+    total.sum().backward()
+    optimizer.step()
+    still = {key for key, p in other.named_parameters() if torch.equal(p, state[key])}
+    # softmax does not see what all keys have in common
+    assert {key for key in still if not key.endswith("key.bias")} == {
+        "projector.0.weight",
+        "projector.0.bias",
+    }
 
 
 @torch.no_grad()

@@ -109,30 +109,41 @@ def without_gradient(trainer: StageTrainer) -> set[str]:
     }
 
 
+OVERFIT = (
+    "training.max_steps=120",
+    "training.per_device_train_batch_size=8",
+    "training.learning_rate=1.5e-2",
+    "training.lr_scheduler_type=cosine",
+    "training.warmup_steps=10",
+    "training.save_steps=1000",
+    "stages.align.train={fusion: true, bridge: true, language: true}",
+)
+
+
 def test_comm_check_21_overfits_eight_boxes_with_encoders_frozen(
     make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     data = tiny.save_data(tmp_path / "eight", samples=8)
-    recipe = make_recipe(
-        "training.max_steps=120",
-        "training.per_device_train_batch_size=8",
-        "training.learning_rate=1.5e-2",
-        "training.lr_scheduler_type=cosine",
-        "training.warmup_steps=10",
-        "training.save_steps=1000",
-        "stages.align.train={fusion: true, bridge: true, language: true}",
-    )
-    trainer = trainer_for(recipe, data, tmp_path / "out")
+    trainer = trainer_for(make_recipe(*OVERFIT), data, tmp_path / "out")
     before = state_of(trainer)
     trainer.train()
     assert losses(tmp_path / "out" / "align")[-1] < 0.05
     assert not {name for name in changed(trainer, before) if name.startswith("encoders.")}
+    rows = [trainer.data.dataset[index] for index in range(8)]
+    assert len({row["pixel_values_clip"].sum().item() for row in rows}) == 8
+    batch = trainer.data.collate(rows)
+    exchanged = {k: v.roll(1, 0) if k.startswith("pixel") else v for k, v in batch.items()}
+    trainer.model.eval()
+    with torch.no_grad():
+        assert float(trainer.model(**batch).loss) < 0.05
+        assert float(trainer.model(**exchanged).loss) > 0.5, "the boxes are read in the images"
 
 
 def test_comm_check_21_mergers_without_gradient_are_detected(
-    make_recipe: MakeRecipe, data: Path, tmp_path: Path
+    make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    trainer = trainer_for(make_recipe(), data, tmp_path)
+    data = tiny.save_data(tmp_path / "eight", samples=8)
+    trainer = trainer_for(make_recipe(*OVERFIT), data, tmp_path)
     assert without_gradient(trainer) == set()
     trainer.model.zero_grad()
     for merger in trainer.model.fusion.mergers.values():
