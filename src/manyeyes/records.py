@@ -206,15 +206,12 @@ REFINED = "refined_objects"
 class VisualEvidence:
     """What a fusion hands to the bridge; every part is optional and the parts compose.
 
-    ``tokens`` ``[I, K, H]`` go to the image placeholder (``mask`` ``[I, K]``, true = real);
-    ``prompts`` ``[I, L, P, H]`` feed the adapter attention of the last L layers;
-    ``text`` holds one sentence per image for the prompt, before tokenisation.
+    ``tokens`` ``[I, K, H]`` go to the image placeholder; ``prompts`` ``[I, L, P, H]`` feed the
+    adapter attention of the last L layers. Text about images is an earlier step of the processor.
     """
 
     tokens: Tensor | None = None
-    mask: Tensor | None = None
     prompts: Tensor | None = None
-    text: tuple[str, ...] | None = None
     trace: Mapping[str, Tensor] = field(default_factory=dict)
     """Named intermediates for losses and pictures; empty unless asked for."""
 

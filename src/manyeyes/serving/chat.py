@@ -247,12 +247,9 @@ class Conversation:
             else seen.evidence
             for seen in self._seen
         ]
-        texts = [text for part in parts for text in part.text or ()]
         return VisualEvidence(
             tokens=_rows([part.tokens for part in parts]),
-            mask=_rows([part.mask for part in parts]),
             prompts=_rows([part.prompts for part in parts]),
-            text=tuple(texts) or None,
         )
 
     def _room(self, length: int) -> int:
