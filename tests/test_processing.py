@@ -15,7 +15,7 @@ from manyeyes import ManyEyesConfig, ManyEyesProcessor
 from manyeyes.encoders.contract import NORMALIZATIONS
 from manyeyes.errors import DataError, PlaceholderError, RecipeError
 from manyeyes.language import IGNORE
-from manyeyes.prompts import PROMPT_STYLES
+from manyeyes.prompts import ANSWER_ENDS, PROMPT_STYLES
 from manyeyes.records import Sample, Turn
 
 Pictures = list[Image.Image]
@@ -56,8 +56,8 @@ def test_comm_check_19_labels_are_the_assistants_text_and_its_end(
     supervised = row["labels"] != IGNORE
     assert torch.equal(row["labels"][supervised], row["input_ids"][supervised])
     text = made.tokenizer.decode(row["labels"][supervised])
-    eos = made.tokenizer.eos_token
-    assert "".join(text.split()) == f"acat{eos}yes{eos}"
+    end = ANSWER_ENDS.get(style, made.tokenizer.eos_token)
+    assert text.replace(" ", "") == f"acat{end}yes{end}"
 
 
 def test_training_and_inference_share_the_prompt(parts: Path, pictures: Pictures) -> None:
@@ -168,6 +168,50 @@ def test_max_tokens_limits_prompts_and_answers_of_encoder_decoders(
         assert torch.equal(made.encode(short, pictures[:1])[key], value), key
     with pytest.raises(PlaceholderError, match="would remove image tokens"):
         processor(parts, **t5, max_tokens=tiny.NUM_PATCHES).encode(long, pictures[:1])
+
+
+def test_blip2_captions_follow_their_image_and_end_with_the_line(
+    parts: Path, pictures: Pictures
+) -> None:
+    """LAVIS's blip2_opt.py: queries, caption, "\\n"; a prompt stands directly beside the image."""
+    bare = {"bridge": {"name": "placeholder", "start_end": False}, "prompt_style": "blip2"}
+    made = processor(parts, **bare)
+    row = made.encode(sample(Turn("user", "<image>\n"), Turn("assistant", "a cat")), pictures[:1])
+    ids = row["input_ids"].tolist()
+    assert ids[: tiny.NUM_PATCHES] == [made.image_token_ids_by_role.image] * tiny.NUM_PATCHES
+    assert made.tokenizer.decode(ids[tiny.NUM_PATCHES :]) == "a cat\n"
+    assert row["labels"].tolist()[tiny.NUM_PATCHES :] == ids[tiny.NUM_PATCHES :]
+    asked = Turn("user", "<image>\nQuestion: what? Answer:")
+    row = made.encode(sample(asked, Turn("assistant", "a cat")), pictures[:1])
+    text = made.tokenizer.decode(row["input_ids"][tiny.NUM_PATCHES :])
+    assert text == "Question: what? Answer: a cat\n"
+    said = row["labels"][row["labels"] != IGNORE]
+    assert made.tokenizer.decode(said) == " a cat\n"
+    assert made.prompt([asked]) == "<image>Question: what? Answer:"
+    cut = processor(parts, **bare, max_tokens=tiny.NUM_PATCHES + 3)
+    row = cut.encode(sample(Turn("user", "<image>\n"), Turn("assistant", "a cat")), pictures[:1])
+    assert cut.tokenizer.decode(row["input_ids"][tiny.NUM_PATCHES :]) == "a c"
+
+
+def test_blip2_answers_end_with_the_line(build: Callable[..., Any], pictures: Pictures) -> None:
+    model, made = build(prompt_style="blip2")
+    (line,) = made.tokenizer("\n", add_special_tokens=False)["input_ids"]
+    assert made.answer_end == model.config.answer_end == line
+    seen: list[Any] = []
+    generate = model.language_kind.generate
+
+    class Kind:
+        answers_in_sequence = True
+
+        def generate(self, *args: Any, **kwargs: Any) -> Any:
+            seen.append(kwargs.get("eos_token_id"))
+            return generate(*args, **kwargs)
+
+    model.language_kind = Kind()
+    inputs = made.answer_inputs([made.prompt([ASK])], pictures[:1])
+    model.generate(**inputs, max_new_tokens=2)
+    model.generate(**inputs, max_new_tokens=2, eos_token_id=7)
+    assert seen == [[made.tokenizer.eos_token_id, line], 7]
 
 
 @pytest.mark.parametrize("images", [0, 2])

@@ -143,7 +143,7 @@ class ChatTemplate:
         blanks = common[: len(common) - len(common.lstrip())]
         tokens = self.tokenizer.get_added_vocab()
         ends = [token for token in tokens if common.startswith(token, len(blanks))]
-        return blanks + max(ends, key=len) if ends else common.rstrip()
+        return blanks + max(ends, key=len) if ends else common.rstrip() or common
 
     def _lost(self, place: int) -> RecipeError:
         return RecipeError(

@@ -58,6 +58,8 @@ class ManyEyesConfig(PreTrainedConfig):
             prompt's text beside one image.
         image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>`` and, with a soft prompt, of
             its slot; set by ``ManyEyesProcessor.from_config``.
+        answer_end: id of the token that ends an answer besides the language model's own, where the
+            prompt style has one; set by ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
             sha256}}``.
         untied: weights with values of their own that a part's configuration ties to others, as
@@ -85,6 +87,7 @@ class ManyEyesConfig(PreTrainedConfig):
         tagger: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         image_tokens: Sequence[int] | None = None,
+        answer_end: int | None = None,
         references: Mapping[str, Mapping[str, str]] | None = None,
         untied: Sequence[str] | None = None,
         **kwargs: Any,
@@ -102,6 +105,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.tagger = None if tagger is None else dict(tagger)
         self.max_tokens = max_tokens
         self.image_tokens = None if image_tokens is None else list(image_tokens)
+        self.answer_end = answer_end
         self.references = {part: dict(entry) for part, entry in (references or {}).items()}
         self.untied = None if untied is None else list(untied)
         self._check()

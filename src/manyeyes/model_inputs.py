@@ -51,3 +51,9 @@ def take_targets(inputs: dict[str, Any]) -> ObjectTargets | None:
     """Take a detector's targets out of keyword arguments."""
     found = [inputs.pop(name, None) for name in TARGETS]
     return None if any(part is None for part in found) else ObjectTargets(*found)
+
+
+def with_stop(ends: int | Sequence[int] | None, more: int) -> list[int]:
+    """Return the tokens that end an answer, ``more`` among them."""
+    known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    return known if more in known else [*known, more]

@@ -42,6 +42,7 @@ from manyeyes.model_inputs import (
     split_visual,
     take_targets,
     take_texts,
+    with_stop,
     without_image_tokens,
 )
 from manyeyes.originals import Originals
@@ -477,6 +478,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         known = input_ids.masked_fill(input_ids >= int(self.config.text_config.vocab_size), 0)
         if generation_config is not None:
             rest["generation_config"] = generation_config
+        elif self.config.answer_end is not None:
+            own = with_stop(self.generation_config.eos_token_id, self.config.answer_end)
+            rest.setdefault("eos_token_id", own)
         self.language_model.generation_config = self.generation_config
         if task is not None:
             routes = self._routes(task, input_ids)

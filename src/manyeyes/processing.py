@@ -138,6 +138,7 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
             tags=config.tags,
         )
         config.image_tokens = list(processor.image_token_ids_by_role)
+        config.answer_end = processor.answer_end
         spec = config.reader
         if spec is not None:
             processor.reader = {"kind": spec.kind, "length": spec.length}

@@ -45,8 +45,20 @@ _PLAIN = (
     "{% endfor %}"
 )
 
+_BLIP2 = (
+    "{% set said = namespace(question='') %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}"
+    "{% set text = message['content'] | replace('<image>\\n', '<image>') %}"
+    "{% set said.question = text | replace('<image>', '') | trim %}{{ text }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ (' ' if said.question else '') + message['content'] + '\\n' }}{% endif %}"
+    "{% endfor %}"
+)
+
 PROMPT_STYLES: dict[str, str | None] = {
     "alpaca": _ALPACA,
+    "blip2": _BLIP2,
     "chat": None,
     "plain": _PLAIN,
     "vicuna_v1.1": _VICUNA,
@@ -55,8 +67,12 @@ PROMPT_STYLES: dict[str, str | None] = {
 
 ``vicuna_v1.1``: COMM and Shikra; as in FastChat, a blank follows a question and nothing the
 ``</s>`` of an answer. ``alpaca``: LLaMA-Adapter V2; the form with input where the first
-user message has one. ``plain``: BLIP-2, nothing around prompt and answer.
+user message has one. ``plain``: LION, nothing around prompt and answer. ``blip2``: BLIP-2 with
+a decoder (LAVIS, ``blip2_opt.py``): the text directly after its image, a line end after an answer.
 """
+
+ANSWER_ENDS = {"blip2": "\n"}
+"""What ends an answer where the style decides it; elsewhere the language model's own token does."""
 
 STYLES_WITH_INPUT = ("alpaca",)
 """Styles with a place of their own for a message's ``input``; in others it stands between the

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from manyeyes.bridge import ImageTokenIds
 from manyeyes.conversation import Rendered, render, turns_to_messages, without_images
-from manyeyes.errors import DataError, PlaceholderError
+from manyeyes.errors import DataError, PlaceholderError, RecipeError
 from manyeyes.language import IGNORE
+from manyeyes.prompts import ANSWER_ENDS
 from manyeyes.records import IMAGE_PLACEHOLDER, Tags, Turn
 from manyeyes.tags import check_tags, fitting, put_tags, without_slots
 
@@ -114,6 +115,24 @@ class TextRows:
         """Whether the tokenizer begins every text with its first token."""
         begin = self.tokenizer.bos_token_id
         return begin is not None and self.tokenizer("")["input_ids"][:1] == [begin]
+
+    @property
+    def answer_end(self) -> int | None:
+        """The token that ends an answer where the prompt style decides it, see ``ANSWER_ENDS``.
+
+        Raises:
+            RecipeError: the tokenizer does not write it as one token.
+        """
+        end = ANSWER_ENDS.get(self.prompt_style)
+        if end is None or not self.answers_in_sequence:
+            return None
+        ids = self.tokenizer(end, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise RecipeError(
+                f"model.prompt_style {self.prompt_style!r} ends answers with {end!r}, which this "
+                f"tokenizer writes as {len(ids)} tokens: choose another prompt_style"
+            )
+        return int(ids[0])
 
     def supervised(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
         """Return a rendered text's ids, images expanded, and whether each is the assistant's."""

@@ -199,3 +199,20 @@ def test_points_of_our_own_rows_go_to_their_turns(tmp_path: Path) -> None:
     assert error.key == "points[0][0]"
     error = _error(_write(tmp_path / "train.json", [{**row, "points": []}]))
     assert "1 <points> in the text but 0 groups of points" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", [good.IMAGE_TEXT]),
+        ("a.json", good.KARPATHY),
+        ("b.json", good.CAPTIONS),
+    ],
+)
+def test_captions_answer_the_prompt_of_their_source(
+    tmp_path: Path, name: str, content: Any
+) -> None:
+    path = _write(tmp_path / name, content)
+    for prompt, text in ((None, "Describe the image."), ("", ""), ("A photo of", "A photo of")):
+        asked = {sample.turns[0].text for sample in _read(path, caption_prompt=prompt)}
+        assert asked == {f"<image>\n{text}"}

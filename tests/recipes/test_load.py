@@ -8,7 +8,8 @@ import pytest
 
 from manyeyes.errors import RecipeError
 from manyeyes.recipes import dump_recipe, load_recipe, recipe_names
-from manyeyes.recipes.load import merge
+from manyeyes.recipes.load import merge, stage_model
+from manyeyes.recipes.schema import DataSource
 from manyeyes.recipes.yaml_io import dump_yaml, parse_yaml
 
 BASE = """
@@ -224,3 +225,22 @@ def test_every_packaged_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.description
+
+
+@pytest.mark.parametrize(
+    "name", [f"{m}/{s}" for m in ("qformer", "xformer") for s in ("paper", "small")]
+)
+def test_the_second_stage_writes_captions_as_lavis_does(name: str) -> None:
+    """No prompt, 32 queries and 32 tokens of text, a line end (X-Former §4)."""
+    recipe = load_recipe(name)
+    align = recipe.stages[-1]
+    model = stage_model(recipe, align)
+    assert align.name == "align" and model["prompt_style"] == "blip2"
+    assert model["max_tokens"] - model["fusion"]["queries"] == 32
+    assert {source.caption_prompt for source in align.data} == {""}
+
+
+def test_records_of_sources_without_a_caption_prompt_stay_as_they_were() -> None:
+    source = {"path": "a.json"}
+    assert "caption_prompt" not in DataSource(**source).model_dump(mode="json")
+    assert DataSource(**source, caption_prompt="").model_dump()["caption_prompt"] == ""

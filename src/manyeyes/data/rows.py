@@ -32,6 +32,7 @@ class SourceOptions:
     ``COCO_val2014_{image_id:012d}.jpg``. ``split`` keeps one split of a file that holds several
     (RefCOCO's pickles, Karpathy's JSON). ``full_answer``: GQA's whole sentences as answers.
     ``refine``: COCO instances become rows that ask to correct a detector's objects.
+    ``caption_prompt``: what captions answer; empty = the image alone; None = ``CAPTION_PROMPT``.
     """
 
     image_root: str
@@ -43,6 +44,7 @@ class SourceOptions:
     split: str | None = None
     full_answer: bool = False
     refine: bool = False
+    caption_prompt: str | None = None
 
 
 @dataclass(frozen=True)

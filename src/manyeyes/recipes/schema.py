@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from manyeyes.data.per_image import Use
 from manyeyes.errors import RecipeError, nearest
@@ -81,10 +90,10 @@ class DataSource(Block):
 
     Paths are relative to the data folder. ``weight`` is the share of samples drawn from this file
     (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
-    ``image_name``, ``split``, ``full_answer`` and ``refine`` are for formats that need them (see
-    ``SourceOptions``). ``objects``: see ``ObjectSource``; a text is its path. ``exclude`` names
-    files of evaluation sets; rows with one of their images are left out. ``tags``: a tags file, or
-    a block, see ``TagsSource``.
+    ``image_name``, ``split``, ``full_answer``, ``refine`` and ``caption_prompt`` are for formats
+    that need them (see ``SourceOptions``). ``objects``: see ``ObjectSource``; a text is its path.
+    ``exclude`` names files of evaluation sets; rows with one of their images are left out.
+    ``tags``: a tags file, or a block, see ``TagsSource``.
     """
 
     path: str
@@ -97,9 +106,18 @@ class DataSource(Block):
     split: str | None = None
     full_answer: bool = False
     refine: bool = False
+    caption_prompt: str | None = None
     objects: ObjectSource | None = None
     exclude: tuple[str, ...] = ()
     tags: TagsSource | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older records of runs know nothing of ``caption_prompt``; theirs must stay equal."""
+        said: dict[str, Any] = write(self)
+        if said.get("caption_prompt") is None:
+            said.pop("caption_prompt", None)
+        return said
 
     @field_validator("objects", mode="before")
     @classmethod

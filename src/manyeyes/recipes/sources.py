@@ -72,6 +72,7 @@ def locate_source(source: DataSource, data_dir: Path | None) -> LocatedSource:
         split=source.split,
         full_answer=source.full_answer,
         refine=source.refine,
+        caption_prompt=source.caption_prompt,
     )
     files = tuple(os.fspath(_place(data_dir, name)) for name in source.exclude)
     exclusion = _exclusion(files) if files else None

@@ -12,7 +12,7 @@ from typing import Any
 from manyeyes.data.documents import Document
 from manyeyes.data.readers.coco import CocoImage, coco_images, entries, image_of
 from manyeyes.data.readers.contract import Outcome
-from manyeyes.data.readers.prompts import CAPTION_PROMPT, ask, say
+from manyeyes.data.readers.prompts import ask_caption, say
 from manyeyes.data.rows import Row, SourceOptions
 from manyeyes.errors import DataError
 from manyeyes.records import Sample
@@ -48,16 +48,20 @@ def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
         except DataError as error:
             parsed.append(error)
     for item in parsed:
-        yield item if isinstance(item, DataError) else _sample(*item, references)
+        yield item if isinstance(item, DataError) else _sample(*item, references, options)
 
 
 def _sample(
-    row: Row, image: CocoImage, caption: str, references: Mapping[str | int, list[str]]
+    row: Row,
+    image: CocoImage,
+    caption: str,
+    references: Mapping[str | int, list[str]],
+    options: SourceOptions,
 ) -> Sample:
     return Sample(
         id=row.default_id(),
         images=(image.path,),
-        turns=(ask(CAPTION_PROMPT), say(caption)),
+        turns=(ask_caption(options), say(caption)),
         task="caption",
         meta={"image_id": image.id, "references": tuple(references[image.id])},
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from manyeyes.data.documents import Document
 from manyeyes.data.readers.contract import Outcome, convert_rows
-from manyeyes.data.readers.prompts import CAPTION_PROMPT, ask, say
+from manyeyes.data.readers.prompts import ask_caption, say
 from manyeyes.data.rows import Row, SourceOptions, image_path
 from manyeyes.records import Sample
 
@@ -29,7 +29,7 @@ def parse_row(row: Row, options: SourceOptions) -> Sample:
     """Validate one record and return its sample; raises ``DataError``."""
     path = image_path(row, "image", row.get("image", "the path of an image file"), options)
     caption = " ".join(row.text("caption" if "caption" in row.value else "text").split())
-    turns = (ask(CAPTION_PROMPT), say(caption))
+    turns = (ask_caption(options), say(caption))
     return Sample(row.default_id(), (path,), turns, "caption", {"references": (caption,)})
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from manyeyes.data.documents import Document
 from manyeyes.data.readers.coco import entries
 from manyeyes.data.readers.contract import Outcome
-from manyeyes.data.readers.prompts import CAPTION_PROMPT, ask, say
+from manyeyes.data.readers.prompts import ask_caption, say
 from manyeyes.data.rows import Row, SourceOptions, image_path
 from manyeyes.errors import DataError
 from manyeyes.records import Sample
@@ -51,7 +51,7 @@ def parse_row(row: Row, options: SourceOptions) -> list[Sample]:
         "split": row.value.get("split"),
     }
     return [
-        Sample(number, (path,), (ask(CAPTION_PROMPT), say(caption)), "caption", meta)
+        Sample(number, (path,), (ask_caption(options), say(caption)), "caption", meta)
         for number, caption in found
     ]
 

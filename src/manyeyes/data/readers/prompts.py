@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manyeyes.data.rows import SourceOptions
 from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Point, Turn
 
 CAPTION_PROMPT = "Describe the image."
@@ -19,6 +20,11 @@ def ask(
 ) -> Turn:
     """The user's turn: the image, then the question with its groups of boxes and points."""
     return Turn("user", f"{IMAGE_PLACEHOLDER}\n{question}", boxes, points=points)
+
+
+def ask_caption(options: SourceOptions) -> Turn:
+    """The user's turn that a caption answers."""
+    return ask(CAPTION_PROMPT if options.caption_prompt is None else options.caption_prompt)
 
 
 def say(
