@@ -135,8 +135,10 @@ def test_comm_check_21_overfits_eight_boxes_with_encoders_frozen(
     exchanged = {k: v.roll(1, 0) if k.startswith("pixel") else v for k, v in batch.items()}
     trainer.model.eval()
     with torch.no_grad():
-        assert float(trainer.model(**batch).loss) < 0.05
-        assert float(trainer.model(**exchanged).loss) > 0.5, "the boxes are read in the images"
+        right = float(trainer.model(**batch).loss)
+        wrong = float(trainer.model(**exchanged).loss)
+    assert right < 0.05
+    assert wrong > 0.2, "what is written of a box is read in its image"
 
 
 def test_comm_check_21_mergers_without_gradient_are_detected(
