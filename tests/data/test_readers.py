@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data_rows import ANSWERS, CAPTIONS, INSTANCES, LLAVA, OPENAI, POPE, QUESTIONS, REF, SHAREGPT
+from data_rows import (
+    ANSWERS,
+    CAPTIONS,
+    IMAGE_TEXT,
+    INSTANCES,
+    LLAVA,
+    OPENAI,
+    POPE,
+    QUESTION_ANSWER,
+    QUESTIONS,
+    REF,
+    SHAREGPT,
+)
 from manyeyes.data.files import check_file, detect_format, iter_samples, read_samples
 from manyeyes.data.rows import SourceOptions
 from manyeyes.errors import DataError, UsageError
@@ -313,6 +325,68 @@ BROKEN_FILES = {
     "category": (_with(INSTANCES, "annotations", category_id=9), "annotations[0].category_id", "9"),
     "COCO box": (_with(INSTANCES, "annotations", bbox=[1, 2]), "annotations[0].bbox", "finite"),
 }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**LLAVA, "id": None, "task": None, "boxes": None, "box_image": None, "images": None},
+        {**POPE, "category": None},
+        {**REF, "id": None, "split": None},
+        {**QUESTION_ANSWER, "question_id": None, "id": None, "category": None, "tags": None},
+        {**IMAGE_TEXT, "id": None, "conversations": None},
+        {**OPENAI, "id": None, "conversations": None},
+        {**SHAREGPT, "system": None, "id": None, "image": None},
+    ],
+)
+def test_null_in_an_optional_column_counts_as_absent(tmp_path: Path, row: dict[str, Any]) -> None:
+    absent = {key: value for key, value in row.items() if value is not None}
+    both = [list(iter_samples(_write(tmp_path / "data.jsonl", [value]))) for value in (row, absent)]
+    assert both[0] == both[1] != []
+
+
+def test_null_in_a_required_column_is_missing(tmp_path: Path) -> None:
+    path = _write(tmp_path / "data.json", [LLAVA, {**LLAVA, "conversations": None}])
+    with pytest.raises(DataError, match=r"data\.json:2: conversations: is missing"):
+        read_samples(path)
+
+
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"id": HALF}, "id"),
+        ({"note": {"by": ["x", HALF]}}, "note.by[1]"),
+        (
+            {"conversations": [{"from": "human", "value": f"<image>{HALF}"}]},
+            "conversations[0].value",
+        ),
+    ],
+)
+@pytest.mark.parametrize("lines", [True, False])
+def test_half_a_character_is_named(
+    tmp_path: Path, change: dict[str, Any], key: str, lines: bool
+) -> None:
+    whole = {**LLAVA, "note": "\N{GRINNING FACE}"}  # written as a pair, which is a whole one
+    rows = [whole, {**LLAVA, **change}, whole]
+    text = "".join(f"{json.dumps(row)}\n" for row in rows) if lines else json.dumps(rows)
+    path = tmp_path / f"data.json{'l' if lines else ''}"
+    path.write_text(text)
+    samples, report = read_samples(path, skip_bad_rows=True)
+    assert (len(samples), report.broken) == (2, 1)
+    (error,) = report.errors
+    assert (error.line, error.key) == (2, key)
+    assert "got U+D83D, half of a character" in str(error)
+    str(error).encode()
+
+
+def test_half_a_character_in_an_object_is_named(tmp_path: Path) -> None:
+    content = _with(CAPTIONS, "annotations", caption=f"A {HALF}")
+    path = _write(tmp_path / "captions.json", content)
+    with pytest.raises(DataError, match=r"captions\.json: annotations\[\d\].caption: .*U\+D83D"):
+        read_samples(path)
 
 
 def test_two_annotations_of_one_question_are_an_error(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 from manyeyes.data import parquet, pickles, tars
 from manyeyes.data.pickles import load_plain_pickle
-from manyeyes.data.rows import Row, show
+from manyeyes.data.rows import Row, check_texts, show
 from manyeyes.data.shards import expand_shards
 from manyeyes.errors import DataError
 
@@ -27,6 +28,8 @@ _LINE_SUFFIXES = (".jsonl", ".ndjson")
 _LIST_KEYS = ("annotations", "image_ids", "questions", "refs")
 _MESSAGE_KEYS = {"conversations", "messages"}
 _PROBED = 20
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""In JSON: half of a character, or of a pair that is a whole one."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Document:
     path: str
     layout: Literal["lines", "array", "object", "packed"]
     content: Any = None
+    escaped: bool = False
+    """Whether texts of an array may hold lone surrogates."""
 
     def records(self) -> Iterator[Row | DataError]:
         """The objects of a document in order, broken ones as errors."""
@@ -48,7 +53,7 @@ class Document:
             return
         records = self.content if self.layout == "array" else [self.content]
         for number, value in enumerate(records, start=1):
-            yield _as_row(self.path, number, value)
+            yield _as_row(self.path, number, value, self.escaped)
 
     def whole(self) -> Row:
         """An object document as one row, for its top-level keys."""
@@ -71,14 +76,18 @@ def open_document(path: str | Path) -> Document:
         refs = load_plain_pickle(name)
         if not isinstance(refs, list):
             raise DataError(f"expected a list of references, got {show(refs)}", file=name)
+        for number, ref in enumerate(refs, start=1):
+            check_texts(ref, file=name, line=number)
         return Document(name, "object", {"refs": refs})
     if name.lower().endswith(".txt") and (Path(name).parent / "Sentences").is_dir():
         return Document(name, "object", {"image_ids": _words(name)})
     if _is_lines(name):
         return Document(name, "lines")
-    content = _parse_whole(name)
+    content, escaped = _parse_whole(name)
     if isinstance(content, list):
-        return Document(name, "array", content)
+        return Document(name, "array", content, escaped)
+    if escaped:
+        check_texts(content, file=name)
     if isinstance(content, dict):
         return Document(name, "object", content)
     raise DataError(f"expected a JSON list or object, got {show(content)}", file=name)
@@ -135,10 +144,11 @@ def _words(name: str) -> list[str]:
     return words
 
 
-def _parse_whole(name: str) -> Any:
+def _parse_whole(name: str) -> tuple[Any, bool]:
+    """The JSON of a file, and whether its texts may hold lone surrogates."""
     data = Path(name).read_bytes()
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig")), _SURROGATE.search(data) is not None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(_not_utf8(error), file=name, line=line) from error
@@ -160,7 +170,8 @@ def _lines(name: str) -> Iterator[Row | DataError]:
 
 def _parse_line(name: str, number: int, data: bytes) -> Row | DataError:
     try:
-        return _as_row(name, number, json.loads(data.decode("utf-8")))
+        value = json.loads(data.decode("utf-8"))
+        return _as_row(name, number, value, _SURROGATE.search(data) is not None)
     except UnicodeDecodeError as error:
         return DataError(_not_utf8(error), file=name, line=number)
     except json.JSONDecodeError as error:
@@ -170,10 +181,15 @@ def _parse_line(name: str, number: int, data: bytes) -> Row | DataError:
         return DataError(f"is not usable JSON: {error}", file=name, line=number)
 
 
-def _as_row(name: str, number: int, value: Any) -> Row | DataError:
-    if isinstance(value, dict):
-        return Row(name, number, value)
-    return DataError(f"expected an object, got {show(value)}", file=name, line=number)
+def _as_row(name: str, number: int, value: Any, escaped: bool = False) -> Row | DataError:
+    if not isinstance(value, dict):
+        return DataError(f"expected an object, got {show(value)}", file=name, line=number)
+    try:
+        if escaped:
+            check_texts(value, file=name, line=number)
+    except DataError as error:
+        return error
+    return Row(name, number, value)
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:

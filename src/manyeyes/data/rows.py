@@ -51,13 +51,19 @@ class SourceOptions:
 class Row:
     """One JSON object of a file. ``number`` is its 1-based line, or place in its list.
 
-    ``prefix`` is the dotted way from the row to a nested object, for messages.
+    ``prefix`` is the dotted way from the row to a nested object, for messages. Keys whose value is
+    null are left out of ``value``: tables have every column in every row.
     """
 
     file: str
     number: int
     value: Mapping[str, Any]
     prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if any(value is None for value in self.value.values()):
+            present = {key: value for key, value in self.value.items() if value is not None}
+            object.__setattr__(self, "value", present)
 
     def error(self, key: str | None, message: str) -> DataError:
         """Build (not raise) the error for ``key`` of this row."""
@@ -113,6 +119,28 @@ class Row:
 def show(value: Any) -> str:
     """A short form of any value for messages."""
     return reprlib.repr(value)
+
+
+def check_texts(value: Any, *, file: str, line: int | None = None, key: str = "") -> None:
+    """Refuse half of a surrogate pair (U+D800 to U+DFFF) in any text, which nothing can write.
+
+    Raises:
+        DataError: the first one, with its dotted key.
+    """
+    if isinstance(value, str):
+        found = next((char for char in value if "\ud800" <= char <= "\udfff"), None)
+        if found is not None:
+            message = (
+                f"expected text, got U+{ord(found):X}, half of a character; write the whole one"
+            )
+            raise DataError(message, file=file, line=line, key=key or None)
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            check_texts(name, file=file, line=line, key=f"{key}.{name!a}".lstrip("."))
+            check_texts(member, file=file, line=line, key=f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for place, member in enumerate(value):
+            check_texts(member, file=file, line=line, key=f"{key}[{place}]")
 
 
 def numbers(row: Row, key: str, value: Any, expected: str) -> list[float]:

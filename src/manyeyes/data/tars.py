@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from manyeyes.data.rows import Row, show
+from manyeyes.data.rows import Row, check_texts, show
 from manyeyes.errors import DataError
 from manyeyes.records import PackedImage
 
@@ -161,6 +161,7 @@ def _object(path: str, number: int, member: tarfile.TarInfo, stream: IO[bytes]) 
     if not isinstance(value, dict):
         message = f"expected an object in {member.name}, got {show(value)}"
         raise DataError(message, file=path, line=number)
+    check_texts(value, file=path, line=number)
     return value
 
 
