@@ -345,9 +345,9 @@ def test_null_in_an_optional_column_counts_as_absent(tmp_path: Path, row: dict[s
     assert both[0] == both[1] != []
 
 
-def test_null_in_a_required_column_is_missing(tmp_path: Path) -> None:
+def test_null_in_a_required_column_is_named(tmp_path: Path) -> None:
     path = _write(tmp_path / "data.json", [LLAVA, {**LLAVA, "conversations": None}])
-    with pytest.raises(DataError, match=r"data\.json:2: conversations: is missing"):
+    with pytest.raises(DataError, match=r"data\.json:2: conversations: expected .*, got None"):
         read_samples(path)
 
 

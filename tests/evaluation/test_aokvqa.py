@@ -149,8 +149,7 @@ def test_broken_predictions_are_named(answers: Any, message: str, file: Path) ->
     [
         ({"correct_choice_idx": 4}, r"\.json:1: correct_choice_idx: expected a place in 'choices'"),
         ({"correct_choice_idx": True}, "expected a place in 'choices', got True"),
-        ({"direct_answers": None}, "direct_answers: is missing; expected a list of texts"),
-        ({"direct_answers": 3}, "direct_answers: expected a list of texts"),
+        ({"direct_answers": None}, "direct_answers: expected a list of texts"),
         ({"choices": []}, "choices: expected a list of texts"),
         ({"image_id": "x"}, "image_id: the name pattern .* does not fit"),
     ],

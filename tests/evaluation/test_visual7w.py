@@ -151,9 +151,10 @@ def test_broken_boxes_and_results_are_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(dataset))
     with pytest.raises(DataError, match=r"boxes\[1\]\.x, y, width, height: .* not negative"):
         VISUAL7W.read_files([path], split="val")
-    for answer in ("true", "null", "[1, NaN, 3, 4]"):
+    expected = {"true": "box text", "null": "the id of a box", "[1, NaN, 3, 4]": "box text"}
+    for answer, kind in expected.items():
         path.write_text(f'[{{"qa_id": 1, "candidates": [{{"answer": {answer}}}]}}]')
-        with pytest.raises(DataError, match=r"candidates\[0\]\.answer: expected box text"):
+        with pytest.raises(DataError, match=rf"candidates\[0\]\.answer: expected {kind}"):
             VISUAL7W.load(path)
     path.write_text('[{"qa_id": 1, "candidates": [{"answer": 1}, {"answer": 2}]}]')
     with pytest.raises(DataError, match="candidates: expected one, the chosen box"):

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from manyeyes.cli.terminal import HarmlessConsole, escaped_json, harmless
 from manyeyes.errors import ManyEyesError
 from manyeyes.trust import trusting_command
 
@@ -50,8 +51,8 @@ class Output:
         self._quiet = int(os.environ.get("RANK", "0")) != 0
         width = None if stdout.isatty() else PIPE_WIDTH
         quiet = as_json or self._quiet
-        self.screen = Console(file=stdout, highlight=False, quiet=quiet, width=width)
-        self.log = Console(stderr=True, highlight=False)
+        self.screen = HarmlessConsole(file=stdout, highlight=False, quiet=quiet, width=width)
+        self.log = HarmlessConsole(stderr=True, highlight=False)
         self._written = False
 
     def show(self, *things: RenderableType) -> None:
@@ -69,7 +70,7 @@ class Output:
         Control characters are left out: a model must not steer the terminal.
         """
         if not (self.as_json or self._quiet):
-            self._stdout.write("".join(c for c in text if c.isprintable() or c in "\n\t"))
+            self._stdout.write(harmless(text))
             self._stdout.flush()
 
     def note(self, text: str) -> None:
@@ -174,7 +175,7 @@ def session(
                 output.tell(error)
                 raise
             if debug:
-                traceback.print_exc()
+                output.note(traceback.format_exc())
             output.fail(error)
             raise typer.Exit(getattr(error, "exit_code", 1)) from error
 
@@ -205,7 +206,7 @@ def _one_object(values: Mapping[str, Any], encoding: str) -> str:
         text.encode(encoding)
     except UnicodeError:
         text = json.dumps(plain, ensure_ascii=True)
-    return text + "\n"
+    return escaped_json(text) + "\n"
 
 
 def jsonable(value: Any) -> Any:

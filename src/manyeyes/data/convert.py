@@ -9,8 +9,9 @@ from pathlib import Path
 from manyeyes.data.files import FileReport, Tally, outcomes_of
 from manyeyes.data.rows import SourceOptions
 from manyeyes.data.writers import WRITERS, ImagePlaces, Writer
-from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.records import Sample
+from manyeyes.errors import DataError, ImageError, UsageError, nearest
+from manyeyes.images import image_size
+from manyeyes.records import PackedImage, Sample
 
 Progress = Callable[[int], None]
 """Called with the number of samples written so far."""
@@ -50,13 +51,13 @@ def convert_file(
     options = SourceOptions(str(image_root or Path(source).parent))
     name, outcomes = outcomes_of(source, format, options)
     tally = Tally(str(source), name)
-    samples = _good_samples(outcomes, tally, skip_bad_rows, progress)
+    embed = embed and writer.embeds
+    checked = (_readable(outcome, every=embed) for outcome in outcomes)
+    samples = _good_samples(checked, tally, skip_bad_rows, progress)
     first = next(samples, None)
     if first is None:
         raise DataError(f"holds no usable sample{tally.reason()}", file=str(source))
-    places = ImagePlaces(
-        Path(image_root or path.parent), f"{path.stem}_images", embed and writer.embeds
-    )
+    places = ImagePlaces(Path(image_root or path.parent), f"{path.stem}_images", embed)
     writer.write(chain((first,), samples), path, places)
     return tally.report()
 
@@ -72,6 +73,19 @@ def _writer(to: str, path: Path) -> Writer:
     if path.exists():
         raise UsageError(f"{path} exists: choose a new file")
     return writer
+
+
+def _readable(outcome: Sample | DataError, *, every: bool) -> Sample | DataError:
+    """The sample, or what is wrong with an image that will be copied: ``every`` one, or packed."""
+    if isinstance(outcome, DataError):
+        return outcome
+    for image in outcome.images:
+        if every or isinstance(image, PackedImage):
+            try:
+                image_size(image)
+            except ImageError as error:
+                return ImageError(f"sample {outcome.id!r}: {error}")
+    return outcome
 
 
 def _good_samples(

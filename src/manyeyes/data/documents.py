@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from manyeyes.data import parquet, pickles, tars
 from manyeyes.data.pickles import load_plain_pickle
+from manyeyes.data.regular import check_regular
 from manyeyes.data.rows import Row, check_texts, show
 from manyeyes.data.shards import expand_shards
 from manyeyes.errors import DataError
@@ -72,6 +73,7 @@ def open_document(path: str | Path) -> Document:
         return Document(name, "packed")
     if name.lower().endswith(tars.COMPRESSED):
         raise DataError("is compressed; unpack it to a plain .tar first", file=name)
+    check_regular(name)
     if name.lower().endswith(pickles.SUFFIXES):
         refs = load_plain_pickle(name)
         if not isinstance(refs, list):

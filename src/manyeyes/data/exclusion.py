@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from manyeyes.data.documents import open_document
+from manyeyes.data.regular import check_regular
 from manyeyes.data.rows import show
 from manyeyes.errors import DataError
 from manyeyes.lines import split_lines
@@ -87,6 +88,7 @@ def read_exclusion(paths: Sequence[str | Path]) -> Exclusion:
 def _content(path: str) -> Any:
     """The whole file as JSON values; of a text its lines."""
     if path.lower().endswith(_TEXT_SUFFIXES):
+        check_regular(path)
         try:
             lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError, UsageError
 from manyeyes.images import ImageSource
 from manyeyes.records import PackedImage
@@ -251,6 +252,7 @@ def content_id(source: ImageSource) -> str:
     try:
         if isinstance(source, PackedImage):
             return hashlib.sha256(source.read()).hexdigest()
+        check_regular(source)
         with open(source, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:

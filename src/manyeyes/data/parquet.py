@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any
 
+from manyeyes.data.regular import check_regular
 from manyeyes.data.rows import Row
 from manyeyes.errors import DataError, UsageError
 from manyeyes.records import PackedImage
@@ -93,8 +94,7 @@ def open_table(path: str) -> Any:
     except ImportError as error:
         message = f"{path}: parquet needs `datasets`: pip install 'manyeyes[parquet]'"
         raise UsageError(message) from error
-    if not os.path.isfile(path):
-        raise DataError("no such file", file=path)
+    check_regular(path)
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

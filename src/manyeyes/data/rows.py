@@ -59,10 +59,12 @@ class Row:
     number: int
     value: Mapping[str, Any]
     prefix: str = ""
+    nulls: frozenset[str] = field(default=frozenset(), init=False, compare=False)
 
     def __post_init__(self) -> None:
         if any(value is None for value in self.value.values()):
             present = {key: value for key, value in self.value.items() if value is not None}
+            object.__setattr__(self, "nulls", frozenset(self.value.keys() - present.keys()))
             object.__setattr__(self, "value", present)
 
     def error(self, key: str | None, message: str) -> DataError:
@@ -72,6 +74,8 @@ class Row:
 
     def get(self, key: str, expected: str) -> Any:
         """The value of a key that must be there."""
+        if key in self.nulls:
+            raise self.error(key, f"expected {expected}, got None")
         if key not in self.value:
             hint = nearest(key, self.value)
             raise self.error(key, f"is missing; expected {expected}{hint}")

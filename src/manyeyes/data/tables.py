@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from manyeyes.data.regular import check_regular
 from manyeyes.data.rows import Row
 from manyeyes.errors import DataError
 from manyeyes.records import PackedImage
@@ -47,6 +48,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             more or fewer cells than the header.
     """
     try:
+        check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as stream, _long_cells():
             reader = csv.reader(stream, delimiter="\t")
             header = next(reader, [])

@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from manyeyes.data.regular import check_regular
 from manyeyes.data.rows import Row, check_texts, show
 from manyeyes.errors import DataError
 from manyeyes.records import PackedImage
@@ -63,6 +64,7 @@ def tar_rows(path: str) -> Iterator[Row | DataError]:
     Raises:
         DataError: no such file, compressed, no tar, or truncated.
     """
+    check_regular(path)
     try:
         with open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             keys: dict[str, int] = {}

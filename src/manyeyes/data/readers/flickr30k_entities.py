@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 from manyeyes.data.documents import Document
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import GROUNDED_CAPTION_PROMPT, ask, say
+from manyeyes.data.regular import check_regular
 from manyeyes.data.rows import Row, SourceOptions, image_path, show
 from manyeyes.errors import DataError
 from manyeyes.lines import split_lines
@@ -106,6 +107,7 @@ def read_sentences(path: Path) -> list[Sentence]:
     Raises:
         DataError: missing, not UTF-8, or brackets that are no phrase, with the line.
     """
+    check_regular(path)
     try:
         lines = split_lines(path.read_bytes().decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:

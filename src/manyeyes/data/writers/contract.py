@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from manyeyes.errors import DataError
-from manyeyes.images import FORMATS
+from manyeyes.images import FORMATS, image_size
 from manyeyes.records import PackedImage, Sample
 
 
@@ -53,7 +53,12 @@ class ImagePlaces:
         return os.path.relpath(path, root) if Path(path).is_relative_to(root) else path
 
     def data(self, image: str) -> bytes:
-        """The encoded image file; raises ``DataError`` if it cannot be read."""
+        """The encoded image file.
+
+        Raises:
+            DataError: it cannot be read, or is no image of a known format.
+        """
+        image_size(image)
         try:
             return image.read() if isinstance(image, PackedImage) else Path(image).read_bytes()
         except OSError as error:

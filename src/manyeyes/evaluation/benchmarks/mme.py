@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from manyeyes.data.documents import open_document
+from manyeyes.data.regular import check_regular
 from manyeyes.data.rows import Row, one_of
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
@@ -130,6 +131,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers."""
+    check_regular(path)
     try:
         lines = split_lines(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:

@@ -54,8 +54,9 @@ def row_loader(
             if keyed is None:
                 message = f"expected a list or lines of objects with {id_key!r}"
                 raise DataError(message, file=document.path)
-            whole = Row(document.path, 1, _without_repeats(path))
-            return {key: keyed(whole, key) for key in whole.value}
+            content = _without_repeats(path)
+            whole = Row(document.path, 1, content)
+            return {key: keyed(whole, key) for key in content}
         found: dict[str, Prediction] = {}
         for row in record_rows(document):
             own = is_own(row)
