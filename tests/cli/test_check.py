@@ -48,6 +48,18 @@ def test_settings_change_what_is_built(recipe: Path) -> None:
     assert wider - plain == 16 * 64 + 64 + 64 * 16 + 16
 
 
+def test_a_wrong_image_root_is_said_in_one_line(tmp_path: Path, world: Path) -> None:
+    shutil.copytree(world / "images", tmp_path / "images")
+    (tmp_path / "llava").mkdir()
+    path = Path(shutil.copy(world / "llava" / "train.json", tmp_path / "llava"))
+    for target in (path, tmp_path):
+        shown = invoke("check", target)
+        assert shown.exit_code == 1
+        (line,) = shown.stdout.splitlines()[1:]
+        assert line.endswith(f"but under {tmp_path / 'images'}: --image-root {tmp_path / 'images'}")
+    assert invoke("check", path, "--image-root", tmp_path / "images").exit_code == 0
+
+
 def test_pictures_are_opened_and_counted(tmp_path: Path, world: Path) -> None:
     good, cut = sorted((world / "images" / "train").iterdir())[:2]
     (tmp_path / "cut.png").write_bytes(cut.read_bytes()[:90])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ def check_data(output: Output, path: Path, image_root: Path | None) -> dict[str,
     others: list[str] = []
     with opening(output) as open_images:
         if not path.is_dir():
-            files = [check_file(path, image_root, open_images=open_images)]
+            files = [_check_one(path, image_root, path.parent, open_images)]
         elif (path / MANIFEST).is_file():
             files, others = _check_folder(path, path / "images", open_images, empty_is_fine=True)
         else:
-            files, others = _check_folder(path, image_root or path, open_images)
+            files, others = _check_folder(path, image_root, open_images)
     report |= report_files(output, files, others)
     return report | _check_made(output, path) if (path / MANIFEST).is_file() else report
 
@@ -93,6 +94,22 @@ def file_json(file: FileReport) -> dict[str, Any]:
     }
 
 
+def _check_one(
+    path: Path, image_root: Path | None, guess: Path, open_images: OpenImages
+) -> FileReport:
+    """Check a file; where no image is found under a guessed root but elsewhere, say that alone."""
+    root = image_root or guess
+    report = check_file(path, root, open_images=open_images)
+    if image_root is not None or report.samples or "no such image file" not in str(report.errors):
+        return report
+    for other in (guess / "images", path.parent / "images", path.parent.parent / "images"):
+        if other.is_dir() and check_file(path, other, open_images=lambda paths: {}).samples:
+            message = f"no image was found under {root}, but under {other}: --image-root {other}"
+            error = DataError(message, file=str(path))
+            return replace(report, broken=1, errors=(error,))
+    return report
+
+
 def _check_made(output: Output, path: Path) -> dict[str, Any]:
     """Compare the files of a world with their hashes."""
     changed = check_world(path)
@@ -102,7 +119,7 @@ def _check_made(output: Output, path: Path) -> dict[str, Any]:
 
 
 def _check_folder(
-    folder: Path, image_root: Path, open_images: OpenImages, *, empty_is_fine: bool = False
+    folder: Path, image_root: Path | None, open_images: OpenImages, *, empty_is_fine: bool = False
 ) -> tuple[list[FileReport], list[str]]:
     """Return reports of the data files under ``folder``, and the JSON files of other kinds.
 
@@ -118,7 +135,7 @@ def _check_folder(
         if empty_is_fine and path.stat().st_size == 0:
             others.append(str(path))
             continue
-        report = check_file(path, image_root, open_images=open_images)
+        report = _check_one(path, image_root, folder, open_images)
         if report.samples or not _is_other(path, report):
             files.append(report)
         else:
