@@ -29,9 +29,8 @@ def gather_optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     return get_optimizer_state_dict(model, optimizer, options=options)
 
 
-def restore_optimizer(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
+def restore_optimizer(model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Load the state that ``gather_optimizer`` returned, sharding it as ``model`` is sharded."""
-    state = read_state(folder / OPTIMIZER_FILE)
     # parameters that never had a gradient have no state, hence not strict
     options = StateDictOptions(full_state_dict=True, strict=False)
     set_optimizer_state_dict(model, optimizer, state, options=options)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel, TrainingArguments
 
@@ -50,3 +54,70 @@ def name_blocks(model: PreTrainedModel) -> None:
     """
     present = {type(module).__name__ for module in model.modules()}
     model._no_split_modules = sorted(present & set(model._no_split_modules or ()))
+
+
+def hold_scalars_as_vectors(model: nn.Module) -> frozenset[str]:
+    """Give every parameter without dimensions one, and return their names.
+
+    FSDP2 splits along the first dimension and refuses a parameter without any. A vector of one acts
+    alike; checkpoints keep the scalar, see ``scalars_again``.
+    """
+    found = [(name, p) for name, p in model.named_parameters() if p.ndim == 0]
+    for _, parameter in found:
+        parameter.data = parameter.data.reshape(1)
+    return frozenset(name for name, _ in found)
+
+
+def scalars_again(state: Mapping[str, Tensor], scalars: Collection[str]) -> dict[str, Tensor]:
+    """Return whole tensors by name with those that were scalars as scalars."""
+    return {n: t.reshape(()) if n in scalars else t for n, t in state.items()}
+
+
+def reshaped_moments(
+    optimizer: Mapping[str, Any], scalars: Collection[str], shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """Return a whole optimizer state in which the moments of ``scalars`` have ``shape``.
+
+    It is empty on all processes but the first, and stays so.
+    """
+    if not scalars or not optimizer:
+        return dict(optimizer)
+    state = dict(optimizer["state"])
+    for name in state.keys() & set(scalars):
+        moments = {
+            key: value.reshape(shape) if key != "step" and isinstance(value, Tensor) else value
+            for key, value in state[name].items()
+        }
+        state[name] = moments
+    return {**optimizer, "state": state}
+
+
+@contextmanager
+def shared_embeddings_in_the_root(model: PreTrainedModel) -> Iterator[None]:
+    """Let accelerate leave the embedding with the rest where several modules share its weights.
+
+    accelerate (1.15) gives input embedding and head shard units of their own. A weight that a
+    module elsewhere holds too, as T5's encoder and decoder do, would then be in two units, which
+    PyTorch refuses.
+    """
+    if not _shared(model):
+        yield
+        return
+    names = ("get_input_embeddings", "get_output_embeddings")
+    model.__dict__.update(dict.fromkeys(names, lambda: None))
+    try:
+        yield
+    finally:
+        for name in names:
+            del model.__dict__[name]
+
+
+def _shared(model: PreTrainedModel) -> bool:
+    """Whether modules besides input embedding and head hold the input embedding's weights."""
+    known = (model.get_input_embeddings(), model.get_output_embeddings())
+    weight = getattr(known[0], "weight", None)
+    return weight is not None and any(
+        any(own is weight for own in module.parameters(recurse=False))
+        for module in model.modules()
+        if module not in known
+    )

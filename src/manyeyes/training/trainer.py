@@ -41,7 +41,14 @@ from manyeyes.training.optimizer_state import (
 )
 from manyeyes.training.parts import Assignment, parameter_groups
 from manyeyes.training.random_state import continues_random_state
-from manyeyes.training.sharding import name_blocks, use_fsdp
+from manyeyes.training.sharding import (
+    hold_scalars_as_vectors,
+    name_blocks,
+    reshaped_moments,
+    scalars_again,
+    shared_embeddings_in_the_root,
+    use_fsdp,
+)
 from manyeyes.training.weights import whole_state
 
 DATA_STATE_FILE, SCALER_FILE = "data_state.json", "scaler.pt"
@@ -75,6 +82,8 @@ class StageTrainer(Trainer):
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         name_blocks(model)
+        sharded = bool(args.fsdp) and args.world_size > 1
+        self._scalars = hold_scalars_as_vectors(model) if sharded else frozenset[str]()
         super().__init__(
             model=model, args=args, train_dataset=data.dataset, callbacks=list(callbacks)
         )
@@ -97,6 +106,11 @@ class StageTrainer(Trainer):
         if self.args.fsdp and self.args.world_size > 1:
             use_fsdp(self.accelerator, self.args)
             self.is_fsdp_enabled = True
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """Prepare as the stock trainer; embeddings that several modules share are one unit."""
+        with shared_embeddings_in_the_root(self._model) if self.args.fsdp else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
 
     # ---- data -----------------------------------------------------------------------------
 
@@ -284,7 +298,9 @@ class StageTrainer(Trainer):
         """
         home = Path(str(self.args.output_dir))
         target = home / f"checkpoint-{self.state.global_step}"
-        state, optimizer = whole_state(self._model), gather_optimizer(self._model, self._optimizer)
+        state = scalars_again(whole_state(self._model), self._scalars)
+        optimizer = gather_optimizer(self._model, self._optimizer)
+        optimizer = reshaped_moments(optimizer, self._scalars, ())
         writes = self.args.should_save
         with folders.written_whole(target) if writes else nullcontext():
             self.accelerator.wait_for_everyone()
@@ -338,5 +354,8 @@ class StageTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load optimizer and schedule, onto whatever parallelism this run has."""
         if checkpoint is not None:
-            restore_optimizer(self._model, self._optimizer, Path(checkpoint))
+            state = reshaped_moments(
+                read_state(Path(checkpoint) / OPTIMIZER_FILE), self._scalars, (1,)
+            )
+            restore_optimizer(self._model, self._optimizer, state)
             self._scheduler.load_state_dict(read_state(Path(checkpoint) / SCHEDULER_FILE))

@@ -1,0 +1,56 @@
+"""What FSDP2 refuses is brought into a form that it takes, and back again for checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lion_parts import build_lion, lion_block
+from manyeyes.layers.object_refiner import ObjectRefiner
+from manyeyes.training.sharding import (
+    hold_scalars_as_vectors,
+    reshaped_moments,
+    scalars_again,
+    shared_embeddings_in_the_root,
+)
+
+
+def test_a_scalar_acts_alike_as_a_vector_and_is_stored_as_a_scalar() -> None:
+    torch.manual_seed(0)
+    refiner = ObjectRefiner(16, 8)
+    nn.init.constant_(refiner.gate, 0.7)
+    objects, shared = torch.randn(2, 3, 16), torch.randn(2, 4, 8)
+    before, stored = (
+        refiner(objects, shared),
+        {n: t.clone() for n, t in refiner.state_dict().items()},
+    )
+    assert hold_scalars_as_vectors(refiner) == {"gate"}
+    assert refiner.gate.shape == (1,) and all(p.ndim > 0 for p in refiner.parameters())
+    assert torch.equal(refiner(objects, shared), before)
+    again = scalars_again(refiner.state_dict(), {"gate"})
+    assert again["gate"].shape == ()
+    assert all(torch.equal(again[name], tensor) for name, tensor in stored.items())
+
+
+def test_moments_of_a_scalar_fit_either_form() -> None:
+    moments = {"step": torch.tensor(2.0), "exp_avg": torch.tensor([0.5])}
+    other = {"step": torch.tensor(2.0), "exp_avg": torch.ones(1)}
+    state = {"state": {"gate": moments, "scale": other}, "param_groups": []}
+    stored = reshaped_moments(state, {"gate"}, ())
+    assert stored["state"]["gate"]["exp_avg"].shape == ()
+    assert stored["state"]["scale"]["exp_avg"].shape == (1,)
+    back = reshaped_moments(stored, {"gate"}, (1,))
+    assert back["state"]["gate"]["exp_avg"].shape == (1,)
+    assert back["state"]["gate"]["step"].shape == ()
+    assert reshaped_moments({}, {"gate"}, ()) == {}  # on all processes but the first
+
+
+def test_an_embedding_that_several_modules_share_gets_no_unit_of_its_own(parts: Path) -> None:
+    for language, hidden in (("t5", True), ("llama", False)):
+        model, _ = build_lion(lion_block(parts, language))
+        embedding = model.get_input_embeddings()
+        with shared_embeddings_in_the_root(model):
+            assert (model.get_input_embeddings() is None) == hidden
+        assert model.get_input_embeddings() is embedding
