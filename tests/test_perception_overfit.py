@@ -18,22 +18,25 @@ COUNT, PLACE = "How many blue rectangles are there?", "Is the red rectangle left
 MOST_STEPS = 400
 
 
-def scene(number: int) -> tuple[Detections, dict[str, str]]:
-    """One red rectangle on alternating sides and ``number + 1`` blue ones; what is true of them."""
-    left = number % 2 == 0
+def scene(number: int, shift: float = 0.0) -> tuple[Detections, dict[str, str]]:
+    """One to four blue rectangles, each number with a red one left and right; what is true.
+
+    ``shift`` moves all of them downwards, to scenes that were not trained on.
+    """
+    left, count = number % 2 == 0, number // 2 + 1
     start = 2.0 if left else 34.0
     blue = [
-        Detection("blue rectangle", (5.0 * n, 30.0, 5.0 * n + 4.0, 40.0), 0.9)
-        for n in range(number + 1)
+        Detection("blue rectangle", (5.0 * n, 30.0 + shift, 5.0 * n + 4.0, 40.0 + shift), 0.9)
+        for n in range(count)
     ]
-    red = Detection("red rectangle", (start, 5.0, start + 10.0, 15.0), 0.95)
-    return (red, *blue), {COUNT: str(number + 1), PLACE: "left" if left else "right"}
+    red = Detection("red rectangle", (start, 5.0 + shift, start + 10.0, 15.0 + shift), 0.95)
+    return (red, *blue), {COUNT: str(count), PLACE: "left" if left else "right"}
 
 
-def samples() -> list[Sample]:
+def samples(shift: float = 0.0) -> list[Sample]:
     found = []
     for number in range(IMAGES):
-        objects, answers = scene(number)
+        objects, answers = scene(number, shift)
         for question, answer in answers.items():
             turns = (Turn("user", f"<image>\n{question}"), Turn("assistant", answer))
             found.append(Sample(f"{number}", ("x",), turns, objects=(objects,)))
@@ -79,7 +82,11 @@ def test_mr_mllm_check_24_answers_come_from_the_perception_text() -> None:
             break
     model.eval()
     assert correct(model, processor, every) == 1.0
+    unseen = samples(shift=4.0)
+    assert not {s.objects for s in unseen} & {s.objects for s in every}
+    assert correct(model, processor, unseen) == 1.0
+    # the image three places on has another count and the other side
     moved = [
-        replace(s, objects=every[(place + 2) % len(every)].objects) for place, s in enumerate(every)
+        replace(s, objects=every[(place + 6) % len(every)].objects) for place, s in enumerate(every)
     ]
     assert correct(model, processor, moved) == 0.0
