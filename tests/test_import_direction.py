@@ -23,6 +23,7 @@ LINE = (
             "pth",
             "tags",
             "tying",
+            "weight_checks",
         ),
         *("tasks", "decoding"),
     ),

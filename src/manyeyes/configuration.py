@@ -61,7 +61,7 @@ class ManyEyesConfig(PreTrainedConfig):
         answer_end: id of the token that ends an answer besides the language model's own, where the
             prompt style has one; set by ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
-            sha256}}``.
+            sha256, changed}}``, the last being what it holds of them all the same.
         untied: weights with values of their own that a part's configuration ties to others, as
             FlanT5's output head; None = not known yet. Set when the parts are built or loaded.
 
@@ -88,7 +88,7 @@ class ManyEyesConfig(PreTrainedConfig):
         max_tokens: int | None = None,
         image_tokens: Sequence[int] | None = None,
         answer_end: int | None = None,
-        references: Mapping[str, Mapping[str, str]] | None = None,
+        references: Mapping[str, Mapping[str, Any]] | None = None,
         untied: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:

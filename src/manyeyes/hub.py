@@ -21,6 +21,7 @@ from transformers.utils.hub import cached_file
 from manyeyes.errors import CheckpointError, ManyEyesError, RecipeError
 from manyeyes.model_files import check_model_files
 from manyeyes.trust import trusts_remote_code
+from manyeyes.weight_checks import check_finite, check_names
 
 WORLD_PARTS = Path(__file__).parent / "world" / "parts"
 WORLD_SCHEME = "world:"
@@ -90,7 +91,7 @@ def load_pretrained(
     """Load ``model_class`` from ``checkpoint`` in the dtype it is stored in, not in ``config``'s.
 
     Raises:
-        CheckpointError: not found, damaged, or weights missing for this class.
+        CheckpointError: not found, damaged, or weights that are missing, NaN or infinite.
     """
     if config is not None:
         config = copy.deepcopy(config)
@@ -103,11 +104,8 @@ def load_pretrained(
             output_loading_info=True,
             trust_remote_code=trusts_remote_code(),
         )
-    if report["missing_keys"]:
-        raise CheckpointError(
-            f"{checkpoint!r} lacks {len(report['missing_keys'])} weights of "
-            f"{model_class.__name__}, e.g. {sorted(report['missing_keys'])[0]!r}"
-        )
+    check_names(repr(checkpoint), report["missing_keys"])
+    check_finite(repr(checkpoint), model.state_dict())
     return model
 
 

@@ -26,7 +26,7 @@ class Originals:
         self._known: dict[str, str] = {}
 
     def changed(
-        self, part: str, module: Any, reference: Mapping[str, str], held: Mapping[str, Tensor]
+        self, part: str, module: Any, reference: Mapping[str, Any], held: Mapping[str, Tensor]
     ) -> set[str]:
         """Return those of ``held``, named as in the whole model, that differ from the checkpoint.
 

@@ -5,7 +5,7 @@ What equals a part's own checkpoint is not stored: a reference names that and it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -19,6 +19,7 @@ from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.language import IdleLanguage, has_own_head, parse_language
 from manyeyes.originals import Originals
 from manyeyes.trust import trusting
+from manyeyes.weight_checks import check_finite, check_names
 
 
 class PartsModel(PreTrainedModel):
@@ -57,6 +58,8 @@ class PartsModel(PreTrainedModel):
             own = module.state_dict()
             added = {key: own[key] for key in own if f"{part}.{key}" in model._added}
             module.load_state_dict({**added, **state})
+            if part == "language_model":  # what its own file says, not only its configuration
+                module.generation_config = loaded.generation_config
         if not isinstance(model.language_model, IdleLanguage):
             model.bridge.start_from(cast(Tensor, model.get_input_embeddings().weight))
         model.generation_config = model.language_model.generation_config
@@ -112,16 +115,18 @@ class PartsModel(PreTrainedModel):
             WriteError: the files could not be written; the folder is as it was.
         """
         state = dict(self.state_dict() if state_dict is None else state_dict)
-        kept: dict[str, dict[str, str]] = {}
+        # by the names that the model has here: those of old files would not be told from others
+        kwargs.setdefault("save_original_format", False)
+        kept: dict[str, dict[str, Any]] = {}
         if not self_contained:
             self.note_changes(state)
             stored = self.stored_names(state)
             kept = self._live_references(state.keys() - stored)
             state = {name: tensor for name, tensor in state.items() if name in stored}
+            for part, entry in kept.items() if not kwargs["save_original_format"] else ():
+                entry[checkpoint.CHANGED] = sorted(n for n in state if _is_of(part, n))
         references, self.config.references = self.config.references, kept
         try:
-            # by the names that the model has here: those of old files would not be told from others
-            kwargs.setdefault("save_original_format", False)
             with files.written_folder(save_directory, ours=checkpoint.is_weights) as staging:
                 super().save_pretrained(staging, state_dict=state, **kwargs)
         finally:
@@ -142,11 +147,11 @@ class PartsModel(PreTrainedModel):
                 held = {n: state[n] for n in state.keys() - self._touched if _is_of(part, n)}
                 self._touched |= self._unchanged.changed(part, module, reference, held)
 
-    def _live_references(self, left_out: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Return the references that stand for at least one of ``left_out``."""
+    def _live_references(self, left_out: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return copies of the references that stand for at least one of ``left_out``."""
         names = list(left_out)
         references = self.config.references.items()
-        return {part: entry for part, entry in references if any(_is_of(part, n) for n in names)}
+        return {p: dict(entry) for p, entry in references if any(_is_of(p, n) for n in names)}
 
     def mark_trained(self, names: Iterable[str]) -> None:
         """Record parameters that differ from their part's checkpoint, so that they are saved."""
@@ -178,26 +183,37 @@ class PartsModel(PreTrainedModel):
     @classmethod
     def _from_folder(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
         folder = Path(str(pretrained_model_name_or_path))
-        config = kwargs.pop("config", None)
+        config, asked = kwargs.pop("config", None), kwargs.pop("output_loading_info", False)
         if config is None and pretrained_model_name_or_path is not None:
             config = _read_config(pretrained_model_name_or_path)
-        if not folder.is_dir() or not config.references or "state_dict" in kwargs:
-            with checkpoint.naming_damage(folder):
-                return super().from_pretrained(
-                    pretrained_model_name_or_path, *args, config=config, **kwargs
-                )
-        own = checkpoint.read_weights(folder)
-        state = {**cls._referenced_state(config, own), **own}
-        model = super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
-        model._touched = {n for n in own if n.startswith(tuple(config.references))}
-        model.name_or_path = str(folder)
+        light = folder.is_dir() and config.references and "state_dict" not in kwargs
+        place, own = (None if light else pretrained_model_name_or_path), {}
+        if light:
+            own = checkpoint.read_weights(folder)
+            kwargs["state_dict"] = {**cls._referenced_state(config, own, str(folder)), **own}
+        with checkpoint.naming_damage(folder):
+            loaded: Any = super().from_pretrained(
+                place, *args, config=config, output_loading_info=True, **kwargs
+            )
+        model, report = loaded
+        where = str(pretrained_model_name_or_path or "the given state_dict")
+        check_names(where, report["missing_keys"], report["unexpected_keys"])
+        if light:
+            model._take_up(folder, own)
+        else:
+            check_finite(where, model.state_dict())
+        return loaded if asked else model
+
+    def _take_up(self, folder: Path, own: Collection[str]) -> None:
+        """Remember what a light checkpoint holds, and how it answers."""
+        self._touched |= {n for n in own if n.startswith(tuple(self.config.references))}
+        self.name_or_path = str(folder)
         if (folder / "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(folder)
-        return model
+            self.generation_config = GenerationConfig.from_pretrained(folder)
 
     @classmethod
     def _referenced_state(
-        cls, config: ManyEyesConfig, own: Mapping[str, Tensor]
+        cls, config: ManyEyesConfig, own: Mapping[str, Tensor], where: str
     ) -> dict[str, Tensor]:
         """Load and verify every referenced part of a light checkpoint.
 
@@ -216,7 +232,9 @@ class PartsModel(PreTrainedModel):
                 state.update(checkpoint.referenced_state(part, reference, loaded))
                 if not recorded:
                     skeleton._untie(part, tying.untied(loaded))
-        for target, source in skeleton.all_tied_weights_keys.items():
+        ties = skeleton.get_expanded_tied_weights_keys(all_submodels=True)
+        check_names(where, checkpoint.missing_changes(config.references, own, ties))
+        for target, source in ties.items():
             if source in own and target not in own:
                 state.pop(target, None)
         return state

@@ -11,7 +11,7 @@ Source of the names: the projects' state dicts; LION §8.3.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -67,12 +67,17 @@ BLIP2: Rules = (
 
 BERT: Rules = (*_under(r"(?:bert\.)?", _BERT), *_LM_HEAD)
 
+_OLD_NORM = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""As files converted from TensorFlow call them, bert-base-uncased among them."""
+
 RULES: Mapping[str, Rules] = {"blip2": BLIP2, "instructblip": BLIP2, "bert": BERT, "lavis": LAVIS}
 """By the ``format`` of a stage's weight source."""
 
 
 def our_name(name: str, format: str) -> str | None:
     """Return the name in our model of tensor ``name`` of a file, None if it is not ours."""
+    for old, new in _OLD_NORM.items():
+        name = name.removesuffix(old) + new if name.endswith(old) else name
     for pattern, target in RULES[format]:
         match = re.fullmatch(pattern, name)
         if match is not None:
@@ -89,6 +94,35 @@ def our_tensors(tensors: Mapping[str, Tensor], format: str) -> dict[str, Tensor]
     named = ((our_name(name, format), tensor) for name, tensor in tensors.items())
     found = {name: tensor for name, tensor in named if name is not None}
     return _from_bert(found) if format == "bert" else found
+
+
+_NORM = "fusion.qformer.layernorm."
+_EXPECTED: Mapping[str, tuple[str, ...]] = {
+    "bert": (_NORM + "weight", _NORM + "bias", "fusion.text.word_embeddings.weight",
+             "fusion.text.position_embeddings.weight"),
+    **dict.fromkeys(("blip2", "instructblip", "lavis"),
+                    (_NORM + "weight", _NORM + "bias", "fusion.query_tokens")),
+}  # fmt: skip
+"""What every file of a format holds, as far as the model has it."""
+
+
+def missing_names(found: Collection[str], own: Collection[str], format: str) -> list[str]:
+    """Return what a file of ``format`` should hold of our model and does not.
+
+    ``found``: what it holds and ``own``: what the model has, by our names. A file may leave out a
+    part, such as a head, but no tensor of a part: of layers that resemble each other it holds all
+    or none, and so of weights and biases.
+    """
+    here = {_kind(name) for name in found}
+    return [
+        name
+        for name in own
+        if name not in found and (name in _EXPECTED[format] or _kind(name) in here)
+    ]
+
+
+def _kind(name: str) -> str:
+    return re.sub(r"\.(weight|bias)$", "", re.sub(r"\d+", "*", name))
 
 
 def _from_bert(found: Mapping[str, Tensor]) -> dict[str, Tensor]:

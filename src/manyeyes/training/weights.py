@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from manyeyes.checkpoint import read_weights
+from manyeyes.checkpoint import CHANGED, missing_changes, read_weights
+from manyeyes.configuration import ManyEyesConfig
 from manyeyes.errors import CheckpointError
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import WeightSource
-from manyeyes.weight_names import our_name, our_tensors
+from manyeyes.weight_checks import check_names
+from manyeyes.weight_names import missing_names, our_name, our_tensors
 
 
 def whole_state(model: ManyEyesForConditionalGeneration) -> dict[str, Tensor]:
@@ -41,9 +43,14 @@ def take_weights(
     What only some options of the model's fusion have (``Fusion.partial``) may be missing there.
 
     Raises:
-        CheckpointError: a tensor that the model lacks or that has another shape, or none at all.
+        CheckpointError: a tensor that the model lacks, that has another shape or is no number, one
+            that should be in the folder and is not, or none at all.
     """
     stored = _read(folder, source.format)
+    if source.format == "manyeyes":
+        _check_folder(folder, type(model), stored)
+    else:
+        check_names(str(folder), missing_names(stored, model.state_dict(), source.format))
     chosen = {
         renamed(name, source.rename): tensor
         for name, tensor in stored.items()
@@ -82,6 +89,26 @@ def _read(folder: Path, format: str) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{folder}: holds no tensor that format {format!r} knows")
     return our_tensors(tensors, format)
+
+
+def _check_folder(
+    folder: Path, model_class: type[ManyEyesForConditionalGeneration], stored: Collection[str]
+) -> None:
+    """Check that a model's folder holds all that its own configuration asks for.
+
+    Raises:
+        CheckpointError: a tensor is missing.
+    """
+    if not (folder / "config.json").is_file():
+        return  # converted from elsewhere
+    config = ManyEyesConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        skeleton = model_class(config)
+    ties = skeleton.get_expanded_tied_weights_keys(all_submodels=True)
+    referenced = tuple(f"{part}." for part in config.references)
+    own = [name for name in skeleton.state_dict() if not name.startswith(referenced)]
+    wanted = {**config.references, "": {CHANGED: own}}
+    check_names(str(folder), missing_changes(wanted, stored, ties))
 
 
 def renamed(name: str, rename: Mapping[str, str]) -> str:
