@@ -150,7 +150,7 @@ def written_folder(
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             yield work
-            _sync_all(work)
+            sync_folder(work)
             if fixed:
                 _put_files(work, place, ours)
             else:
@@ -172,7 +172,9 @@ def marked_folder(folder: str | Path) -> Iterator[Path]:
     with written_folder(folder, ours=listed.__contains__) as aside:
         yield aside
         names = sorted(
-            path.relative_to(aside).as_posix() for path in aside.rglob("*") if not path.is_dir()
+            path.relative_to(aside).as_posix()
+            for path in aside.rglob("*")
+            if not path.is_dir() and path.name != MARK
         )
         mark = {"made_by": "manyeyes", "files": [*names, MARK]}
         (aside / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
@@ -255,6 +257,16 @@ def naming(path: str | Path, done: str = "written") -> Iterator[None]:
         raise WriteError(f"{reason}; what was there before is unchanged", file=str(path)) from error
 
 
+@contextlib.contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Yield the name of a folder to work in, beside ``beside``; it is removed at the end."""
+    folder = _aside(beside)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _aside(place: Path) -> Path:
     number = f"{os.getpid()}-{next(_NUMBERS)}"
     return place.with_name(f".{place.name[:40]}.{_HOST}-{number}{UNFINISHED}")
@@ -290,8 +302,11 @@ def _sync(path: Path) -> None:
         os.close(number)
 
 
-def _sync_all(folder: Path) -> None:
-    """Put a folder on disk, its files as readable as it is: safetensors makes private ones."""
+def sync_folder(folder: Path) -> None:
+    """Put a folder on disk with all in it, its files as readable as it is itself.
+
+    safetensors writes files that only their owner can read.
+    """
     readable = folder.stat().st_mode & 0o666
     for path in [*folder.rglob("*"), folder]:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -401,7 +416,8 @@ def _is_about(error: Exception, place: Path) -> bool:
             if one.errno in _FULL or one.filename is None:
                 return True
             name = Path(os.path.abspath(os.fsdecode(one.filename)))
-            return place.is_relative_to(name) or any(UNFINISHED in part for part in name.parts)
+            within = place.is_relative_to(name) or name.is_relative_to(place)
+            return within or any(UNFINISHED in part for part in name.parts)
         if not isinstance(one, RuntimeError):
             return False
     return False

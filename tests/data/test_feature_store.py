@@ -12,7 +12,7 @@ import torch
 
 from manyeyes.data import feature_store
 from manyeyes.data.feature_store import FeatureStore, content_id
-from manyeyes.errors import DataError, UsageError
+from manyeyes.errors import DataError, UsageError, WriteError
 
 KEY = {"encoder": "clip@abc", "preprocessing": "pad-336", "levels": "1-24"}
 
@@ -96,15 +96,15 @@ def test_a_crash_between_data_and_index_leaves_no_half_truth(
 ) -> None:
     store = _store(tmp_path)
     store.write(["a"], _features(1))
-    write = feature_store._write_atomically
+    replace = Path.replace
 
-    def die_at_index(path: Path, data: bytes) -> None:
-        if path.suffix == ".json":
+    def die_at_index(self: Path, target: Path) -> Path:
+        if Path(target).suffix == ".json":
             raise OSError(28, "No space left on device")
-        write(path, data)
+        return replace(self, target)
 
-    monkeypatch.setattr(feature_store, "_write_atomically", die_at_index)
-    with pytest.raises(DataError, match="No space left"):
+    monkeypatch.setattr(Path, "replace", die_at_index)
+    with pytest.raises(WriteError, match=r"\.json: .*the disk is full"):
         store.write(["b"], _features(1))
     monkeypatch.undo()
     again = _store(tmp_path)
@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_no_temporary_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(WriteError, match=r"\.bin: cannot be written: the disk is full"):
         store.write(["a"], _features(1))
     assert [path.name for path in store.folder.iterdir()] == ["store.json"]
 
@@ -203,10 +203,13 @@ def test_other_processes_writes_are_seen_after_refresh(tmp_path: Path) -> None:
     assert torch.equal(second.read(["a"]), _features(1))
 
 
+OF_ANOTHER_MACHINE = ".x.bin.00000000-7-0.unfinished"
+
+
 def test_what_killed_processes_left_is_swept_when_old(tmp_path: Path) -> None:
     store = _store(tmp_path)
     store.write(["a"], _features(1))
-    for name in ("x.bin.7.tmp", "orphan.bin", "young.bin"):
+    for name in (OF_ANOTHER_MACHINE, "orphan.bin", "young.bin"):
         (store.folder / name).write_bytes(b"half")
         if name != "young.bin":
             os.utime(store.folder / name, (0, 0))
@@ -214,7 +217,7 @@ def test_what_killed_processes_left_is_swept_when_old(tmp_path: Path) -> None:
         os.utime(path.with_suffix(".bin"), (0, 0)) if path.name != "store.json" else None
     names = {path.name for path in _store(tmp_path).folder.iterdir()}
     assert "young.bin" in names
-    assert not names & {"x.bin.7.tmp", "orphan.bin"}
+    assert not names & {OF_ANOTHER_MACHINE, "orphan.bin"}
     assert torch.equal(_store(tmp_path).read(["a"]), _features(1))
 
 

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from cli_runs import invoke, the_object
-from manyeyes.errors import DataError, UsageError
+from manyeyes.errors import DataError, UsageError, WriteError
 from manyeyes.evaluation.benchmarks import BENCHMARKS, get_benchmark
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.harness import item_json, task_functions
@@ -153,7 +153,7 @@ def test_what_cannot_be_written_is_named(world: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nosplit"):
         write_task("vqa", world, "nosplit", tmp_path)
     (tmp_path / "manyeyes_vqa").write_text("in the way")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         write_task("vqa", world, "val", tmp_path, limit=2)
     result = invoke("convert", "tasks", "vqa", "--data", str(world), "--out", str(tmp_path))
     assert result.exit_code == 1

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from manyeyes.errors import DataError, UsageError
+from manyeyes.errors import UsageError, WriteError
 from manyeyes.evaluation.benchmarks import BENCHMARKS
 from manyeyes.evaluation.choice_modes import cut_answer
-from manyeyes.evaluation.predictions import AnswerStore, item_key, write_text
+from manyeyes.evaluation.predictions import AnswerStore, item_key, write_rows
 from manyeyes.evaluation.runner import evaluate
 from manyeyes.evaluation.table import format_table
 from oracles import WORLD_BENCHMARKS, Oracle
@@ -151,17 +151,17 @@ def test_wrong_names_are_refused_before_anything_runs(
 def test_an_output_folder_that_cannot_be_written_is_named(world: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(DataError, match=r"file: cannot be written"):
+    with pytest.raises(WriteError, match=r"file: cannot be written"):
         evaluate(Oracle(), ["vqa"], world, "val", blocked, limit=1)
-    with pytest.raises(DataError, match="cannot be written"):
-        write_text(tmp_path / "missing" / "results.json", "{}")
+    with pytest.raises(WriteError, match="cannot be written"):
+        write_rows(blocked / "predictions.jsonl", [])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     (tmp_path / "answers.partial.jsonl").symlink_to("/dev/full")
     with (
-        pytest.raises(DataError, match=r"answers\.partial\.jsonl: cannot be written: .*No space"),
+        pytest.raises(WriteError, match=r"answers\.partial\.jsonl: .* the disk is full \(No space"),
         AnswerStore(tmp_path) as store,
     ):
         store.add({"key": "answer"})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from manyeyes.files import write_json
 from manyeyes.recipes import load_recipe
 from manyeyes.study import jobs
 from manyeyes.study.budget import parse_budget
@@ -16,7 +17,6 @@ from manyeyes.study.contestants import Contestant
 from manyeyes.study.inputs import Inputs
 from manyeyes.study.shared_stages import note_stages, open_stages, take_finished
 from manyeyes.study.task import Task
-from manyeyes.training.results import write_json
 from manyeyes.world.make import make_world
 from study_arms import stage, write_recipe
 

@@ -15,7 +15,7 @@ from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.data.feature_store import FeatureStore
 from manyeyes.data.files import read_samples
 from manyeyes.data.mixture import Mixture
-from manyeyes.errors import DataError, UsageError
+from manyeyes.errors import DataError, UsageError, WriteError
 from manyeyes.images import load_image
 from manyeyes.recipes import model_config
 from manyeyes.training import encoder_store, features
@@ -269,8 +269,8 @@ def test_a_disk_that_fills_up_is_named_and_nothing_is_lost(
     # the descriptions of two more stores are small enough; their features are not
     opened = [s.folder for s in _open(pair, tmp_path).stores]
     assert len(opened) == 3
-    monkeypatch.setattr("manyeyes.data.feature_store.os.fsync", full)
-    with pytest.raises(DataError, match="No space left on device"):
+    monkeypatch.setattr("manyeyes.files.os.fsync", full)
+    with pytest.raises(WriteError, match="the disk is full"):
         store(pair, mixture, tmp_path)
     monkeypatch.undo()
     found = store(pair, mixture, tmp_path)

@@ -83,6 +83,31 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
+def test_a_folder_in_the_way_of_the_unfinished_world_is_left_alone(tmp_path: Path) -> None:
+    partial = tmp_path / ".world.partial"
+    partial.mkdir()
+    (partial / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"\.world\.partial is in the way"):
+        make_world(tmp_path / "world", images={"val": 1})
+    assert (partial / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_pictures_that_were_cut_short_are_drawn_anew(tmp_path: Path) -> None:
+    out = tmp_path / "world"
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "annotations":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_world(out, images={"val": 2}, seed=1, progress=stop)
+    (tmp_path / ".world.partial/images/val/000001.png").write_bytes(b"")
+    made = make_world(out, images={"val": 2}, seed=1)
+    whole = make_world(tmp_path / "other", images={"val": 2}, seed=1)
+    assert read_manifest(made.folder) == read_manifest(whole.folder)
+    assert check_world(out) == [] and not list(tmp_path.glob(".*"))
+
+
 def test_an_interrupted_run_is_picked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "world"
 

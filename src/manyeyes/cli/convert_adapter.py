@@ -10,7 +10,7 @@ import typer
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, JsonOption, TrustOption
 from manyeyes.cli.output import session
-from manyeyes.errors import UsageError
+from manyeyes.files import refuse_unless_empty, written_folder
 
 EXAMPLES = (
     "manyeyes convert llama-adapter-v2 BIAS-7B.pth --out adapter --bgr",
@@ -46,11 +46,11 @@ def llama_adapter_v2(
         from manyeyes.convert.llama_adapter_v2 import convert
 
         quiet_libraries(debug=debug)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists and is not an empty folder: choose a new one")
+        refuse_unless_empty(out)
         model, processor, released = convert(file, language=language, clip=clip, bgr=bgr)
-        model.save_pretrained(out)
-        processor.save_pretrained(out)
+        with written_folder(out) as folder:
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
         taken = len(released.tensors) + len(released.gates) + len(released.scales)
         needs = sorted({entry["checkpoint"] for entry in model.config.references.values()})
         output.line(f"{out}: {taken} tensors of {file}")

@@ -10,7 +10,7 @@ import typer
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, JsonOption
 from manyeyes.cli.output import session
-from manyeyes.errors import UsageError
+from manyeyes.files import refuse_unless_empty
 
 EXAMPLES = (
     "manyeyes convert lavis blip2_pretrained.pth --out blip2",
@@ -36,8 +36,7 @@ def lavis(
         from manyeyes.convert.lavis import VISION_FOLDER, convert, write
 
         quiet_libraries(debug=debug)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists and is not an empty folder: choose a new one")
+        refuse_unless_empty(out)
         found = convert(file, heads=heads)
         write(found, out)
         vision = None if found.vision is None else out / VISION_FOLDER

@@ -10,7 +10,8 @@ import typer
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, JsonOption, TrustOption
 from manyeyes.cli.output import session
-from manyeyes.errors import CheckpointError, UsageError
+from manyeyes.errors import CheckpointError
+from manyeyes.files import refuse_unless_empty, written_folder
 
 EXAMPLES = (
     "manyeyes convert lion LION_FlanT5_XL.pth --out lion-xl",
@@ -46,8 +47,7 @@ def lion(
         from manyeyes.convert.lion import convert
 
         quiet_libraries(debug=debug)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists and is not an empty folder: choose a new one")
+        refuse_unless_empty(out)
         model, processor, report = convert(file, recipe=recipe, language=language, vision=vision)
         if report.unexpected:
             shown = ", ".join(map(repr, report.unexpected[:3]))
@@ -55,8 +55,9 @@ def lion(
                 f"{file}: {len(report.unexpected)} tensors have no place in a LION of this shape: "
                 f"{shown}"
             )
-        model.save_pretrained(out)
-        processor.save_pretrained(out)
+        with written_folder(out) as folder:
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
         output.line(f"{out}: {report.taken} tensors of {file}")
         told = {"left out (frozen parts)": report.left_out, "missing": report.missing}
         for what, names in told.items():

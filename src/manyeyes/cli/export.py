@@ -10,7 +10,7 @@ import typer
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import DebugOption, JsonOption, ModelArgument, TrustOption
 from manyeyes.cli.output import session
-from manyeyes.errors import UsageError
+from manyeyes.files import refuse_unless_empty, written_folder
 
 EXAMPLES = (
     "manyeyes export runs/comm/model --out comm-full --self-contained",
@@ -38,11 +38,11 @@ def export(
         from manyeyes.serving.load import load_model
 
         quiet_libraries(debug=debug)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists and is not an empty folder: choose a new one")
+        refuse_unless_empty(out)
         loaded, processor = load_model(model, device="cpu")
-        loaded.save_pretrained(out, self_contained=self_contained)
-        processor.save_pretrained(out)
+        with written_folder(out) as folder:
+            loaded.save_pretrained(folder, self_contained=self_contained)
+            processor.save_pretrained(folder)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         references = {} if self_contained else loaded.config.references
         needs = sorted({entry["checkpoint"] for entry in references.values()})

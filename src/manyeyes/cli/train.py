@@ -78,10 +78,12 @@ def train(
     with session(as_json=as_json, debug=debug, resume=again, trust=trust_remote_code) as output:
         from manyeyes.recipes import load_recipe
         from manyeyes.training.run import train as run
+        from manyeyes.training.run_folder import check_run_folder
 
         quiet_libraries(debug=debug)
         show_log(output.note)
         loaded = load_recipe(recipe, settings or [])
+        check_run_folder(loaded, folder, resume=resume, stage=stage)
         data = data or _own_data(output, loaded, folder)
         result = run(
             loaded,

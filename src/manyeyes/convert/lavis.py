@@ -21,6 +21,7 @@ from transformers import Blip2VisionConfig, Blip2VisionModel
 from manyeyes.checkpoint import WEIGHTS
 from manyeyes.convert.pth import read_pth
 from manyeyes.errors import CheckpointError
+from manyeyes.files import written_folder
 from manyeyes.weight_names import our_tensors
 
 VISION_FOLDER = "vision"
@@ -73,12 +74,16 @@ def convert(file: Path, *, heads: int = EVA_HEADS) -> Converted:
 
 
 def write(converted: Converted, folder: Path) -> None:
-    """Write ``model.safetensors`` (the fusion) and ``vision/`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if converted.fusion:
-        save_file({k: v.contiguous() for k, v in converted.fusion.items()}, folder / WEIGHTS)
-    if converted.vision is not None:
-        converted.vision.save_pretrained(folder / VISION_FOLDER)
+    """Write ``model.safetensors`` (the fusion) and ``vision/`` as ``folder``.
+
+    Raises:
+        WriteError: it cannot be written; nothing half-written stays.
+    """
+    with written_folder(folder) as aside:
+        if converted.fusion:
+            save_file({k: v.contiguous() for k, v in converted.fusion.items()}, aside / WEIGHTS)
+        if converted.vision is not None:
+            converted.vision.save_pretrained(aside / VISION_FOLDER)
 
 
 def _known(tensors: Mapping[str, Tensor]) -> list[str]:

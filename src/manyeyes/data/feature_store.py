@@ -4,10 +4,10 @@
                                      <name>.bin          one shard: rows of raw tensor bytes
                                      <name>.json         its index: ids, size, checksum
 
-A shard is written to a temporary name, flushed to the disk and renamed; its index follows in the
-same way and comes last. What has no index, or another size than its index says, does not count:
-its images are missing and will be computed again. A shard is compared with its checksum when a
-process first reads it. Several processes may write at once.
+A shard appears whole or not at all (see ``files``); its index follows in the same way and comes
+last. What has no index, or another size than its index says, does not count: its images are missing
+and will be computed again. A shard is compared with its checksum when a process first reads it.
+Several processes may write at once.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError, UsageError
+from manyeyes.files import naming, remove_unfinished, write_bytes, write_text
 from manyeyes.images import ImageSource
 from manyeyes.records import PackedImage
 
@@ -107,7 +108,7 @@ class FeatureStore:
 
         Raises:
             UsageError: ids, shape or dtype do not fit, or the store would exceed ``max_gb``.
-            DataError: the disk refuses, for example because it is full; nothing half-written stays.
+            WriteError: the disk refuses, as when it is full; nothing half-written stays.
         """
         self._check(image_ids, features)
         size = self.estimate_bytes(len(image_ids))
@@ -120,13 +121,11 @@ class FeatureStore:
         data = features.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
         name = _hash(list(image_ids))
         index = {"ids": list(image_ids), "bytes": size, "crc32": zlib.crc32(data)}
-        try:
+        with naming(self.folder):
             # Without its index the old shard of this name stops counting before it is replaced.
             (self.folder / f"{name}.json").unlink(missing_ok=True)
-            _write_atomically(self.folder / f"{name}.bin", data)
-            _write_atomically(self.folder / f"{name}.json", json.dumps(index).encode())
-        except OSError as error:
-            raise DataError(f"cannot be written: {error}", file=str(self.folder)) from error
+            write_bytes(self.folder / f"{name}.bin", data)
+            write_text(self.folder / f"{name}.json", json.dumps(index))
         self._maps.pop(name, None)
         self._add(name, index)
         return size
@@ -174,14 +173,15 @@ class FeatureStore:
         path = self.folder / "store.json"
         found = _read_index(path)
         if found is None:
-            _write_atomically(path, json.dumps(self.description, indent=1).encode())
+            write_text(path, json.dumps(self.description, indent=1))
         elif found != self.description:
             raise DataError("holds features of another key", file=str(path))
 
     def _sweep(self) -> None:
-        """Remove what killed processes left: old temporary files, and old shards without index."""
-        for path in [*self.folder.glob("*.tmp"), *self.folder.glob("*.bin")]:
-            used = path.suffix == ".bin" and path.with_suffix(".json").exists()
+        """Remove what killed processes left: unfinished files, and old shards without index."""
+        remove_unfinished(self.folder)
+        for path in self.folder.glob("*.bin"):
+            used = path.with_suffix(".json").exists()
             with contextlib.suppress(FileNotFoundError):  # another process may sweep as well
                 if not used and time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     path.unlink()
@@ -270,15 +270,3 @@ def _read_index(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

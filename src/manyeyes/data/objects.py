@@ -20,6 +20,7 @@ from manyeyes.data.per_image import Use, shuffled
 from manyeyes.data.readers.coco import CocoObjects, read_instances
 from manyeyes.data.rows import SourceOptions
 from manyeyes.errors import DataError
+from manyeyes.files import write_text
 from manyeyes.records import Detection, Detections, Sample
 
 
@@ -132,10 +133,10 @@ def coco_rows(image: ImageObjects, categories: Mapping[str, str | int]) -> list[
 def write_objects(
     path: Path, images: Sequence[ImageObjects], categories: Mapping[str, str | int]
 ) -> None:
-    """Write a file of objects, aside first and then renamed; see the module.
+    """Write a file of objects, whole or not at all; see the module.
 
     Raises:
-        OSError: it cannot be written.
+        WriteError: it cannot be written.
     """
     content = {
         "images": [
@@ -148,7 +149,4 @@ def write_objects(
             for number, row in enumerate((r for i in images for r in coco_rows(i, categories)), 1)
         ],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content), encoding="utf-8")
-    aside.replace(path)
+    write_text(path, json.dumps(content))

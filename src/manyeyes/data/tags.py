@@ -18,6 +18,7 @@ from manyeyes.data.files import MAX_LISTED, FileReport
 from manyeyes.data.per_image import Use, shuffled
 from manyeyes.data.rows import Row, SourceOptions, image_path, show
 from manyeyes.errors import DataError
+from manyeyes.files import written_file
 from manyeyes.records import Sample, TagFeatures
 
 
@@ -85,24 +86,16 @@ def write_tags(path: Path, images: Sequence[str], features: Iterable[TagFeatures
     """Write a tags file of ``images``; returns the number of tags. A crash leaves no file.
 
     Raises:
-        DataError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     names, number = iter(images), 0
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            for batch in features:
-                for tags, scores in zip(batch.names, batch.scores, strict=True):
-                    rounded = [round(score, 4) for score in scores]
-                    line = {"image": next(names), "tags": tags, "scores": rounded}
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    number += len(tags)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error}", file=str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_file(path) as aside, aside.open("w", encoding="utf-8") as file:
+        for batch in features:
+            for tags, scores in zip(batch.names, batch.scores, strict=True):
+                rounded = [round(score, 4) for score in scores]
+                line = {"image": next(names), "tags": tags, "scores": rounded}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                number += len(tags)
     return number
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from manyeyes.errors import DataError
 from manyeyes.evaluation.contract import BenchmarkResult, Item, Prediction
+from manyeyes.files import naming, remove_unfinished, write_text
 from manyeyes.records import PackedImage
 
 _PARTIAL = "answers.partial.jsonl"
@@ -49,7 +49,7 @@ class AnswerStore:
     """Raw answers by key in an output folder; use as a context manager.
 
     Raises:
-        DataError: the folder cannot be written to.
+        WriteError: the folder cannot be written to.
     """
 
     def __init__(self, out_dir: str | Path) -> None:
@@ -58,16 +58,15 @@ class AnswerStore:
         self._stream: TextIO | None = None
 
     def __enter__(self) -> AnswerStore:
-        try:
+        with naming(self.out_dir):
             self.out_dir.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(self.out_dir)
             for path in [*sorted(self.out_dir.glob("predictions-*.jsonl")), self._partial]:
                 self._answers.update(_stored_answers(path))
             # a kill may have left half a line; the next row must start on its own
             torn = self._partial.is_file() and not self._partial.read_bytes().endswith(b"\n")
             self._stream = self._partial.open("a", encoding="utf-8")
             self._stream.write("\n" if torn else "")
-        except OSError as error:
-            raise DataError(f"cannot be written: {error}", file=str(self.out_dir)) from error
         return self
 
     def __exit__(
@@ -92,12 +91,10 @@ class AnswerStore:
         """Append answers and put them on disk."""
         if self._stream is None:
             raise RuntimeError("an AnswerStore is written to inside its with block")
-        try:
+        with naming(self._partial):
             self._stream.writelines(_line({"key": k, "raw": raw}) for k, raw in answers.items())
             self._stream.flush()
             os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise DataError(f"cannot be written: {error}", file=str(self._partial)) from error
         self._answers.update(answers)
 
     @property
@@ -136,22 +133,8 @@ def prediction_rows(
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines under a temporary name, then rename; DataError if that fails."""
+    """Write JSON lines under a temporary name, then rename; WriteError if that fails."""
     write_text(path, "".join(_line(row) for row in rows))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all; DataError if it cannot be written."""
-    temporary = path.with_name(f".{path.name}.unfinished")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot be written: {error}", file=str(path)) from error
 
 
 def _line(row: Mapping[str, Any]) -> str:

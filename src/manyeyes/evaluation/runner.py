@@ -38,8 +38,8 @@ from manyeyes.evaluation.predictions import (
     item_key,
     prediction_rows,
     write_rows,
-    write_text,
 )
+from manyeyes.files import write_text
 
 RESULTS_FILE = "results.json"
 _CHUNK = 256

@@ -195,7 +195,7 @@ class StageRecipe(Block):
     @field_validator("name")
     @classmethod
     def _not_a_run_file(cls, name: str) -> str:
-        if name in ("model", "world"):
+        if name in ("evaluation", "features", "model", "world"):
             raise ValueError(f"a stage cannot be called {name!r}: the run folder uses that name")
         return name
 

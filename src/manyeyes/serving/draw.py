@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from manyeyes.errors import UsageError
+from manyeyes.files import written_file
 from manyeyes.records import Box
 
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
@@ -51,12 +52,12 @@ def save_drawing(
 
     Raises:
         UsageError: the name does not end in ``.png``.
-        OSError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: boxes are drawn into a .png file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_boxes(image, groups, names).save(path, format="PNG")
+    with written_file(path) as aside:
+        draw_boxes(image, groups, names).save(aside, format="PNG")
     return path
 
 

@@ -25,9 +25,9 @@ from manyeyes.evaluation.contract import Item, Predictor
 from manyeyes.evaluation.image_tags import tags_from_file
 from manyeyes.evaluation.model_predictor import ModelPredictor
 from manyeyes.evaluation.runner import evaluate
+from manyeyes.files import write_text
 from manyeyes.lines import split_lines
 from manyeyes.study.masks import DONORS, MASKS, MaskedPredictor
-from manyeyes.study.record import write_whole
 from manyeyes.study.utility import (
     HARMFUL,
     MARGIN,
@@ -286,8 +286,8 @@ def _judged(
 def write_ablation(result: AblationResult, out: Path) -> None:
     """Write ``results.json`` and ``table.md``."""
     record = json.dumps(asdict(result), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(out / RESULTS_FILE, record + "\n")
-    write_whole(out / TABLE_FILE, ablation_table(result))
+    write_text(out / RESULTS_FILE, record + "\n")
+    write_text(out / TABLE_FILE, ablation_table(result))
 
 
 def ablation_table(result: AblationResult) -> str:

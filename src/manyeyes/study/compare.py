@@ -17,6 +17,7 @@ from pathlib import Path
 
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import Item
+from manyeyes.files import write_bytes
 from manyeyes.recipes import Recipe
 from manyeyes.records import PackedImage
 from manyeyes.study.arms import Exam, Progress, path_within, study_item
@@ -33,7 +34,7 @@ from manyeyes.study.summary import (
     Summary,
     benchmark_title,
 )
-from manyeyes.study.task import Task
+from manyeyes.study.task import Task, check_run
 from manyeyes.study.trial import StudyPlan, kept_picture, load_trial, save_plan, trial_file
 from manyeyes.study.verdicts import every_pair
 from manyeyes.world.make import make_world
@@ -119,6 +120,8 @@ def run_study(
     save_plan(folder, _plan(arms, settings, benchmarks, data, folder, tasks), items)
     _keep_packed([item for group in questions.values() for item in group], folder, data)
     open_tasks = [task for task in tasks if not _is_done(task, note)]
+    for task in open_tasks:
+        check_run(task)
     run_tasks(
         open_tasks,
         jobs=settings.jobs,
@@ -238,8 +241,7 @@ def _keep_packed(items: Sequence[Item], folder: Path, data: Path) -> None:
     for image in {item.image for item in items if isinstance(item.image, PackedImage)}:
         path = folder / kept_picture(path_within(image, data))
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(image.read())
+            write_bytes(path, image.read())
 
 
 def _question(benchmark: str, item: Item, data: Path) -> StudyItem:

@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 from manyeyes.boxes import parse_boxes
 from manyeyes.errors import ImageError
+from manyeyes.files import write_text
 from manyeyes.records import Box
 from manyeyes.study import figures, pictures
 from manyeyes.study.contrast import group_measures
 from manyeyes.study.explain import CAUTION
 from manyeyes.study.page import PALETTE, Card, answer_row, render
-from manyeyes.study.record import Answer, Arm, CurvePoint, StudyItem, write_whole
+from manyeyes.study.record import Answer, Arm, CurvePoint, StudyItem
 from manyeyes.study.scatter import Point, scatter
 from manyeyes.study.summary import (
     COSTS,
@@ -57,7 +58,7 @@ def write_page(folder: Path, summary: Summary) -> Path:
         ImageError: a picture that it shows is neither in the records nor in the data.
     """
     path = folder / REPORT_FILE
-    write_whole(path, render_page(folder, summary))
+    write_text(path, render_page(folder, summary))
     return path
 
 

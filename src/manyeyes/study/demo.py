@@ -24,6 +24,7 @@ from typing import Any
 from rich.table import Table
 
 from manyeyes.evaluation.environment import describe_environment
+from manyeyes.files import check_mark, marked_folder
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.study.arms import (
     Exam,
@@ -39,7 +40,7 @@ from manyeyes.study.contrast import MAJORITY, Contrast, contrasts, figure, verdi
 from manyeyes.study.record import Answer, Arm, Measure, Study, StudyItem, load_study, save_study
 from manyeyes.study.report import write_report
 from manyeyes.training import train
-from manyeyes.training.folders import written_whole
+from manyeyes.training.run_folder import check_run_folder
 from manyeyes.world.make import make_world, read_manifest
 
 CLIP, COMM, TEXT_ONLY = "clip", "comm", "text_only"
@@ -101,6 +102,9 @@ def run_demo(
         arm: load_recipe(name, [f"seed={seed}", *budget.settings])
         for arm, name in budget.recipes.items()
     }
+    check_mark(folder / "model")
+    for arm, recipe in recipes.items():
+        check_run_folder(recipe, folder / arm, resume=True)
     world = folder / "world"
     make_world(world, images=budget.images, seed=seed, progress=progress)
     exam = Exam(world, SPLIT, budget.limits)
@@ -291,5 +295,5 @@ def _study(
 
 
 def _copy_model(source: Path, target: Path) -> None:
-    with written_whole(target) as staging:
+    with marked_folder(target) as staging:
         shutil.copytree(source, staging, dirs_exist_ok=True)

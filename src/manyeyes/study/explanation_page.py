@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from manyeyes.files import write_text
 from manyeyes.images import load_image
 from manyeyes.records import Box
 from manyeyes.study.evidence import AttentionMap
@@ -19,7 +20,6 @@ from manyeyes.study.explain import CAUTION, Explanation
 from manyeyes.study.figures import level_weights
 from manyeyes.study.page import PALETTE, render
 from manyeyes.study.pictures import data_uri, in_pixels
-from manyeyes.study.record import write_whole
 
 TEMPLATE_FILE = "explanation.html.jinja"
 HEAT = (230, 60, 20)
@@ -37,7 +37,7 @@ def write_explanation(explanation: Explanation, path: Path) -> Path:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, render_explanation(explanation))
+    write_text(path, render_explanation(explanation))
     return path
 
 

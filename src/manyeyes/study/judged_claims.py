@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.evaluation.crossed import CrossedDifference
+from manyeyes.files import write_text
 from manyeyes.study.arms import Progress
 from manyeyes.study.claims import ARMS, AnyClaim, Claim, RefinementClaim
 from manyeyes.study.compare import Settings, compare
 from manyeyes.study.contestants import parse_arm
-from manyeyes.study.record import write_whole
 from manyeyes.study.refined_objects import (
     corner_cases,
     keep_refined,
@@ -110,7 +110,7 @@ def run_claims(
             keep_refined(folder, settings.seeds, out, data, limit=settings.limit, progress=progress)
     judged = tuple(judge_claims(claims, out, summary))
     page = out / PAGE_FILE
-    write_whole(page, claims_page(judged, summary))
+    write_text(page, claims_page(judged, summary))
     return JudgedClaims(judged, page)
 
 

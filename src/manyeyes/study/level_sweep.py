@@ -16,13 +16,13 @@ from typing import Any
 
 from manyeyes.encoders import ENCODERS, GridEncoder, parse_encoder
 from manyeyes.errors import UsageError
+from manyeyes.files import write_text
 from manyeyes.recipes import load_recipe
 from manyeyes.study.arms import Progress
 from manyeyes.study.compare import Finished, Settings, compare
 from manyeyes.study.contestants import Contestant
 from manyeyes.study.heatmap import Column, heatmap, markdown
 from manyeyes.study.probe_features import NOT_PROBED, gives_patches
-from manyeyes.study.record import write_whole
 from manyeyes.study.summary import Summary, constant_warning
 
 TABLE_FILE, HEATMAP_FILE = "levels.md", "levels.html"
@@ -92,5 +92,5 @@ def write_levels(summary: Summary, out: Path) -> None:
         f"means over {summary.plan.seeds} seed(s). Intervals and verdicts: report.html.",
         *summary.notes,
     ]
-    write_whole(out / TABLE_FILE, markdown(cells, columns, notes))
-    write_whole(out / HEATMAP_FILE, heatmap(cells, columns, notes))
+    write_text(out / TABLE_FILE, markdown(cells, columns, notes))
+    write_text(out / HEATMAP_FILE, heatmap(cells, columns, notes))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from manyeyes.files import write_text
 from manyeyes.study.comparison_page import write_page
-from manyeyes.study.record import write_whole
 from manyeyes.study.summary import Summary, markdown, results_of, summarize
 
 RESULTS_FILE, TABLE_FILE = "results.json", "table.md"
@@ -20,7 +20,7 @@ def write_outputs(folder: Path) -> Summary:
     """
     summary = summarize(folder)
     text = json.dumps(results_of(summary), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(folder / RESULTS_FILE, text + "\n")
-    write_whole(folder / TABLE_FILE, markdown(summary))
+    write_text(folder / RESULTS_FILE, text + "\n")
+    write_text(folder / TABLE_FILE, markdown(summary))
     write_page(folder, summary)
     return summary

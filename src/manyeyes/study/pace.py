@@ -8,17 +8,16 @@ exactly. What is measured is this machine as it is now: measure on an idle one.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from manyeyes.files import scratch_folder, write_json
 from manyeyes.recipes import Recipe
 from manyeyes.study.arms import Progress
 from manyeyes.study.inputs import digest_of
 from manyeyes.study.measure import Pace
 from manyeyes.study.trial import RECORDS
 from manyeyes.training import train
-from manyeyes.training.results import write_json
 
 PACE_FILE = "pace.json"
 STEPS = 10
@@ -38,16 +37,14 @@ def minutes_per_step(
     known = json.loads(path.read_text()) if path.is_file() else {}
     key = digest_of(recipe.model_dump(mode="json", exclude={"name", "description", "world"}))
     if key not in known:
-        known[key] = _measure(recipe, out / "pace" / name, data_dir, features_dir, progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        known[key] = _measure(recipe, out / f"pace-{name}", data_dir, features_dir, progress)
         write_json(path, known)
     return {stage: seconds / 60.0 for stage, seconds in known[key].items()}
 
 
 def _measure(
-    recipe: Recipe, folder: Path, data_dir: Path, features_dir: Path, progress: Progress | None
+    recipe: Recipe, beside: Path, data_dir: Path, features_dir: Path, progress: Progress | None
 ) -> dict[str, float]:
-    shutil.rmtree(folder, ignore_errors=True)
     stages = [
         stage.model_copy(update={"training": {**stage.training, "max_steps": STEPS}})
         for stage in recipe.stages
@@ -60,6 +57,6 @@ def _measure(
             progress(f"pace of {recipe.name}: {stage}", done, total)
 
     short = recipe.model_copy(update={"stages": stages})
-    train(short, folder, data_dir=data_dir, progress=step, features_dir=features_dir)
-    shutil.rmtree(folder)
+    with scratch_folder(beside) as folder:
+        train(short, folder, data_dir=data_dir, progress=step, features_dir=features_dir)
     return pace.seconds

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from manyeyes.evaluation.environment import describe_environment
 from manyeyes.evaluation.statistics import estimate_mean, holm, paired_difference
+from manyeyes.files import write_text
 from manyeyes.probes.fitting import standardized
 from manyeyes.probes.tasks import PROBES, Task, blind_scores
 from manyeyes.study.heatmap import Column, heatmap, markdown
 from manyeyes.study.probe_data import ProbeData
 from manyeyes.study.probe_features import CONTROL, PAIR, Eye, Reading, Row, rows
-from manyeyes.study.record import write_whole
 
 RESULTS_FILE, TABLE_FILE, HEATMAP_FILE = "results.json", "table.md", "heatmap.html"
 SCALE = 100.0
@@ -214,9 +214,9 @@ def write_probes(study: ProbeStudy, out: Path) -> None:
         for task, figure in study.blind.items()
     ]
     notes = probe_notes(study)
-    write_whole(out / RESULTS_FILE, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    write_whole(out / TABLE_FILE, markdown(cells, columns, notes))
-    write_whole(out / HEATMAP_FILE, heatmap(cells, columns, notes))
+    write_text(out / RESULTS_FILE, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_text(out / TABLE_FILE, markdown(cells, columns, notes))
+    write_text(out / HEATMAP_FILE, heatmap(cells, columns, notes))
 
 
 def probe_notes(study: ProbeStudy) -> list[str]:

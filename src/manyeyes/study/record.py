@@ -9,7 +9,6 @@ A report is made from these two files and the images they name, and from nothing
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from manyeyes.errors import DataError
+from manyeyes.files import write_text
 from manyeyes.lines import split_lines
 from manyeyes.records import Box
 
@@ -125,10 +125,9 @@ class Study:
 
 def save_study(run_dir: Path, study: Study, items: Sequence[StudyItem]) -> None:
     """Write both files into ``run_dir``, each aside and renamed."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{json.dumps(asdict(item), ensure_ascii=False)}\n" for item in items)
-    write_whole(run_dir / ITEMS_FILE, lines)
-    write_whole(run_dir / STUDY_FILE, json.dumps(asdict(study), indent=1, ensure_ascii=False))
+    write_text(run_dir / ITEMS_FILE, lines)
+    write_text(run_dir / STUDY_FILE, json.dumps(asdict(study), indent=1, ensure_ascii=False))
 
 
 def load_study(run_dir: Path) -> tuple[Study, list[StudyItem]]:
@@ -142,13 +141,6 @@ def load_study(run_dir: Path) -> tuple[Study, list[StudyItem]]:
     adapter = TypeAdapter(StudyItem)
     rows = enumerate(split_lines(_read(path)), start=1)
     return study, [_parse(adapter, row, path, line) for line, row in rows if row.strip()]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` so that ``path`` holds the old or the new content, never a part."""
-    aside = path.with_name(f".{path.name}.unfinished")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def _read(path: Path) -> str:

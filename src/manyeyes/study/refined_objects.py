@@ -31,10 +31,10 @@ from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.crossed import CrossedDifference, crossed_difference
 from manyeyes.evaluation.looking import Look
 from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.files import write_text
 from manyeyes.records import Detections
 from manyeyes.study.arms import Exam, Progress, load_predictor
 from manyeyes.study.inputs import digest_of
-from manyeyes.study.record import write_whole
 from manyeyes.study.trial import RECORDS, load_trial, trial_file
 
 BENCHMARK, METRIC, SPLIT = "coda", "AP_corner", "corner"
@@ -83,7 +83,7 @@ def keep_refined(
             parts = [tuple(image_scores(_grade(items, objects)).tolist()) for objects in lists]
             ids = tuple(item.cluster for item in items)
             found = RefinedObjects(trial.weights, asked, ids, *parts)
-            write_whole(path, json.dumps(asdict(found)) + "\n")
+            write_text(path, json.dumps(asdict(found)) + "\n")
 
 
 def corner_cases(data: Path, limit: int | None) -> tuple[Exam, list[Item]]:

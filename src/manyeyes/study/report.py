@@ -11,11 +11,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from manyeyes.files import write_text
 from manyeyes.records import Box
 from manyeyes.study import figures, pictures
 from manyeyes.study.contrast import contrasts, figure, group_measures, verdict
 from manyeyes.study.page import PALETTE, Card, answer_row, render
-from manyeyes.study.record import Arm, Measure, Study, StudyItem, load_study, write_whole
+from manyeyes.study.record import Arm, Measure, Study, StudyItem, load_study
 
 REPORT_FILE = "report.html"
 TEMPLATE_FILE = "report.html.jinja"
@@ -31,7 +32,7 @@ def write_report(run_dir: str | Path) -> Path:
     folder = Path(run_dir)
     study, items = load_study(folder)
     path = folder / REPORT_FILE
-    write_whole(path, render_report(folder, study, items))
+    write_text(path, render_report(folder, study, items))
     return path
 
 

@@ -14,8 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from manyeyes.training.folders import written_whole
-from manyeyes.training.results import write_json
+from manyeyes.files import write_json, written_folder
 from manyeyes.training.stage import RESULTS_FILE
 
 STAGES_FILE = "stages.json"
@@ -32,7 +31,7 @@ def take_finished(run: Path, keys: Mapping[str, str]) -> dict[str, Path]:
     A stage is taken when all before it are finished and it was not begun in ``run`` itself.
 
     Raises:
-        CheckpointError: the disk is full.
+        WriteError: the disk is full.
     """
     taken = {}
     for name, key in keys.items():
@@ -41,7 +40,7 @@ def take_finished(run: Path, keys: Mapping[str, str]) -> dict[str, Path]:
         owner = None if (run / name).exists() else _owner(run, name, key)
         if owner is None:
             break
-        with written_whole(run / name) as folder:
+        with written_folder(run / name) as folder:
             shutil.copytree(owner / name, folder, dirs_exist_ok=True)
         taken[name] = owner
     return taken

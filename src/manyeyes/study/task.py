@@ -9,14 +9,15 @@ OUT/records/ARM/evidence.json   see ``trial_evidence``
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from manyeyes.errors import UsageError
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.environment import sha256_of
+from manyeyes.files import remove_folder, write_json
 from manyeyes.lines import split_lines
 from manyeyes.recipes import Recipe
 from manyeyes.recipes.training_fields import on_this_machine
@@ -31,13 +32,18 @@ from manyeyes.study.arms import (
 )
 from manyeyes.study.measure import Pace, encode_ms, forget_peak, peak_gib
 from manyeyes.study.price import Price
-from manyeyes.study.shared_stages import note_stages, take_finished
+from manyeyes.study.shared_stages import STAGES_FILE, note_stages, take_finished
 from manyeyes.study.trial import Measured, Said, Trial, load_trial, save_trial
 from manyeyes.study.trial_evidence import evidence_items, keep_evidence
 from manyeyes.training import train
-from manyeyes.training.results import environment, write_json
+from manyeyes.training.results import environment
 
 INPUTS_FILE, PACE_FILE = "inputs.json", "pace.json"
+_RUN_FILES = (
+    *(INPUTS_FILE, PACE_FILE, STAGES_FILE),
+    *("recipe.yaml", "results.json", "model", "features", "evaluation"),
+)
+"""What a trial puts into the folder of its run, besides its stages."""
 _IMAGES = 8
 """Images encoded together where the time of encoding is measured."""
 
@@ -141,14 +147,42 @@ def _precision(recipe: Recipe) -> str:
     return ", ".join(dict.fromkeys(modes))
 
 
+def check_run(task: Task) -> None:
+    """Check that the folder of a trial's run is free, or holds a run that a trial began.
+
+    Raises:
+        UsageError: something else stands there, which would be removed with the run.
+    """
+    if not task.run.is_dir():
+        return
+    stages = _noted(task.run / STAGES_FILE) or {}
+    known = {*_RUN_FILES, *stages, *task.stages, *(stage.name for stage in task.recipe.stages)}
+    others = sorted(p.name for p in task.run.iterdir() if p.name not in known and p.name[0] != ".")
+    if _noted(task.run / INPUTS_FILE) is None or others:
+        if any(task.run.iterdir()):
+            why = f"it holds {others[0]!r}" if others else f"it has no whole {INPUTS_FILE}"
+            raise UsageError(
+                f"{task.run} may have to be made again, but was not made by a trial alone ({why}): "
+                "move that away"
+            )
+
+
 def _claim(task: Task) -> None:
     """Keep a run that was started with the same inputs; remove one that was not."""
-    note = task.run / INPUTS_FILE
+    check_run(task)
     wanted = dict(task.inputs)
-    if task.run.is_dir() and not (note.is_file() and json.loads(note.read_text()) == wanted):
-        shutil.rmtree(task.run)
-    task.run.mkdir(parents=True, exist_ok=True)
-    write_json(note, wanted)
+    if task.run.is_dir() and _noted(task.run / INPUTS_FILE) != wanted:
+        remove_folder(task.run)
+    write_json(task.run / INPUTS_FILE, wanted)
+
+
+def _noted(path: Path) -> dict[str, Any] | None:
+    """What a trial noted; None where there is no such note."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _take_stages(task: Task) -> None:
@@ -191,8 +225,7 @@ def _train_seconds(run: Path, stages: list[Mapping[str, Any]]) -> float:
 
 
 def _known_pace(run: Path) -> dict[str, float]:
-    path = run / PACE_FILE
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    return _noted(run / PACE_FILE) or {}
 
 
 def _said(task: Task, benchmark: str, items: list[Item]) -> dict[str, Said]:

@@ -21,9 +21,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from manyeyes.errors import DataError
+from manyeyes.files import write_text
 from manyeyes.lines import split_lines
 from manyeyes.study.price import Price
-from manyeyes.study.record import CurvePoint, Measure, StudyItem, write_whole
+from manyeyes.study.record import CurvePoint, Measure, StudyItem
 
 RECORDS, PICTURES = "records", "pictures"
 STUDY_FILE, QUESTIONS_FILE = "study.json", "questions.jsonl"
@@ -114,7 +115,7 @@ def trial_file(out: Path, folder: str, seed: int) -> Path:
 def save_trial(path: Path, trial: Trial) -> None:
     """Write a trial's record, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(trial), ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(asdict(trial), ensure_ascii=False) + "\n")
 
 
 def load_trial(path: Path) -> Trial | None:
@@ -136,8 +137,8 @@ def save_plan(out: Path, plan: StudyPlan, questions: Sequence[StudyItem]) -> Non
     folder = out / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{json.dumps(asdict(q), ensure_ascii=False)}\n" for q in questions)
-    write_whole(folder / QUESTIONS_FILE, lines)
-    write_whole(folder / STUDY_FILE, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
+    write_text(folder / QUESTIONS_FILE, lines)
+    write_text(folder / STUDY_FILE, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
 
 
 def load_plan(out: Path) -> tuple[StudyPlan, list[StudyItem]]:

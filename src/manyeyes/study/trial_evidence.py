@@ -16,10 +16,10 @@ from pathlib import Path
 from manyeyes.errors import ManyEyesError
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.model_predictor import ModelPredictor
+from manyeyes.files import write_text
 from manyeyes.study.arms import Progress
 from manyeyes.study.explain import explain
 from manyeyes.study.explanation_page import render_explanation
-from manyeyes.study.record import write_whole
 
 EVIDENCE_FILE = "evidence.json"
 MOST = 3
@@ -68,7 +68,7 @@ def keep_evidence(
         found.append(Evidence(benchmark, item.prompt, explained.answer, page))
     folder.mkdir(parents=True, exist_ok=True)
     rows = [asdict(evidence) for evidence in found]
-    write_whole(folder / EVIDENCE_FILE, json.dumps(rows, ensure_ascii=False) + "\n")
+    write_text(folder / EVIDENCE_FILE, json.dumps(rows, ensure_ascii=False) + "\n")
 
 
 def kept_evidence(folder: Path) -> list[Evidence]:

@@ -20,6 +20,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from manyeyes import files
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -34,10 +36,9 @@ class JsonlLog(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else []
         kept = [line for line in lines if 0 < _step(line) <= state.global_step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        files.write_bytes(self.path, b"".join(line + b"\n" for line in kept))
 
     def on_log(
         self,
@@ -48,7 +49,7 @@ class JsonlLog(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if state.is_world_process_zero and logs:
-            with self.path.open("a") as file:
+            with files.naming(self.path), self.path.open("a") as file:
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
 
@@ -132,7 +133,7 @@ class StopOnSignal(TrainerCallback):
         return bool(flag > 0)
 
 
-def _step(line: str) -> int:
+def _step(line: bytes) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -137,7 +137,7 @@ class EncoderStore:
         """Store what is not there yet of I images.
 
         Raises:
-            DataError: the disk refuses; nothing half-written stays.
+            WriteError: the disk refuses; nothing half-written stays.
         """
         for store, tokens in zip(self.stores, self._parts(features), strict=True):
             rows = [row for row, image_id in enumerate(image_ids) if image_id not in store]

@@ -14,6 +14,7 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from manyeyes.data.sampler import ResumableSampler
+from manyeyes.errors import CheckpointError
 
 
 class EndlessOrder:
@@ -49,10 +50,16 @@ class EndlessOrder:
         """Return the position that ``state`` was saved at.
 
         Raises:
-            CheckpointError: it belongs to other data, or another order of them.
+            CheckpointError: it belongs to other data, or another order of them, or is damaged.
         """
         self.sampler.load_state_dict(state)
-        return int(state["samples_seen"])
+        seen = int(state["samples_seen"])
+        if seen != state["epoch"] * self.epoch_length + state["position"]:
+            raise CheckpointError(
+                f"the data state is damaged: sample {seen} is not position {state['position']} of "
+                f"epoch {state['epoch']}"
+            )
+        return seen
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ DIR/results.json              figures, hashes, seeds, environment
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +21,23 @@ from typing import Any
 from transformers.utils.logging import disable_progress_bar
 
 from manyeyes.errors import UsageError
-from manyeyes.recipes import Recipe, dump_recipe
+from manyeyes.files import marked_folder, remove_unfinished, write_json
+from manyeyes.recipes import Recipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
-from manyeyes.training.folders import STATE_FILE, written_whole
+from manyeyes.training.folders import STATE_FILE
 from manyeyes.training.ranks import join_ranks, wait_for_ranks
-from manyeyes.training.results import environment, file_hash, write_json
+from manyeyes.training.results import environment, file_hash
 from manyeyes.training.resume import check_same_recipe
+from manyeyes.training.resume_state import read_object
+from manyeyes.training.run_folder import (
+    MODEL_FOLDER,
+    RECIPE_FILE,
+    RESULTS_ADVICE,
+    check_run_folder,
+    is_complete,
+    write_recipe,
+)
 from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage
 
 TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "data_state.json", STATE_FILE)
@@ -65,7 +74,8 @@ def train(
     stages do, and the folder holds no more than that.
 
     Raises:
-        UsageError: ``out_dir`` already holds a run and ``resume`` is off; a stage whose
+        UsageError: ``out_dir`` already holds a run and ``resume`` is off, or something else that
+            would be replaced; a stage whose
             predecessor has not been trained; no room for the features.
         RecipeError, DataError, CheckpointError, NonFiniteError: what each is about.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and ``resume`` continues it.
@@ -88,14 +98,15 @@ def train(
     specs = recipe.stages if stage is None else [recipe.stage(stage)]
     stages = [Stage(recipe, spec, options) for spec in specs]
     _claim(recipe, options, stages)
-    for item in stages:
-        if not item.is_finished:
-            item.run()
-    if rank() == 0:
+    open_stages = [item for item in stages if not item.is_finished]
+    for item in open_stages:
+        item.run()
+    known = [spec.name for spec in recipe.stages]
+    if rank() == 0 and (open_stages or not is_complete(options.out_dir, known)):
         _finish(recipe, stages[-1], options.out_dir)
     wait_for_ranks()
-    found = json.loads((options.out_dir / RESULTS_FILE).read_text())
-    return TrainingResult(options.out_dir / "model", found)
+    found = read_object(options.out_dir / RESULTS_FILE, RESULTS_ADVICE)
+    return TrainingResult(options.out_dir / MODEL_FOLDER, found)
 
 
 def _on_this_machine(recipe: Recipe) -> Recipe:
@@ -109,36 +120,39 @@ def _on_this_machine(recipe: Recipe) -> Recipe:
 
 def _claim(recipe: Recipe, options: RunOptions, stages: Sequence[Stage]) -> None:
     """Take ``out_dir`` for this recipe, or check that it already belongs to it."""
-    path = options.out_dir / "recipe.yaml"
+    out = options.out_dir
+    only = stages[0].spec.name if len(stages) < len(recipe.stages) else None
+    check_run_folder(recipe, out, resume=options.resume, stage=only)
+    path = out / RECIPE_FILE
     if path.is_file():
         if not options.resume and any(item.folder.is_dir() for item in stages):
             raise UsageError(
-                f"{options.out_dir} already holds a run; continue it with --resume, or choose "
-                "another folder"
+                f"{out} already holds a run; continue it with --resume, or choose another folder"
             )
         check_same_recipe(recipe, path)
     wait_for_ranks()
     if rank() == 0:
-        options.out_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(dump_recipe(recipe))
+        remove_unfinished(out)
+        write_recipe(recipe, out)
 
 
 def _finish(recipe: Recipe, last: Stage, out: Path) -> None:
     """Copy the last checkpoint's model to ``out/model`` and write the run's results."""
     if last.last_checkpoint is None:
         raise UsageError(f"stage {last.spec.name!r} left no checkpoint in {last.folder}")
-    with written_whole(out / "model") as folder:
+    entries = [out / spec.name / RESULTS_FILE for spec in recipe.stages]
+    found = [read_object(path, RESULTS_ADVICE) for path in entries if path.is_file()]
+    with marked_folder(out / MODEL_FOLDER) as folder:
         left = shutil.ignore_patterns(*TRAINING_STATE, "rng_state*")
         shutil.copytree(last.last_checkpoint, folder, ignore=left, dirs_exist_ok=True)
-    entries = [out / spec.name / RESULTS_FILE for spec in recipe.stages]
-    weights = sorted((out / "model").glob("*.safetensors"))
+    weights = sorted((out / MODEL_FOLDER).glob("*.safetensors"))
     write_json(
         out / RESULTS_FILE,
         {
             "recipe": recipe.name,
             "seed": recipe.seed,
-            "stages": [json.loads(path.read_text()) for path in entries if path.is_file()],
-            "model": "model",
+            "stages": found,
+            "model": MODEL_FOLDER,
             "weights": {path.name: file_hash(path) for path in weights},
             "environment": environment(),
         },

@@ -17,6 +17,7 @@ from manyeyes import hub
 from manyeyes.data.objects import ObjectTable
 from manyeyes.data.opened_images import ImageOpener
 from manyeyes.errors import UsageError
+from manyeyes.files import write_json
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource
@@ -36,7 +37,7 @@ from manyeyes.training.objects import look_at
 from manyeyes.training.opened import open_together
 from manyeyes.training.parts import Assignment, assign, freeze
 from manyeyes.training.ranks import wait_for_ranks
-from manyeyes.training.results import stage_results, write_json
+from manyeyes.training.results import stage_results
 from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
 

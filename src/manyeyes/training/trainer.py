@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from manyeyes.errors import CheckpointError, NonFiniteError
+from manyeyes.files import written_folder
 from manyeyes.losses import OBJECTIVES
 from manyeyes.modeling import ManyEyesForConditionalGeneration
 from manyeyes.training import folders
@@ -36,11 +38,16 @@ from manyeyes.training.optimizer_state import (
     OPTIMIZER_FILE,
     SCHEDULER_FILE,
     gather_optimizer,
-    read_state,
     restore_optimizer,
+    restore_scheduler,
 )
 from manyeyes.training.parts import Assignment, parameter_groups
 from manyeyes.training.random_state import continues_random_state
+from manyeyes.training.resume_state import (
+    DATA_STATE_FILE,
+    check_trainer_state,
+    read_data_state,
+)
 from manyeyes.training.sharding import (
     hold_scalars_as_vectors,
     name_blocks,
@@ -51,7 +58,7 @@ from manyeyes.training.sharding import (
 )
 from manyeyes.training.weights import whole_state
 
-DATA_STATE_FILE, SCALER_FILE = "data_state.json", "scaler.pt"
+SCALER_FILE = "scaler.pt"
 
 
 @dataclass(frozen=True)
@@ -258,7 +265,8 @@ class StageTrainer(Trainer):
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _go_on(self, checkpoint: Path) -> None:
-        state = json.loads((checkpoint / DATA_STATE_FILE).read_text())
+        check_trainer_state(checkpoint)
+        state = read_data_state(checkpoint)
         seen = self.data.order.samples_seen(state)
         self._offset = seen - folders.step_of(checkpoint) * self.plan.global_batch
         rank, ranks = self.args.process_index, self.args.world_size
@@ -294,7 +302,7 @@ class StageTrainer(Trainer):
         """Write ``checkpoint-<step>``, whole or not at all, and drop checkpoints over the limit.
 
         Raises:
-            CheckpointError: the disk is full or refuses; earlier checkpoints are intact.
+            WriteError: the disk is full or refuses; earlier checkpoints are intact.
         """
         home = Path(str(self.args.output_dir))
         target = home / f"checkpoint-{self.state.global_step}"
@@ -302,9 +310,9 @@ class StageTrainer(Trainer):
         optimizer = gather_optimizer(self._model, self._optimizer)
         optimizer = reshaped_moments(optimizer, self._scalars, ())
         writes = self.args.should_save
-        with folders.written_whole(target) if writes else nullcontext():
+        unfinished = folders.unfinished(target)
+        with written_folder(target, aside=unfinished) if writes else nullcontext():
             self.accelerator.wait_for_everyone()
-            unfinished = folders.unfinished(target)
             self._save_rng_state(str(unfinished))
             if writes:
                 self._write_state(unfinished, state, optimizer)
@@ -354,8 +362,7 @@ class StageTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load optimizer and schedule, onto whatever parallelism this run has."""
         if checkpoint is not None:
-            state = reshaped_moments(
-                read_state(Path(checkpoint) / OPTIMIZER_FILE), self._scalars, (1,)
-            )
-            restore_optimizer(self._model, self._optimizer, state)
-            self._scheduler.load_state_dict(read_state(Path(checkpoint) / SCHEDULER_FILE))
+            folder = Path(checkpoint)
+            vectors = partial(reshaped_moments, scalars=self._scalars, shape=(1,))
+            restore_optimizer(self._model, self._optimizer, folder, vectors)
+            restore_scheduler(self._scheduler, folder)

@@ -19,13 +19,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import DataError, UsageError
+from manyeyes.files import naming, remove_folder, sync_folder, write_bytes
 from manyeyes.world.emit import (
     SplitWorld,
     chosen_formats,
@@ -44,7 +44,10 @@ WORLD_VERSION = 2
 TRAIN_SHARE = 0.8
 """Share of a total number of images that goes to training; the other splits share the rest."""
 
-MANIFEST = "world.json"
+MANIFEST, PLAN = "world.json", "plan.json"
+FORMAT = "manyeyes world"
+_PNG_END = b"IEND\xaeB`\x82"
+"""Last bytes of every whole PNG."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being written, how many are done, and how many there are."""
@@ -81,6 +84,7 @@ def make_world(
     Raises:
         UsageError: an unknown split or format, too few images, or a folder that holds something
             else (another seed, version or size, or fewer formats: worlds are never mixed).
+        WriteError: the disk refuses; the same call goes on later.
     """
     out = Path(out_dir)
     counts = split_counts(images, splits)
@@ -98,11 +102,8 @@ def make_world(
         worlds.append(SplitWorld(name, seed, scenes))
         hashes.update(_write_images(work, scenes, progress))
     hashes.update(_write_annotations(work, worlds, chosen, progress))
-    _write(work / MANIFEST, json_bytes({**plan, "sha256": dict(sorted(hashes.items()))}))
-    (work / "plan.json").unlink()
-    if out.is_dir():
-        out.rmdir()
-    os.replace(work, out)
+    write_bytes(work / MANIFEST, json_bytes({**plan, "sha256": dict(sorted(hashes.items()))}))
+    _put_in_place(work, out)
     return WorldSummary(out, counts, len(hashes), made=True)
 
 
@@ -127,7 +128,7 @@ def split_counts(images: int | Mapping[str, int], splits: Sequence[str]) -> dict
 def world_plan(counts: Mapping[str, int], seed: int, formats: Sequence[str]) -> dict[str, Any]:
     """Return what identifies a world: equal plans give equal files."""
     return {
-        "format": "manyeyes world",
+        "format": FORMAT,
         "version": WORLD_VERSION,
         "seed": seed,
         "image_size": IMAGE_SIZE,
@@ -180,11 +181,27 @@ def _existing(out: Path, plan: dict[str, Any]) -> WorldSummary | None:
 
 def _prepare(work: Path, plan: dict[str, Any]) -> None:
     """Make the working folder, keeping what an interrupted run of the same plan has written."""
-    note = work / "plan.json"
+    note = work / PLAN
     if work.exists() and not (note.is_file() and note.read_bytes() == json_bytes(plan)):
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    _write(note, json_bytes(plan))
+        if any(work.iterdir()) and not _is_plan(note):
+            raise UsageError(f"{work} is in the way: no world is being made there; move it away")
+        remove_folder(work)
+    write_bytes(note, json_bytes(plan))
+
+
+def _is_plan(note: Path) -> bool:
+    try:
+        return bool(json.loads(note.read_bytes())["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _put_in_place(work: Path, out: Path) -> None:
+    """Rename a finished world, in one step, also where an empty folder stands; then tidy it."""
+    with naming(out):
+        sync_folder(work)
+        os.replace(work, out)
+        (out / PLAN).unlink()
 
 
 def _write_images(work: Path, scenes: Sequence[Scene], progress: Progress | None) -> dict[str, str]:
@@ -193,12 +210,13 @@ def _write_images(work: Path, scenes: Sequence[Scene], progress: Progress | None
     for number, scene in enumerate(scenes, start=1):
         name = f"images/{file_name(scene)}"
         path = work / name
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part")
-            partial.write_bytes(png_bytes(scene))
-            os.replace(partial, path)
-        hashes[name] = _digest(path.read_bytes())
+        content = path.read_bytes() if path.is_file() else b""
+        if not content.endswith(_PNG_END):  # not there, or cut short when the machine stopped
+            content = png_bytes(scene)
+            with naming(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        hashes[name] = _digest(content)
         if progress is not None and (number % 100 == 0 or number == len(scenes)):
             progress(f"images/{scene.split}", number, len(scenes))
     return hashes
@@ -212,19 +230,11 @@ def _write_annotations(
     makers = list(emissions(worlds, formats))
     for done, make in enumerate(makers, start=1):
         for name, content in make().items():
-            _write(work / name, content)
+            write_bytes(work / name, content)
             hashes[name] = _digest(content)
         if progress is not None:
             progress("annotations", done, len(makers))
     return hashes
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _digest(content: bytes) -> str:

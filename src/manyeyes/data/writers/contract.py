@@ -1,4 +1,4 @@
-"""What a writer is, and what all writers share: extra keys, image paths, files that appear whole.
+"""What a writer is, and what all writers share: extra keys and image paths.
 
 The keys ``boxes``, ``points``, ``box_image`` and ``task`` are those that the readers of
 conversations take (see ``readers/conversation``). What benchmarks need besides (``Sample.meta``) is
@@ -10,15 +10,15 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
-from manyeyes.errors import DataError
+from manyeyes.errors import DataError, UsageError
+from manyeyes.files import write_bytes, written_file
 from manyeyes.images import FORMATS, image_size
 from manyeyes.records import PackedImage, Sample
 
@@ -41,6 +41,7 @@ class ImagePlaces:
 
         Raises:
             DataError: an image out of a container cannot be read.
+            UsageError: another image has its place. WriteError: it cannot be saved.
         """
         if isinstance(image, PackedImage):
             return self._saved(image)
@@ -72,8 +73,9 @@ class ImagePlaces:
         if not Path(name).suffix:
             name += _ending(data)
         target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        if target.is_file() and target.read_bytes() != data:
+            raise UsageError(f"{target} exists and is another image: choose another --out")
+        write_bytes(target, data)
         return name
 
 
@@ -117,24 +119,12 @@ def extra_keys(sample: Sample) -> dict[str, Any]:
 def write_json(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Write rows one by one: as JSON lines if the path ends in .jsonl, else as one list."""
     lines = path.suffix == ".jsonl"
-    with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+    with written_file(path) as partial, open(partial, "w", encoding="utf-8") as stream:
         stream.write("" if lines else "[\n")
         for number, row in enumerate(rows):
             stream.write("" if lines or number == 0 else ",\n")
             stream.write(json.dumps(row, ensure_ascii=False) + ("\n" if lines else ""))
         stream.write("" if lines else "\n]\n")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; renamed at the end, removed after an error."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _ending(data: bytes) -> str:

@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from manyeyes.data.writers.contract import ImagePlaces, extra_keys, written_whole
+from manyeyes.data.writers.contract import ImagePlaces, extra_keys
 from manyeyes.errors import UsageError
+from manyeyes.files import written_file
 from manyeyes.records import PackedImage, Sample
 
 ROWS_PER_GROUP = 100
@@ -54,7 +55,7 @@ def write(samples: Iterable[Sample], path: Path, places: ImagePlaces) -> None:
     }
     schema = Features(columns).arrow_schema
     rows = (row(sample, places) for sample in samples)
-    with written_whole(path) as partial, ParquetWriter(partial, schema) as writer:
+    with written_file(path) as partial, ParquetWriter(partial, schema) as writer:
         for group in _groups(rows):
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.conversation import write_boxes
-from manyeyes.errors import DataError, UsageError
+from manyeyes.errors import UsageError
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.harness import item_json
 from manyeyes.evaluation.harness.task_functions import PARSE_FAILURES, metric_names
 from manyeyes.evaluation.model_predictor import MAX_NEW_TOKENS
-from manyeyes.evaluation.predictions import write_text
+from manyeyes.files import write_text, written_file
 from manyeyes.images import image_size
 from manyeyes.records import PackedImage, Turn
 
@@ -48,7 +48,7 @@ def write_task(
 
     Raises:
         UsageError: an unknown benchmark or variant, or ``datasets`` is not installed.
-        DataError: missing or broken data, or a folder that cannot be written.
+        DataError: missing or broken data. WriteError: the folder cannot be written.
     """
     benchmark = get_benchmark(name)
     chosen = benchmark.checked_variant(variant)
@@ -58,11 +58,8 @@ def write_task(
     folder, file = Path(out_dir) / task, f"{split.replace('/', '-')}.parquet"
     marks = {"benchmark": name, "variant": chosen, "box_style": box_style}
     rows = [_row(item, {**marks, "metrics": json.dumps(metrics)}, box_style) for item in items]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_parquet(rows, folder / file)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error}", file=str(folder)) from error
+    with written_file(folder / file) as aside:
+        _write_parquet(rows, aside)
     template = resources.files(__package__).joinpath("task.yaml").read_text(encoding="utf-8")
     text = template.format(
         task=task,

@@ -14,13 +14,16 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from manyeyes.errors import CheckpointError
+from manyeyes.errors import CheckpointError, UsageError
+from manyeyes.files import write_text
 
 Table = Mapping[str, Mapping[str, float]]
 """Rows of figures by name: ``{row: {figure: value}}``; the row ``n`` holds sample sizes."""
 
 NOISE = 0.03
 """Differences of probe accuracies up to this are not called differences."""
+
+CARD_FILE = "card.json"
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,32 @@ def stored_parameters(folder: Path) -> int:
 def write_card(card: Card, folder: Path) -> None:
     """Write ``card.json`` and ``README.md`` into the part's folder, floats to five decimals."""
     text = json.dumps(_rounded(asdict(card)), indent=2) + "\n"
-    (folder / "card.json").write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(render_card(read_card(folder)), encoding="utf-8")
+    write_text(folder / CARD_FILE, text)
+    write_text(folder / "README.md", render_card(read_card(folder)))
+
+
+def check_part(part: str, folder: Path) -> None:
+    """Check that ``folder`` is free, or holds an earlier ``part``, which a new one replaces.
+
+    Raises:
+        UsageError: something else stands there.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        found = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))["part"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if found != part:
+        raise UsageError(
+            f"{folder} would be replaced, but it holds no part {part!r} (by its {CARD_FILE}): move "
+            "it away, or choose another --out"
+        )
 
 
 def read_card(folder: Path) -> Card:
     """Read the card of a part; raise ``CheckpointError`` when there is none."""
-    path = folder / "card.json"
+    path = folder / CARD_FILE
     if not path.is_file():
         raise CheckpointError(f"{folder} has no card.json")
     return Card(**json.loads(path.read_text(encoding="utf-8")))

@@ -15,6 +15,7 @@ from statistics import mean, stdev
 
 from torch import Tensor
 
+from manyeyes.files import write_text
 from manyeyes.world.pretrain.features import (
     Source,
     joined,
@@ -118,8 +119,8 @@ def write_comparison(
         },
         "gate": [vars(gate) for gate in gates],
     }
-    (parts / "compared.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (parts / "README.md").write_text(_readme(comparison, gates, seeds), encoding="utf-8")
+    write_text(parts / "compared.json", json.dumps(record, indent=2) + "\n")
+    write_text(parts / "README.md", _readme(comparison, gates, seeds))
 
 
 def _readme(comparison: Comparison, gates: Sequence[GateResult], seeds: int) -> str:

@@ -39,8 +39,6 @@ def save_part(
     half = copy.deepcopy(model)
     nn.Module.to(half, torch.bfloat16)
     half.save_pretrained(folder)
-    for weights in folder.glob("*.safetensors"):
-        weights.chmod(0o644)  # written through a private temporary file; installed parts are public
     every = {**preprocessor_config(processor, normalization), **settings}
     text = json.dumps(every, indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")

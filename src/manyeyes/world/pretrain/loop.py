@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from manyeyes.errors import CheckpointError, NonFiniteError, UsageError
+from manyeyes.files import written_file
 
 WARMUP_STEPS = 200
 COOL_DOWN = 0.3
@@ -181,16 +181,13 @@ def save_state(
     objective: Objective, optimizer: torch.optim.Optimizer, state: RunState, run_dir: Path
 ) -> None:
     """Write weights, moments and ``state``; a crash while writing leaves the old file."""
-    temporary = run_dir / f"{_STATE}.part"
-    torch.save(
-        {
-            "objective": objective.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "state": json.dumps(vars(state)),
-        },
-        temporary,
-    )
-    os.replace(temporary, run_dir / _STATE)
+    content = {
+        "objective": objective.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "state": json.dumps(vars(state)),
+    }
+    with written_file(run_dir / _STATE) as aside:
+        torch.save(content, aside)
 
 
 def load_state(objective: Objective, optimizer: torch.optim.Optimizer, run_dir: Path) -> RunState:

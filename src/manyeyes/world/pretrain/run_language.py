@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +19,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from manyeyes.checkpoint import is_weights
+from manyeyes.files import written_folder
 from manyeyes.precision import CPU, computed_in
 from manyeyes.world.pretrain import language, t5
-from manyeyes.world.pretrain.cards import Card, Table, weight_files, write_card
+from manyeyes.world.pretrain.cards import Card, Table, check_part, weight_files, write_card
 from manyeyes.world.pretrain.documents import Form, corpus
 from manyeyes.world.pretrain.language import LanguageObjective
 from manyeyes.world.pretrain.loop import RunState, train
@@ -103,6 +104,7 @@ def pretrain_language(
     Raises what ``loop.train`` and ``start_from`` of the objective raise.
     """
     recipe = TEXT[part]
+    check_part(part, out_dir / part)
     torch.set_num_threads(threads)
     run_dir = out_dir / f"{part}.run"
     objective = recipe.objective(seed, _tokenizer(run_dir, seed))
@@ -133,34 +135,33 @@ def finish_language(
 ) -> Card:
     """Export a trained objective to ``folder``, measure the files written, write the card."""
     recipe = TEXT[part]
-    if folder.exists():
-        shutil.rmtree(folder)
-    objective.export(folder)
-    card = Card(
-        part=part,
-        summary=recipe.summary,
-        parameters=sum(p.numel() for p in objective.parameters()),
-        training={
-            "data": recipe.data,
-            "seed": objective.seed,
-            "steps": state.step,
-            "documents per step": objective.images_per_step,
-            "documents": state.step * objective.images_per_step,
-            **({} if start is None else {"weights at the start": start.name}),
-            "first document": int(objective.first_document),
-            "tokens per step, last": round(state.figures.get("tokens", 0.0)),
-            "vocabulary": len(objective.tokenizer),
-            "learning rate": objective.learning_rate,
-            "seconds": round(state.seconds, 1),
-            "threads": threads,
-            "precision": f"{computed_in(CPU)}, weights saved in bf16",
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        files=weight_files(folder),
-        figures=language_figures(part, folder, objective.seed, measured),
-    )
-    write_card(card, folder)
+    with written_folder(folder, ours=is_weights) as aside:
+        objective.export(aside)
+        card = Card(
+            part=part,
+            summary=recipe.summary,
+            parameters=sum(p.numel() for p in objective.parameters()),
+            training={
+                "data": recipe.data,
+                "seed": objective.seed,
+                "steps": state.step,
+                "documents per step": objective.images_per_step,
+                "documents": state.step * objective.images_per_step,
+                **({} if start is None else {"weights at the start": start.name}),
+                "first document": int(objective.first_document),
+                "tokens per step, last": round(state.figures.get("tokens", 0.0)),
+                "vocabulary": len(objective.tokenizer),
+                "learning rate": objective.learning_rate,
+                "seconds": round(state.seconds, 1),
+                "threads": threads,
+                "precision": f"{computed_in(CPU)}, weights saved in bf16",
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+            files=weight_files(aside),
+            figures=language_figures(part, aside, objective.seed, measured),
+        )
+        write_card(card, aside)
     return card
 
 
@@ -201,7 +202,6 @@ def _tokenizer(run_dir: Path, seed: int) -> PreTrainedTokenizerBase:
     folder = run_dir / "tokenizer"
     if not folder.is_dir():
         tokenizer = train_tokenizer(corpus(CORPUS_CONVERSATIONS, seed))
-        staging = run_dir / "tokenizer.part"
-        tokenizer.save_pretrained(staging)
-        staging.rename(folder)
+        with written_folder(folder) as aside:
+            tokenizer.save_pretrained(aside)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -6,7 +6,6 @@ disk. Rerunning with the seed and the number of steps of a card repeats the run 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,18 @@ from pathlib import Path
 import torch
 import transformers
 
+from manyeyes.checkpoint import is_weights
 from manyeyes.errors import UsageError, nearest
+from manyeyes.files import written_folder
 from manyeyes.precision import CPU, computed_in
-from manyeyes.world.pretrain.cards import Card, Table, stored_parameters, weight_files, write_card
+from manyeyes.world.pretrain.cards import (
+    Card,
+    Table,
+    check_part,
+    stored_parameters,
+    weight_files,
+    write_card,
+)
 from manyeyes.world.pretrain.clip import ClipObjective
 from manyeyes.world.pretrain.detector import DetectorObjective
 from manyeyes.world.pretrain.dino import DinoObjective
@@ -143,6 +151,7 @@ def pretrain_vision(
     ``loop.train`` and ``start_from`` of the objective raise.
     """
     recipe = _find(part)
+    check_part(part, out_dir / part)
     torch.set_num_threads(threads)
     objective = recipe.objective(seed)
     if start is not None and not resume:
@@ -173,32 +182,31 @@ def finish_vision(
     ``start``: the part that it started from, for the card.
     """
     recipe = _find(part)
-    if folder.exists():
-        shutil.rmtree(folder)
-    objective.export(folder)
-    card = Card(
-        part=part,
-        summary=recipe.summary,
-        parameters=stored_parameters(folder),
-        training={
-            "data": "world scenes of split train, rendered on the fly",
-            "seed": objective.seed,
-            "steps": state.step,
-            "images per step": objective.images_per_step,
-            "images": state.step * objective.images_per_step,
-            **({} if start is None else {"weights at the start": start.name}),
-            "learning rate": objective.learning_rate,
-            "seconds": round(state.seconds, 1),
-            "threads": threads,
-            "precision": f"{computed_in(CPU)}, weights saved in bf16",
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            **{f"final {name}": value for name, value in state.figures.items()},
-        },
-        files=weight_files(folder),
-        figures=recipe.measure(folder, objective.seed),
-    )
-    write_card(card, folder)
+    with written_folder(folder, ours=is_weights) as aside:
+        objective.export(aside)
+        card = Card(
+            part=part,
+            summary=recipe.summary,
+            parameters=stored_parameters(aside),
+            training={
+                "data": "world scenes of split train, rendered on the fly",
+                "seed": objective.seed,
+                "steps": state.step,
+                "images per step": objective.images_per_step,
+                "images": state.step * objective.images_per_step,
+                **({} if start is None else {"weights at the start": start.name}),
+                "learning rate": objective.learning_rate,
+                "seconds": round(state.seconds, 1),
+                "threads": threads,
+                "precision": f"{computed_in(CPU)}, weights saved in bf16",
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                **{f"final {name}": value for name, value in state.figures.items()},
+            },
+            files=weight_files(aside),
+            figures=recipe.measure(aside, objective.seed),
+        )
+        write_card(card, aside)
     return card
 
 
