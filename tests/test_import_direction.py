@@ -40,7 +40,7 @@ LINE = (
     ("modeling",),
     ("chat_parts", "conversation", "pixels", "targets", "tokenization"),
     ("object_texts", "text_rows", "tagging"),
-    ("chat_inputs",),
+    ("chat_inputs", "processor_fields"),
     ("processing",),
     ("data",),
     ("probes",),

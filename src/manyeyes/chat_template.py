@@ -13,7 +13,6 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from manyeyes.errors import RecipeError
@@ -61,7 +60,7 @@ class ChatTemplate:
                     **{**FIXED, **dict(self.variables)},
                 )
             )
-        except TemplateError as error:
+        except Exception as error:  # templates are programs: theirs fail as any program does
             roles = ", ".join(message["role"] for message in messages)
             raise RecipeError(
                 f"prompt style {self.style!r}: the chat template refuses the conversation "

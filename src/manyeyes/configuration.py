@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field, InstanceOf
 from transformers import AutoConfig, PreTrainedConfig
 
 from manyeyes.boxes import BOX_STYLES
@@ -28,12 +29,30 @@ from manyeyes.language import (
     read_config,
     restore_config,
 )
-from manyeyes.options import check_choice, parse_options
+from manyeyes.options import check_choice, check_type, parse_options
 from manyeyes.perception import PerceptionOptions
 from manyeyes.prompts import PROMPT_STYLES
 from manyeyes.reader import ReaderSpec
 
 _UNSAVED_FIELDS = ("transformers_version", "_name_or_path", "architectures", "dtype")
+
+
+_Block = Mapping[str, Any] | None
+_Channel = Annotated[int, Field(ge=0, le=255)]
+_TYPES: Mapping[str, Any] = {
+    "encoders": Sequence[Mapping[str, Any]],
+    "fusion": _Block,
+    "bridge": _Block,
+    "language": _Block,
+    "text_config": _Block | InstanceOf[PreTrainedConfig],
+    "pad_color": Annotated[Sequence[_Channel], Field(min_length=3, max_length=3)],
+    "perception_text": _Block,
+    "tagger": _Block,
+    "max_tokens": Annotated[int, Field(ge=1)] | None,
+    "image_tokens": Annotated[Sequence[int], Field(min_length=3, max_length=4)] | None,
+    "references": Mapping[str, Mapping[str, Any]] | None,
+    "untied": Sequence[str] | None,
+}
 
 
 class ManyEyesConfig(PreTrainedConfig):
@@ -92,6 +111,9 @@ class ManyEyesConfig(PreTrainedConfig):
         untied: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        given = dict(locals())
+        for key, annotation in _TYPES.items():
+            check_type(f"model.{key}", given[key], annotation)
         self.encoders = [dict(encoder) for encoder in encoders]
         self.fusion = dict(fusion or {"name": "single"})
         self.bridge = dict(bridge or {"name": "placeholder"})

@@ -6,10 +6,14 @@ Unknown keys name the nearest valid key; lists become tuples, so that options st
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from manyeyes.errors import RecipeError, nearest
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from manyeyes.errors import ManyEyesError, RecipeError, nearest
 
 T = TypeVar("T")
 
@@ -18,8 +22,11 @@ def parse_options(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build the dataclass ``cls`` from ``values``; ``where`` is the dotted place named in errors.
 
     Raises:
-        RecipeError: unknown or missing key, or a value ``cls.__post_init__`` refuses.
+        RecipeError: unknown or missing key, a value of another type than the field's, or one that
+            ``cls.__post_init__`` refuses.
     """
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where}: expected a block of keys, got {values!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
@@ -36,7 +43,50 @@ def parse_options(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     ]
     if missing:
         raise RecipeError(f"{where}: missing key(s) {', '.join(missing)}")
-    return cls(**{key: _freeze(value) for key, value in values.items()})
+    frozen = {key: _freeze(value) for key, value in values.items()}
+    try:
+        made = cls(**frozen)  # its own checks first: they say more than a type does
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ManyEyesError):
+            _check_types(cls, frozen, where)
+        raise
+    _check_types(cls, frozen, where)
+    return made
+
+
+def check_type(where: str, value: object, annotation: Any) -> None:
+    """Raise ``RecipeError`` unless ``value`` is of the type ``annotation`` as it stands."""
+    try:
+        _adapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise RecipeError(f"{where}: {message[:1].lower()}{message[1:]}, got {value!r}") from error
+
+
+def _check_types(cls: Any, values: Mapping[str, Any], where: str) -> None:
+    types = _types(cls)
+    for key, value in values.items():
+        if not (isinstance(value, Mapping) and _holds_options(types[key])):
+            check_type(f"{where}.{key}", value, types[key])
+
+
+def _holds_options(annotation: Any) -> bool:
+    """Whether a field is options of its own, whose class reads a block of keys itself."""
+    return any(dataclasses.is_dataclass(a) for a in (annotation, *typing.get_args(annotation)))
+
+
+@functools.cache
+def _types(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        rules = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+        return TypeAdapter(annotation, config=rules)
+    except PydanticSchemaGenerationError:
+        return TypeAdapter(Any)
 
 
 def check_choice(where: str, key: str, value: object, choices: tuple[Any, ...]) -> None:

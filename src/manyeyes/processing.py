@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from manyeyes import hub
-from manyeyes.bridge import parse_bridge
 from manyeyes.chat_inputs import ChatInputs, check_tensors
 from manyeyes.chat_parts import flatten_images
 from manyeyes.configuration import ManyEyesConfig
@@ -24,10 +23,11 @@ from manyeyes.conversation import (
     turns_to_messages,
     without_images,
 )
-from manyeyes.errors import DataError, PlaceholderError, UsageError, nearest
-from manyeyes.language import IGNORE, position_limit, too_long
+from manyeyes.errors import DataError, PartError, PlaceholderError, UsageError, nearest
+from manyeyes.language import IGNORE, too_long
 from manyeyes.object_texts import ObjectTexts, join_objects
 from manyeyes.pixels import saved_rule, to_pixels
+from manyeyes.processor_fields import check_saved_pair, processor_fields
 from manyeyes.reader import TextReader, question_of, without_placeholders
 from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Tags, Turn
 from manyeyes.tags import SLOT, check_tags, put_tags, without_sentence
@@ -90,6 +90,11 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token is None:
+            raise PartError(
+                "the tokenizer has neither a padding token nor an end token; its "
+                "tokenizer_config.json is missing or damaged"
+            )
         self.encoders = [dict(encoder) for encoder in encoders]
         self.visual_tokens, self.start_end = visual_tokens, start_end
         self.geometry, self.pad_color = geometry, list(pad_color)
@@ -115,28 +120,8 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
                 tokenizer.
         """
         config.resolve()
-        bridge, bridge_options = parse_bridge(config.bridge)
-        transforms, fused = config.pixel_transforms(), config.fused_shapes()
-        processor = cls(
-            tokenizer or load_tokenizer(config.language["checkpoint"]),
-            encoders=[
-                {"name": name, "fused": name in fused, **vars(rule)}
-                for name, rule in transforms.items()
-            ],
-            visual_tokens=config.visual_tokens,
-            start_end=bridge.marks_images(bridge_options),
-            geometry=config.geometry,
-            pad_color=config.pad_color,
-            box_style=config.box_style,
-            prompt_style=config.prompt_style,
-            max_length=config.max_tokens,
-            positions=position_limit(config.text_config),
-            answers_in_sequence=not config.is_encoder_decoder,
-            target_labels=config.target_labels,
-            perception_text=config.perception_text,
-            routed=config.routed,
-            tags=config.tags,
-        )
+        tokenizer = tokenizer or load_tokenizer(config.language["checkpoint"])
+        processor = cls(tokenizer, **processor_fields(config))
         config.image_tokens = list(processor.image_token_ids_by_role)
         config.answer_end = processor.answer_end
         spec = config.reader
@@ -169,6 +154,7 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
                     place, subfolder=READER_FOLDER, trust_remote_code=trusts_remote_code()
                 )
                 processor.text_reader = TextReader(tokenizer, **processor.reader)
+            check_saved_pair(Path(place), processor)
         return processor
 
     # ---- training -------------------------------------------------------------------------

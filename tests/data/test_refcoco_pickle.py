@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from manyeyes.data.files import check_file, detect_format, iter_samples
+from manyeyes.data.pickles import load_plain_pickle
 from manyeyes.data.rows import SourceOptions
 from manyeyes.errors import DataError
 
@@ -106,3 +108,11 @@ def test_damaged_pickles(tmp_path: Path, data: bytes) -> None:
         detect_format(path)
     with pytest.raises(DataError, match="no such file"):
         detect_format(tmp_path / "absent.p")
+
+
+@pytest.mark.parametrize("key", [None, 1, (1, 2)])
+def test_keys_that_are_no_texts_are_refused(key: object, tmp_path: Path) -> None:
+    path = tmp_path / "refs(unc).p"
+    path.write_bytes(pickle.dumps([{"ref_id": 1, "sentences": [{key: 1}]}], protocol=2))
+    with pytest.raises(DataError, match=re.escape(f"texts as keys, got {key!r}")):
+        load_plain_pickle(path)

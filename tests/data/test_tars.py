@@ -17,6 +17,7 @@ from manyeyes.data.files import check_file, detect_format, read_samples
 from manyeyes.data.mixture import fingerprint
 from manyeyes.data.opened_images import open_images
 from manyeyes.data.shards import expand_shards
+from manyeyes.data.tars import tar_rows
 from manyeyes.errors import DataError, ImageError
 from manyeyes.images import image_size
 from manyeyes.records import PackedImage
@@ -204,3 +205,15 @@ def test_a_tar_that_shrinks_later_is_an_image_error(tmp_path: Path) -> None:
         load_images(samples[1])
     path.unlink()
     assert len(open_images(sample.images[0] for sample in samples)) == 2
+
+
+def test_a_name_with_nul_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a\0b.txt")
+        member.pax_headers = {"path": "a\0b.txt"}
+        member.size = 1
+        tar.addfile(member, io.BytesIO(b"x"))
+    (found,) = list(tar_rows(str(path)))
+    assert isinstance(found, DataError)
+    assert "relative names" in str(found)

@@ -33,9 +33,28 @@ def load_plain_pickle(path: str | Path) -> Any:
     """
     try:
         with open(path, "rb") as stream:
-            return _PlainUnpickler(stream, encoding="latin1").load()
+            found = _PlainUnpickler(stream, encoding="latin1").load()
+        _check_keys(found)
+        return found
     except FileNotFoundError as error:
         raise DataError("no such file", file=str(path)) from error
     except Exception as error:  # a damaged pickle makes the machine raise nearly everything
         message = f"is not a pickle of plain data: {error} ({type(error).__name__})"
         raise DataError(message, file=str(path)) from error
+
+
+def _check_keys(found: Any) -> None:
+    """Raise ``ValueError`` unless every dictionary has texts as keys, as those of JSON have."""
+    waiting, seen = [found], set()
+    while waiting:
+        item = waiting.pop()
+        if not isinstance(item, dict | list | tuple) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            wrong = next((key for key in item if not isinstance(key, str)), None)
+            if wrong is not None or None in item:
+                raise ValueError(f"expected texts as keys, got {wrong!r}")
+            waiting.extend(item.values())
+        else:
+            waiting.extend(item)

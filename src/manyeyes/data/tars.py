@@ -136,7 +136,7 @@ def _with(content: dict[str, Any], images: list[TarImage], caption: str | None) 
 
 def _check_member(path: str, number: int, member: tarfile.TarInfo, seen: set[str]) -> None:
     name = member.name
-    if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in PurePosixPath(name).parts:
         message = f"expected members with relative names, got {show(name)}"
         raise DataError(message, file=path, line=number)
     if not member.isreg() or member.issparse():

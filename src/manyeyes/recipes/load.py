@@ -19,7 +19,7 @@ from typing import Any
 from manyeyes.errors import RecipeError, nearest
 from manyeyes.recipes.architectures import write_out_architectures
 from manyeyes.recipes.model_block import model_config
-from manyeyes.recipes.overrides import apply_overrides
+from manyeyes.recipes.overrides import apply_overrides, stages_of
 from manyeyes.recipes.schema import Recipe, StageRecipe, parse_recipe
 from manyeyes.recipes.yaml_io import dump_yaml, read_yaml
 
@@ -61,6 +61,8 @@ def find_recipe(recipe: str | Path, beside: Path | None = None) -> Path:
         RecipeError: neither a file nor a packaged name; names the nearest one.
     """
     path = Path(recipe)
+    if "\0" in str(recipe):
+        raise RecipeError(f"no recipe {str(recipe)!r}")
     if path.suffix in SUFFIXES:
         found = (beside / path) if beside is not None and not path.is_absolute() else path
         if not found.is_file():
@@ -127,7 +129,7 @@ def _merge_items(old: list[Any], changes: Mapping[str, Any], where: str) -> list
     Raises:
         RecipeError: a name that no item has.
     """
-    names = [item.get("name") for item in old if isinstance(item, dict)]
+    names = [_name(item) for item in old]
     for name in changes:
         if name not in names:
             known = [str(item) for item in names]
@@ -135,14 +137,25 @@ def _merge_items(old: list[Any], changes: Mapping[str, Any], where: str) -> list
                 f"{where}: no item called {name!r}{nearest(str(name), known)}; "
                 f"items: {', '.join(known)}"
             )
-    return [merge(item, changes.get(item.get("name"), {})) for item in old]
+    for name, change in changes.items():
+        if not isinstance(change, dict):
+            raise RecipeError(f"{where}.{name}: expected a block of keys, got {change!r}")
+    return [
+        merge(item, changes.get(_name(item) or "", {})) if _name(item) else item for item in old
+    ]
+
+
+def _name(item: Any) -> str | None:
+    """The name of a block, or None."""
+    name = item.get("name") if isinstance(item, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _merge_stages(old: list[Any], new: list[Any]) -> list[Any]:
     merged = list(old)
     for stage in new:
-        name = stage.get("name") if isinstance(stage, dict) else None
-        places = [i for i, item in enumerate(merged) if name and item.get("name") == name]
+        name = _name(stage)
+        places = [i for i, item in enumerate(merged) if name and _name(item) == name]
         if places and stage.get("drop"):
             del merged[places[0]]
         elif places:
@@ -159,6 +172,7 @@ def _push_down_training(data: dict[str, Any]) -> None:
         return
     if not isinstance(defaults, dict):
         raise RecipeError(f"training: expected a block of TrainingArguments, got {defaults!r}")
-    for stage in data.get("stages", []):
-        if isinstance(stage, dict):
-            stage["training"] = merge(defaults, stage.get("training") or {})
+    for stage in stages_of(data):
+        own = stage.get("training")
+        if own is None or isinstance(own, dict):
+            stage["training"] = merge(defaults, own or {})

@@ -27,10 +27,16 @@ def apply_overrides(data: dict[str, Any], settings: Iterable[str]) -> None:
             raise RecipeError(f"--set {setting!r}: expected key.path=value")
         value = parse_yaml(text, f"--set {setting!r}")
         if keys[0] == "training":
-            for stage in data.get("stages", []):
+            for stage in stages_of(data):
                 _put(stage, keys, value, setting)
         else:
             _put(data, keys, value, setting)
+
+
+def stages_of(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return those of a raw recipe's stages that are blocks; others are told later."""
+    found = data.get("stages")
+    return [stage for stage in found if isinstance(stage, dict)] if isinstance(found, list) else []
 
 
 def _put(data: dict[str, Any], keys: list[str], value: Any, setting: str) -> None:

@@ -97,13 +97,14 @@ def _check_field(key: str, value: Any, where: str) -> Any:
     if key in OWNED:
         raise RecipeError(f"{where}: not set in recipes: {OWNED[key]}")
     if key not in types:
-        raise RecipeError(f"{where}: unknown TrainingArguments field{nearest(key, types)}")
+        raise RecipeError(f"{where}: unknown TrainingArguments field{nearest(str(key), types)}")
     for choices in _enums(types[key]):
         names = [str(member.value) for member in choices]
         value = "no" if value is False and "no" in names else value  # YAML reads a bare no as false
         if value not in names:
             listed = ", ".join(names)
-            raise RecipeError(f"{where}: {value!r} is not one of {listed}{nearest(value, names)}")
+            hint = nearest(str(value), names)
+            raise RecipeError(f"{where}: {value!r} is not one of {listed}{hint}")
         if (key, value) == ("save_strategy", "best"):
             raise RecipeError(f"{where}: {value!r} has no meaning here: {_NO_EVALUATION}")
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,23 @@ import yaml
 
 from manyeyes.errors import RecipeError
 
+MAX_DEPTH, MAX_VALUES = 100, 200_000
+"""Blocks in each other, and values, that a recipe may hold."""
+
 
 class _RecipeLoader(yaml.SafeLoader):
     """SafeLoader that reads ``2e-5`` as a float and refuses repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                line = node.value[position][0].start_mark.line + 1
+        seen = set()
+        for place, _ in node.value:
+            key = self.construct_object(place, deep=deep)
+            if not isinstance(key, Hashable):
+                continue  # refused below
+            if key in seen:
+                line = place.start_mark.line + 1
                 raise RecipeError(f"line {line}: key {key!r} is written twice in one block")
+            seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -35,14 +43,38 @@ def parse_yaml(text: str, where: str) -> Any:
     """Return the data in ``text``; ``where`` (a file name or option) is named in errors.
 
     Raises:
-        RecipeError: not valid YAML, or a key twice in one block.
+        RecipeError: not valid YAML, a key twice in one block, or deeper or larger than recipes are.
     """
     try:
-        return yaml.load(text, Loader=_RecipeLoader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+        data = yaml.load(text, Loader=_RecipeLoader)
+        _check_size(data)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{where}: not usable YAML: nested too deep") from error
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        # dates and numbers that do not exist, and tags with values of another kind
+        message = " ".join(str(error).split())
+        raise RecipeError(f"{where}: not valid YAML: {message or type(error).__name__}") from error
+    return data
+
+
+def _check_size(data: Any) -> None:
+    """Raise ``RecipeError`` for data that is deep or large once every alias is followed."""
+    level, depth, size = [data], 0, 0
+    while level:
+        size, depth = size + len(level), depth + 1
+        if depth > MAX_DEPTH or size > MAX_VALUES:
+            raise RecipeError(
+                f"more than {MAX_DEPTH} blocks in each other, or more than {MAX_VALUES:,} values "
+                "with every alias written out"
+            )
+        holders = [item for item in level if isinstance(item, dict | list | set)]
+        level = [
+            value
+            for item in holders
+            for value in (item.values() if isinstance(item, dict) else item)
+        ]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -134,8 +134,13 @@ class Conversation:
 
         Raises:
             ImageError: the file cannot be read as an image; the conversation is unchanged.
-            UsageError: the model reads tags, but there are neither tags nor a tagger.
+            UsageError: no path, or the model reads tags, but there are neither tags nor a tagger.
         """
+        if not isinstance(path, str | Path):
+            raise UsageError(
+                f"show takes the path of an image file, got a {type(path).__name__}: save the "
+                "picture to a file first, or call the model and its processor directly"
+            )
         picture = load_image(path)
         key = (str(Path(path).resolve()), Path(path).stat().st_mtime_ns)
         names = self._tags(picture, tags)

@@ -137,6 +137,8 @@ def load_study(run_dir: Path) -> tuple[Study, list[StudyItem]]:
         DataError: a file is missing or broken (file and line named).
     """
     study = _parse(TypeAdapter(Study), _read(run_dir / STUDY_FILE), run_dir / STUDY_FILE)
+    if not study.arms:
+        raise DataError("a study has at least one", file=str(run_dir / STUDY_FILE), key="arms")
     path = run_dir / ITEMS_FILE
     adapter = TypeAdapter(StudyItem)
     rows = enumerate(split_lines(_read(path)), start=1)

@@ -149,6 +149,9 @@ def load_plan(out: Path) -> tuple[StudyPlan, list[StudyItem]]:
     """
     folder = out / RECORDS
     plan: StudyPlan = _parsed(StudyPlan, folder / STUDY_FILE, _text(folder / STUDY_FILE))
+    for key in ("arms", "benchmarks"):
+        if not getattr(plan, key):
+            raise DataError("a study has at least one", file=str(folder / STUDY_FILE), key=key)
     path = folder / QUESTIONS_FILE
     rows = [row for row in split_lines(_text(path)) if row.strip()]
     return plan, [_parsed(StudyItem, path, row) for row in rows]

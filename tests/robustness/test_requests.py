@@ -1,0 +1,38 @@
+"""Requests that make no sense, from Python and from the command line: a named error each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attacks import run
+from manyeyes.errors import UsageError
+from manyeyes.serving.chat import Conversation
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 4, 3)), None, b"x", 5, ["a.png"]])
+def test_a_conversation_is_shown_files(build: Callable[..., Any], picture: object) -> None:
+    with pytest.raises(UsageError, match="show takes the path of an image file, got a "):
+        Conversation(*build()).show(picture)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["arms", "benchmarks"])
+def test_a_study_without_arms_has_no_report(key: str, tmp_path: Path) -> None:
+    plan = {
+        "arms": {"a": "clip/world"},
+        "benchmarks": {"vqa": "VQA"},
+        "seeds": [0],
+        key: {},
+    }
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / "study.json").write_text(json.dumps(plan))
+    (records / "questions.jsonl").write_text("")
+    end = run("report", tmp_path)
+    assert end.report["error"]["type"] == "DataError"
+    assert end.report["error"]["file"] == str(records / "study.json")
