@@ -23,12 +23,8 @@ def test_a_conversation_is_shown_files(build: Callable[..., Any], picture: objec
 
 @pytest.mark.parametrize("key", ["arms", "benchmarks"])
 def test_a_study_without_arms_has_no_report(key: str, tmp_path: Path) -> None:
-    plan = {
-        "arms": {"a": "clip/world"},
-        "benchmarks": {"vqa": "VQA"},
-        "seeds": [0],
-        key: {},
-    }
+    whole = {"arms": {"a": "clip/world"}, "benchmarks": {"vqa": "VQA"}, "seeds": 1}
+    plan = {**whole, "budget": None, "data": "data", "split": "test", key: {}}
     records = tmp_path / "records"
     records.mkdir()
     (records / "study.json").write_text(json.dumps(plan))
@@ -36,3 +32,4 @@ def test_a_study_without_arms_has_no_report(key: str, tmp_path: Path) -> None:
     end = run("report", tmp_path)
     assert end.report["error"]["type"] == "DataError"
     assert end.report["error"]["file"] == str(records / "study.json")
+    assert end.report["error"]["key"] == key
