@@ -262,8 +262,9 @@ class ManyEyesConfig(PreTrainedConfig):
     def given(self) -> Given:
         """What the fusion gives per image, tokens and prompts (needs ``resolve``)."""
         cls, options = parse_fusion(self.fusion)
-        tokens = cls.num_tokens(options, cls.accept(self.fused_shapes()))
-        return Given(tokens, cls.num_prompts(options))
+        shapes = cls.accept(self.fused_shapes())
+        tokens, grid = cls.num_tokens(options, shapes), cls.token_grid(options, shapes)
+        return Given(tokens, cls.num_prompts(options), grid)
 
 
 def _own_fields(config: PreTrainedConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.coordinates import start_coordinates, start_from
 from manyeyes.world.pretrain.documents import corpus
 from manyeyes.world.pretrain.language import LanguageObjective, language_config
+from manyeyes.world.pretrain.lessons import CHAT_LESSONS
 from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.tokenizer import COORDINATES, train_tokenizer
 
@@ -93,7 +94,7 @@ def test_a_run_starts_from_a_folder_and_resumes(
     again = pretrain_language("language", tmp_path / "two", steps=3, resume=True, **options)
     assert again.files == whole.files
     for card in (whole, again, read_card(tmp_path / "one" / "language")):
-        assert card.training["first document"] == 33_600
+        assert card.training["first document"] == CHAT_LESSONS[-1].end
         assert card.training["weights at the start"] == "old"
     fresh = pretrain_language("language", tmp_path / "three", steps=2, measured=2)
     assert fresh.training["first document"] == 0

@@ -10,8 +10,17 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from manyeyes.world.pretrain.documents import corpus, document_scene
-from manyeyes.world.pretrain.layouts import CELLS, GRID, LEAST_KEPT, cell_shares, mix_words
+from manyeyes.world.pretrain.layouts import (
+    CELLS,
+    DOUBTFUL_SHARE,
+    GRID,
+    LEAST_KEPT,
+    MOST_SPILL,
+    cell_shares,
+    mix_words,
+)
 from manyeyes.world.render import object_mask
+from manyeyes.world.scene import MARKS
 from manyeyes.world.tokenizer import train_tokenizer
 
 
@@ -37,34 +46,51 @@ def test_shares_are_the_visible_pixels_of_each_cell(index: int) -> None:
     assert [round(s * side**2) for s in shares.sum(axis=0)] == [o.visible for o in scene.objects]
 
 
-def test_cells_hold_their_names_and_the_words_of_their_objects(
-    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+def test_a_clean_layout_says_each_object_by_the_share_it_covers(
+    tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    monkeypatch.setattr("manyeyes.world.pretrain.layouts.NAMED_SHARE", 1.0)
-    monkeypatch.setattr("manyeyes.world.pretrain.layouts.LEAST_KEPT", 1.0)
     scene = document_scene("train", 3, 0)
-    shares, mixture = cell_shares(scene), mix_words(scene, Random(0), tokenizer)
-    assert mixture.shape == (CELLS, len(tokenizer))
-    empty = int(shares.sum(axis=1).argmin())
-    named = {tokenizer.convert_ids_to_tokens(int(t)) for t in mixture[empty].nonzero()}
-    assert named == {"<pad>", "abcdefgh"[empty // GRID], str(1 + empty % GRID)}
-    item, cell = scene.objects[0], int(shares[:, 0].argmax())
-    for value in (item.size, item.color, item.texture, item.shape, item.mark):
-        (token,) = tokenizer(f" {value}", add_special_tokens=False)["input_ids"]
-        assert float(mixture[cell, token]) >= shares[cell, 0] - 1e-6
-    words = mixture[:, int(tokenizer.pad_token_id)]
-    assert torch.allclose(words, torch.from_numpy(1 - shares.sum(axis=1)), atol=1e-6)
+    shares, mixture = cell_shares(scene), mix_words(scene, Random(0), tokenizer, clean=True)
+    expected = torch.zeros(CELLS, len(tokenizer))
+    expected[:, int(tokenizer.pad_token_id)] = torch.from_numpy(1 - shares.sum(axis=1))
+    for position, item in enumerate(scene.objects):
+        for value in (item.size, item.color, item.texture, item.shape, item.mark):
+            for token in tokenizer(f" {value}", add_special_tokens=False)["input_ids"]:
+                expected[:, token] += torch.from_numpy(shares[:, position])
+    torch.testing.assert_close(mixture, expected)
 
 
-def test_some_words_are_left_out_but_few_enough(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_blur_takes_words_away_spreads_and_doubts(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Measured over many layouts of one scene, against the shares that are drawn from."""
     scene = document_scene("train", 3, 0)
-    shares = cell_shares(scene)
-    (token,) = tokenizer(f" {scene.objects[0].mark}", add_special_tokens=False)["input_ids"]
-    alone = [item.mark for item in scene.objects].count(scene.objects[0].mark) == 1
-    assert alone
-    covered = shares[:, 0] > 0
-    kept = [
-        float((mix_words(scene, Random(seed), tokenizer)[covered, token] > 0).float().mean())
-        for seed in range(200)
-    ]
-    assert abs(np.mean(kept) - (1 + LEAST_KEPT) / 2) < 0.05
+    item, shares = scene.objects[0], cell_shares(scene)
+    assert [other.mark for other in scene.objects].count(item.mark) == 1
+    (token,) = tokenizer(f" {item.mark}", add_special_tokens=False)["input_ids"]
+    layouts = torch.stack([mix_words(scene, Random(seed), tokenizer) for seed in range(400)])
+    said, covered = layouts[:, :, token], torch.from_numpy(shares[:, 0]) > 0
+    kept = float((said[:, covered] > 0).float().mean())
+    assert abs(kept - (1 + LEAST_KEPT) / 2) < 0.05
+    filled = torch.from_numpy(shares.sum(axis=1)) > 0
+    beside = _beside(filled)
+    pad = int(tokenizer.pad_token_id)
+    objects = 1.0 - layouts[:, :, pad]
+    assert float(objects[:, beside].amax()) > 0 and not objects[:, ~(filled | beside)].any()
+    one_neighbour = shares[:, 0][filled].max() * MOST_SPILL
+    assert float(objects[:, beside].amax()) <= 4 * one_neighbour + 1e-6
+    others = [tokenizer(f" {m}", add_special_tokens=False)["input_ids"][0] for m in MARKS]
+    wrong = (
+        layouts[:, covered][:, :, [t for t in others if t != token]].sum()
+        / layouts[:, covered][:, :, others].sum()
+    )
+    assert 0 < float(wrong) < DOUBTFUL_SHARE
+
+
+def _beside(cells: torch.Tensor) -> torch.Tensor:
+    """Cells beside those given, themselves not among them."""
+    board = cells.view(GRID, GRID)
+    near = torch.zeros_like(board)
+    near[1:] |= board[:-1]
+    near[:-1] |= board[1:]
+    near[:, 1:] |= board[:, :-1]
+    near[:, :-1] |= board[:, 1:]
+    return near.flatten() & ~cells

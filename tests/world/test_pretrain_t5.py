@@ -9,10 +9,11 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from manyeyes.language.contract import IGNORE
+from manyeyes.layers.grid_positions import visual_positions
 from manyeyes.world.pretrain import run_language
 from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.documents import corpus
-from manyeyes.world.pretrain.layouts import CELLS, LAYOUT_START, embed_rows
+from manyeyes.world.pretrain.layouts import CELLS, GRID, LAYOUT_LENGTH, LAYOUT_START, embed_rows
 from manyeyes.world.pretrain.lessons import PASSAGE_LESSONS
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.passages import (
@@ -49,8 +50,11 @@ def test_pairs_are_the_chat_template_cut_at_the_assistant(
     for pair in passage.pairs:
         ids = list(pair.ids)
         if form == "layout":
-            assert ids[LAYOUT_START : LAYOUT_START + CELLS] == [tokenizer.pad_token_id] * CELLS
-            del ids[LAYOUT_START : LAYOUT_START + CELLS]
+            assert (
+                ids[LAYOUT_START : LAYOUT_START + LAYOUT_LENGTH]
+                == [tokenizer.pad_token_id] * LAYOUT_LENGTH
+            )
+            del ids[LAYOUT_START : LAYOUT_START + LAYOUT_LENGTH]
         asked = tokenizer.decode(ids).removeprefix("<s><|user|>").removesuffix("<|assistant|>")
         reply = tokenizer.decode(pair.reply)
         assert reply.startswith(" ") and reply.endswith("</s>")
@@ -76,7 +80,7 @@ def test_passages_repeat_exactly_and_withhold_the_scene(tokenizer: PreTrainedTok
 
 def test_batches_pad_on_the_right_and_share_layouts() -> None:
     layout = torch.ones(CELLS, 12)
-    ids = [1, 2, *[0] * CELLS, 3]
+    ids = [1, 2, *[0] * LAYOUT_LENGTH, 3]
     batch = batch_passages(
         [
             Passage((Pair("a", [1, 4], [5, 6]),)),
@@ -84,17 +88,18 @@ def test_batches_pad_on_the_right_and_share_layouts() -> None:
         ],
         pad=0,
     )
-    assert batch.ids.shape == (3, CELLS + 4)
-    assert batch.mask.sum(dim=1).tolist() == [2, CELLS + 3, CELLS + 4]
+    assert batch.ids.shape == (3, LAYOUT_LENGTH + 4)
+    assert batch.mask.sum(dim=1).tolist() == [2, LAYOUT_LENGTH + 3, LAYOUT_LENGTH + 4]
     assert batch.labels.tolist() == [[5, 6, IGNORE], [7, IGNORE, IGNORE], [9, 9, 9]]
     expected = torch.tensor([[2**-0.5, 2**-0.5, 0], [1, 0, 0], [3**-0.5] * 3])
     assert torch.allclose(batch.weights, expected)
     assert batch.layouts.rows.tolist() == [1, 2] and batch.layouts.sources.tolist() == [0, 0]
     table = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
     embeds = embed_rows(table, batch.ids, batch.layouts)
-    cells = slice(LAYOUT_START, LAYOUT_START + CELLS)
-    assert torch.allclose(embeds[2, cells], (layout @ table))
-    assert torch.equal(embeds[2, cells.stop :], table[batch.ids[2, cells.stop :]])
+    cells = slice(LAYOUT_START + 1, LAYOUT_START + 1 + CELLS)
+    told = layout @ table + visual_positions(table, GRID, GRID)
+    assert torch.allclose(embeds[2, cells], told)
+    assert torch.equal(embeds[2, cells.stop + 1 :], table[batch.ids[2, cells.stop + 1 :]])
     assert torch.equal(embeds[0], table[batch.ids[0]])
 
 

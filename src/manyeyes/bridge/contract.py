@@ -36,10 +36,14 @@ class ImageTokenIds(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What the fusion gives per image: ``tokens`` K for the text, ``prompts`` P for attention."""
+    """What the fusion gives per image: ``tokens`` K for the text, ``prompts`` P for attention.
+
+    ``grid``: rows and columns where the tokens are the cells of a grid, row by row.
+    """
 
     tokens: int
     prompts: int = 0
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from manyeyes.bridge.contract import Bridge, BridgeOptions, Given, ImageTokenIds
-from manyeyes.errors import PartError, PlaceholderError
+from manyeyes.errors import PartError, PlaceholderError, RecipeError
+from manyeyes.layers.grid_positions import visual_positions
+from manyeyes.layers.neighbours import NeighbourMix
+from manyeyes.options import check_choice, check_counts
+
+POSITIONS = ("learned", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +26,23 @@ class PlaceholderOptions(BridgeOptions):
     """See ``BridgeOptions``.
 
     start_end: one learned vector before and one after every image (COMM §1.9).
+    positions: ``learned`` adds a learned vector to each visual token, which tells the language
+        model where it stands in the image (ours): waves at first where the tokens are a grid, zeros
+        elsewhere. ``none`` leaves that to the features, as the papers do.
+    neighbours: side of the square of tokens that each token of a grid sees before it is read, an
+        odd number (ours); 1 = itself alone.
     """
 
     start_end: bool = True
+    positions: str = "none"
+    neighbours: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("bridge", "positions", self.positions, POSITIONS)
+        check_counts("bridge", neighbours=self.neighbours)
+        if self.neighbours % 2 == 0:
+            raise RecipeError(f"bridge.neighbours: expected an odd number, got {self.neighbours}")
 
 
 class PlaceholderBridge(Bridge):
@@ -44,6 +63,13 @@ class PlaceholderBridge(Bridge):
             self.image_start = nn.Parameter(torch.zeros(width))
             self.image_end = nn.Parameter(torch.zeros(width))
         self.start_end = options.start_end
+        self.given = given
+        self.positions: nn.Parameter | None = None
+        if options.positions == "learned":
+            self.positions = nn.Parameter(torch.zeros(given.tokens, width))
+        self.mix: NeighbourMix | None = None
+        if options.neighbours > 1 and given.grid is not None:
+            self.mix = NeighbourMix(width, given.grid, options.neighbours)
 
     @classmethod
     def check(cls, options: PlaceholderOptions, language: PreTrainedConfig, given: Given) -> None:
@@ -53,6 +79,11 @@ class PlaceholderBridge(Bridge):
                 "bridge 'placeholder' takes tokens, but the fusion gives prompts: choose bridge "
                 "'adapter_prompts'"
             )
+        if options.neighbours > 1 and given.grid is None:
+            raise PartError(
+                f"bridge.neighbours: {options.neighbours} needs visual tokens that are the cells "
+                "of a grid, and this fusion gives none; leave it at 1"
+            )
 
     @classmethod
     def marks_images(cls, options: PlaceholderOptions) -> bool:
@@ -60,11 +91,27 @@ class PlaceholderBridge(Bridge):
 
     @torch.no_grad()
     def start_from(self, embeddings_VH: Tensor) -> None:
-        """Set the marker vectors to the mean of the language model's embedding rows."""
+        """Set the marker vectors to the mean of the language model's embedding rows.
+
+        Positions on a grid become waves of the rows' size.
+        """
         if self.start_end:
             mean = embeddings_VH.float().mean(dim=0)
             self.image_start.copy_(mean)
             self.image_end.copy_(mean)
+        if self.positions is not None and self.given.grid is not None:
+            self.positions.copy_(visual_positions(embeddings_VH, *self.given.grid))
+
+    def mixed(self, tokens_IKH: Tensor) -> Tensor:
+        """Return the visual tokens after they have seen those around them."""
+        return tokens_IKH if self.mix is None else self.mix(tokens_IKH)
+
+    def place(self, tokens_IKH: Tensor) -> Tensor:
+        """Return the visual tokens as they stand in the text: ``mixed`` and with positions."""
+        tokens_IKH = self.mixed(tokens_IKH)
+        if self.positions is not None:
+            tokens_IKH = tokens_IKH + self.positions.to(tokens_IKH.dtype)
+        return tokens_IKH
 
     def forward(
         self,
@@ -80,13 +127,13 @@ class PlaceholderBridge(Bridge):
             PlaceholderError: a sample's placeholders and its images disagree; names both numbers.
         """
         at_image = input_ids_BT == ids.image
-        check_counts(at_image.sum(dim=1).tolist(), image_counts, tokens_IKH.shape[1])
+        match_counts(at_image.sum(dim=1).tolist(), image_counts, tokens_IKH.shape[1])
         if sum(image_counts) != tokens_IKH.shape[0]:
             raise PlaceholderError(
                 f"the batch refers to {sum(image_counts)} images, but features of "
                 f"{tokens_IKH.shape[0]} were given"
             )
-        tokens = tokens_IKH.to(embeddings_BTH.dtype)
+        tokens = self.place(tokens_IKH).to(embeddings_BTH.dtype)
         filled = embeddings_BTH.masked_scatter(at_image[..., None], tokens)
         if self.start_end:
             start, end = (
@@ -98,7 +145,7 @@ class PlaceholderBridge(Bridge):
         return filled
 
 
-def check_counts(placeholders: Sequence[int], images: Sequence[int], per_image: int) -> None:
+def match_counts(placeholders: Sequence[int], images: Sequence[int], per_image: int) -> None:
     """Compare placeholders with images sample by sample: opposite errors must not cancel.
 
     Raises:

@@ -9,6 +9,7 @@ Shapes: I images, N patches, D width, H language-model width.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from manyeyes.errors import PartError
-from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_tokens
+from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_grid
 from manyeyes.layers.level_merge import LLN_ORDERS, MERGES, WEIGHT_NORMS, LevelMerge
 from manyeyes.layers.mlp import PROJECTORS, MlpStack, build_projector
 from manyeyes.layers.patches import merge_patches
@@ -124,8 +125,14 @@ class CommFusion(Fusion):
 
     @classmethod
     def num_tokens(cls, options: CommOptions, shapes: Shapes) -> int:
-        tokens = merged_tokens(common_grid(shapes, "comm"), options.merge_patches, "comm")
+        tokens = math.prod(merged_grid(common_grid(shapes, "comm"), options.merge_patches, "comm"))
         return tokens * len(shapes) if options.join == "token" else tokens
+
+    @classmethod
+    def token_grid(cls, options: CommOptions, shapes: Shapes) -> tuple[int, int] | None:
+        if options.join == "token":
+            return None
+        return merged_grid(common_grid(shapes, "comm"), options.merge_patches, "comm")
 
     @property
     def averaged(self) -> bool:

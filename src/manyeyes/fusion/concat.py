@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_tokens
+from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_grid
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
 from manyeyes.options import check_choice, check_counts
@@ -43,7 +44,11 @@ class ConcatFusion(Fusion):
 
     @classmethod
     def num_tokens(cls, options: ConcatOptions, shapes: Shapes) -> int:
-        return merged_tokens(common_grid(shapes, "concat"), options.merge_patches, "concat")
+        return math.prod(cls.token_grid(options, shapes))
+
+    @classmethod
+    def token_grid(cls, options: ConcatOptions, shapes: Shapes) -> tuple[int, int]:
+        return merged_grid(common_grid(shapes, "concat"), options.merge_patches, "concat")
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         chosen = [grid_features(bundle, name) for name in self.encoders]

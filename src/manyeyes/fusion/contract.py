@@ -68,6 +68,11 @@ class Fusion(nn.Module, ABC):
         """Return K, the visual tokens of one image, without building anything."""
 
     @classmethod
+    def token_grid(cls, options: Any, shapes: Shapes) -> tuple[int, int] | None:
+        """Return rows and columns where the K tokens are the cells of a grid, row by row."""
+        return None
+
+    @classmethod
     def num_prompts(cls, options: Any) -> int:
         """Return P, the adapter prompts per layer of one image; 0 = it gives none."""
         return 0
@@ -153,8 +158,8 @@ def check_one_level(shapes: Shapes, fusion: str) -> None:
             )
 
 
-def merged_tokens(grid: tuple[int, int], factor: int, fusion: str) -> int:
-    """Return the number of tokens after folding ``factor x factor`` patches into one.
+def merged_grid(grid: tuple[int, int], factor: int, fusion: str) -> tuple[int, int]:
+    """Return the grid after folding ``factor x factor`` patches into one.
 
     Raises:
         PartError: the grid is not divisible.
@@ -164,7 +169,7 @@ def merged_tokens(grid: tuple[int, int], factor: int, fusion: str) -> int:
             f"fusion {fusion!r}: merge_patches {factor} does not divide the grid "
             f"{grid[0]}x{grid[1]}"
         )
-    return (grid[0] // factor) * (grid[1] // factor)
+    return grid[0] // factor, grid[1] // factor
 
 
 def grid_features(bundle: FeatureBundle, name: str) -> GridFeatures:

@@ -8,6 +8,7 @@ Shapes: I images, N patches, E encoders, D encoder width, H language-model width
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from manyeyes.fusion.contract import (
     check_one_level,
     common_grid,
     grid_features,
-    merged_tokens,
+    merged_grid,
 )
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
@@ -67,7 +68,8 @@ class InterleavedFusion(Fusion):
     @classmethod
     def num_tokens(cls, options: InterleavedOptions, shapes: Shapes) -> int:
         grid = common_grid(shapes, "interleaved")
-        return len(shapes) * merged_tokens(grid, options.merge_patches, "interleaved")
+        merged = merged_grid(grid, options.merge_patches, "interleaved")
+        return len(shapes) * math.prod(merged)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """1. fold and project each encoder ``[I, N, H]``   2. interleave ``[I, N · E, H]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from manyeyes.errors import PartError
@@ -11,7 +12,7 @@ from manyeyes.fusion.contract import (
     check_one_level,
     common_grid,
     grid_features,
-    merged_tokens,
+    merged_grid,
 )
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
@@ -51,7 +52,11 @@ class SingleFusion(Fusion):
 
     @classmethod
     def num_tokens(cls, options: SingleOptions, shapes: Shapes) -> int:
-        return merged_tokens(common_grid(shapes, "single"), options.merge_patches, "single")
+        return math.prod(cls.token_grid(options, shapes))
+
+    @classmethod
+    def token_grid(cls, options: SingleOptions, shapes: Shapes) -> tuple[int, int]:
+        return merged_grid(common_grid(shapes, "single"), options.merge_patches, "single")
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         features = grid_features(bundle, self.encoder)

@@ -16,6 +16,7 @@ Shapes: I images, N patches, K = L x L places, C width, G groups, H language-mod
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -95,8 +96,11 @@ class SvaFusion(Fusion):
 
     @classmethod
     def num_tokens(cls, options: SvaOptions, shapes: Shapes) -> int:
-        rows, columns = query_grid(options, shapes)
-        return rows * columns
+        return math.prod(query_grid(options, shapes))
+
+    @classmethod
+    def token_grid(cls, options: SvaOptions, shapes: Shapes) -> tuple[int, int]:
+        return query_grid(options, shapes)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """1. adapt   2. cut into windows   3. aggregate, per group   4. join and project."""

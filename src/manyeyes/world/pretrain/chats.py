@@ -1,49 +1,89 @@
 """Documents as chats: what the decoder language model is trained on.
 
-A chat holds the whole conversation, so that one reading of the scene teaches all of its replies.
-Shapes: B documents, T tokens, N cells, V vocabulary.
+A chat is a beginning, which holds the scene, and many short texts behind it that all read that one
+beginning (``layers.shared_prefix``): single questions with their replies, as benchmarks ask them,
+and conversations of a few turns. So one reading of a scene teaches all of its replies, and no reply
+can be had from an earlier one. Shapes: B documents, P positions of the longest beginning, R slots
+of S positions, T = P + R·S, N cells, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from manyeyes.world.pretrain.documents import Form, encode_text, tell
-from manyeyes.world.pretrain.layouts import LayoutBatch, batch_layouts
-from manyeyes.world.pretrain.lessons import CHAT_LESSONS
+from manyeyes.layers.shared_prefix import SharedPrefix
+from manyeyes.world.pretrain.documents import Form, encode_text, scene_turns, tell
+from manyeyes.world.pretrain.layouts import LAYOUT_LENGTH, LayoutBatch, batch_layouts
+from manyeyes.world.pretrain.lessons import CHAT_LESSONS, LAST_LESSON
+from manyeyes.world.scene import Scene
 
 CONTEXT_WEIGHT = 0.02
 """Loss weight of a token that is not in a reply. A token of an n-token reply weighs 1/sqrt(n), so
 that long captions, whose wording nobody can foresee, do not drown short answers."""
 
+SINGLE_SHARE = 0.8
+"""Share of texts that hold one turn; the others hold up to ``MOST_TURNS``."""
+
+MOST_TURNS = 5
+
+SLOT = 48
+"""Positions of a slot, more where a text needs more."""
+
 
 @dataclass(frozen=True)
-class Document:
-    """A tokenised document: ``ids``, a loss weight per token, and each reply's kind and tokens.
-
-    ``layout`` ``[N, V]`` takes the place of the ids from ``LAYOUT_START`` on, which are padding;
-    a ``clean`` one gets no noise.
-    """
+class Text:
+    """One text behind a beginning: ``ids``, a loss weight for each, and its replies' places."""
 
     ids: list[int]
     weights: list[float]
     replies: tuple[tuple[str, range], ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A tokenised document: the ``beginning`` and the texts behind it.
+
+    ``layout`` ``[N, V]`` takes the place of the beginning's ids from ``LAYOUT_START`` on, which are
+    padding; a ``clean`` one gets no noise.
+    """
+
+    beginning: list[int]
+    texts: tuple[Text, ...]
     layout: Tensor | None = None
     clean: bool = False
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A reply's place in a batch: its document, its kind, and its positions ``first``..``end``."""
+
+    document: int
+    kind: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
 class DocumentBatch:
-    """Right-padded documents: ``ids`` ``[B, T]``, ``weights`` ``[B, T]`` (0 = padding), layouts."""
+    """Documents side by side: ``ids``, ``positions``, ``goals`` and ``weights`` ``[B, T]``.
+
+    ``goals`` holds the token that follows each position in its own text, and ``weights`` what its
+    prediction weighs (0 = nothing follows).
+    """
 
     ids: Tensor
+    positions: Tensor
+    goals: Tensor
     weights: Tensor
+    shared: SharedPrefix
     layouts: LayoutBatch
+    replies: tuple[Placed, ...]
 
 
 def encode_document(
@@ -57,47 +97,110 @@ def encode_document(
 ) -> Document:
     """Return the tokens of document ``index`` of ``split``, see ``tell``."""
     told = tell(index, seed, tokenizer, CHAT_LESSONS, split=split, form=form, described=described)
+    bos, user = int(tokenizer.bos_token_id), encode_text(tokenizer, "<|user|>")
     if isinstance(told, str):
-        ids = [tokenizer.bos_token_id, *encode_text(tokenizer, told), tokenizer.eos_token_id]
-        return Document(ids, [1.0] * len(ids), ())
-    return _encode_turns(told.conversation(), tokenizer, told.layout, clean=told.clean)
+        ids = [*encode_text(tokenizer, told), int(tokenizer.eos_token_id)]
+        return Document([bos], (Text(ids, [len(ids) ** -0.5] * len(ids), ()),))
+    beginning, lead = [bos, *user], ""
+    if told.layout is not None:
+        beginning += [int(tokenizer.pad_token_id)] * LAYOUT_LENGTH
+        lead = "\n"
+    elif told.text is not None:
+        beginning += encode_text(tokenizer, told.text)
+        lead = "\n"
+    rng = Random(f"texts/{seed}/{split}/{index}")
+    texts = tuple(_encode_turns(turns, lead, tokenizer) for turns in _cut(told.turns, rng))
+    return Document(beginning, texts, told.layout, told.clean)
 
 
-def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
-    """Put documents into one right-padded batch."""
-    longest = max(len(document.ids) for document in documents)
-    ids = torch.full((len(documents), longest), pad)
-    weights = torch.zeros(len(documents), longest)
-    for row, document in enumerate(documents):
-        ids[row, : len(document.ids)] = torch.tensor(document.ids)
-        weights[row, : len(document.ids)] = torch.tensor(document.weights)
-    layouts = batch_layouts([(document.layout, document.clean, 1) for document in documents])
-    return DocumentBatch(ids, weights, layouts)
+def encode_picture(
+    scene: Scene, rng: Random, tokenizer: PreTrainedTokenizerBase, image: Sequence[int]
+) -> Document:
+    """Return the tokens of a picture, given as ``image`` ids, with questions about it."""
+    user = encode_text(tokenizer, "<|user|>")
+    turns = scene_turns(scene, rng, LAST_LESSON)
+    texts = tuple(_encode_turns(cut, "\n", tokenizer) for cut in _cut(turns, rng))
+    return Document([int(tokenizer.bos_token_id), *user, *image], texts)
+
+
+def _cut(
+    turns: Sequence[tuple[str, str, str]], rng: Random
+) -> list[Sequence[tuple[str, str, str]]]:
+    """Cut a scene's turns into single ones and conversations of a few."""
+    cut, first = [], 0
+    while first < len(turns):
+        number = 1 if rng.random() < SINGLE_SHARE else rng.randint(2, MOST_TURNS)
+        cut.append(turns[first : first + number])
+        first += number
+    return cut
 
 
 def _encode_turns(
-    turns: Sequence[tuple[str, str, str]],
-    tokenizer: PreTrainedTokenizerBase,
-    layout: Tensor | None = None,
-    *,
-    clean: bool = False,
-) -> Document:
-    """Return the chat of (kind, request, reply) turns, with a layout before the first request."""
-    ids, weights = [int(tokenizer.bos_token_id)], [0.0]
+    turns: Sequence[tuple[str, str, str]], lead: str, tokenizer: PreTrainedTokenizerBase
+) -> Text:
+    """Return the chat of (kind, request, reply) turns that follows a beginning and ``lead``."""
+    ids: list[int] = []
+    weights: list[float] = []
     replies = []
-    for number, (kind, request, reply) in enumerate(turns):
-        if number == 0 and layout is not None:
-            gap = [int(tokenizer.pad_token_id)] * len(layout)
-            lead = [*encode_text(tokenizer, "<|user|>"), *gap]
-            ids += lead
-            weights += [0.0] * len(lead)
-            asked = encode_text(tokenizer, f"\n{request}<|assistant|>")
-        else:
-            asked = encode_text(tokenizer, f"<|user|>{request}<|assistant|>")
+    for kind, request, reply in turns:
+        before = "<|user|>" if ids else lead
+        asked = encode_text(tokenizer, f"{before}{request}<|assistant|>")
         replied = [*encode_text(tokenizer, f" {reply}"), int(tokenizer.eos_token_id)]
         start = len(ids) + len(asked)
         replies.append((kind, range(start, start + len(replied))))
         ids += asked + replied
         weights += [CONTEXT_WEIGHT] * len(asked)
         weights += [len(replied) ** -0.5] * len(replied)
-    return Document(ids, weights, tuple(replies), layout, clean)
+    return Text(ids, weights, tuple(replies))
+
+
+def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
+    """Put documents side by side: beginnings padded on the right, texts packed into slots."""
+    first = max(len(document.beginning) for document in documents)
+    size = max(SLOT, *(len(text.ids) for document in documents for text in document.texts))
+    packed = [_pack(document.texts, size) for document in documents]
+    number = max(len(slots) for slots in packed)
+    shape = (len(documents), first + number * size)
+    ids, goals = torch.full(shape, pad), torch.full(shape, pad)
+    positions, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
+    positions[:, :first] = torch.arange(first)
+    beginning = torch.zeros(len(documents), first, dtype=torch.bool)
+    owner = torch.full((len(documents), number, size), -1)
+    replies = []
+    for row, (document, slots) in enumerate(zip(documents, packed, strict=True)):
+        length = len(document.beginning)
+        ids[row, :length] = torch.tensor(document.beginning)
+        beginning[row, :length] = True
+        for slot, texts in enumerate(slots):
+            place = 0
+            for text in texts:
+                at = first + slot * size + place
+                end = at + len(text.ids)
+                ids[row, at:end] = torch.tensor(text.ids)
+                goals[row, at : end - 1] = torch.tensor(text.ids[1:])
+                weights[row, at : end - 1] = torch.tensor(text.weights[1:])
+                positions[row, at:end] = length + torch.arange(len(text.ids))
+                owner[row, slot, place : place + len(text.ids)] = place
+                replies += [
+                    Placed(row, kind, at + span.start - 1, at + span.stop - 1)
+                    for kind, span in text.replies
+                ]
+                place += len(text.ids)
+    same = owner[..., :, None] == owner[..., None, :]
+    shared = SharedPrefix(beginning, same.tril())
+    layouts = batch_layouts([(document.layout, document.clean, 1) for document in documents])
+    return DocumentBatch(ids, positions, goals, weights, shared, layouts, tuple(replies))
+
+
+def _pack(texts: Sequence[Text], size: int) -> list[list[Text]]:
+    """Put texts into as few slots of ``size`` positions as first-fit finds, longest first."""
+    slots: list[tuple[int, list[Text]]] = []
+    for text in sorted(texts, key=lambda text: -len(text.ids)):
+        for index, (used, held) in enumerate(slots):
+            if used + len(text.ids) <= size:
+                held.append(text)
+                slots[index] = (used + len(text.ids), held)
+                break
+        else:
+            slots.append((len(text.ids), [text]))
+    return [held for _, held in slots]

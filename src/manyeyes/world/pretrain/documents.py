@@ -106,6 +106,11 @@ def _turns(
     ]
 
 
+def scene_turns(scene: Scene, rng: Random, lesson: Lesson) -> list[tuple[str, str, str]]:
+    """Return what ``lesson`` asks about a scene that is shown, not told: (kind, request, reply)."""
+    return _turns(scene, rng, lesson.exchanges, lesson.layout_weights, lesson.captions)
+
+
 def corpus(number: int, seed: int) -> Iterator[str]:
     """Yield the texts that the tokenizer is trained on: those of ``number`` conversations."""
     for index in range(number):

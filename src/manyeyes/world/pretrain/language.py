@@ -1,7 +1,7 @@
 """The decoder language model of the world: words only, from scratch (see ``documents``).
 
 Like a real language model it brings language and reading, and has never seen an image. Llama type,
-width 128, five layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
+width 192, six layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from manyeyes.layers.shared_prefix import KEYWORD, NAME
 from manyeyes.precision import CPU, autocast
 from manyeyes.world.pretrain.chats import (
     CONTEXT_WEIGHT,
@@ -23,11 +24,11 @@ from manyeyes.world.pretrain.chats import (
 )
 from manyeyes.world.pretrain.documents import Form
 from manyeyes.world.pretrain.layouts import embed_rows
-from manyeyes.world.pretrain.lessons import CHAT_PLACES
+from manyeyes.world.pretrain.lessons import CHAT_LESSONS
 from manyeyes.world.pretrain.loop import step_generator
 from manyeyes.world.pretrain.text import Reply, TextObjective, reply_figures, start_as_search
 
-LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 128, 384, 4
+LAYERS, WIDTH, INNER_WIDTH, HEADS = 6, 192, 512, 6
 MAX_POSITIONS = 2048
 
 MATCHING_SCALE = 0.08
@@ -37,10 +38,10 @@ MATCHING_SCALE = 0.08
 class LanguageObjective(TextObjective[Document]):
     """Next-token loss, mostly on replies."""
 
-    places = CHAT_PLACES
+    places = CHAT_LESSONS[-1].end
 
     def __init__(
-        self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8
+        self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 16
     ) -> None:
         super().__init__(seed, tokenizer, images_per_step)
 
@@ -61,38 +62,49 @@ class LanguageObjective(TextObjective[Document]):
             )
         return network
 
+    def attention(self) -> str:
+        """Texts of a document share its beginning."""
+        return NAME
+
     def draw(self, index: int) -> Document:
         """Return training document ``index`` as a chat."""
         return encode_document(index, self.seed, self.tokenizer)
 
     def length(self, document: Document) -> int:
         """Return its number of tokens."""
-        return len(document.ids)
+        return len(document.beginning)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the weighted mean cross-entropy of step ``step``'s documents."""
         batch = batch_documents(self.documents(step), int(self.tokenizer.pad_token_id))
         noise = step_generator(self.seed, step)
         with autocast(CPU):
-            embeds = embed_documents(self.network, batch, noise)
-            logits = self.network(inputs_embeds=embeds[:, :-1], use_cache=False).logits
+            logits = next_logits(self.network, batch, noise)
         losses = functional.cross_entropy(
-            logits.float().flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none"
+            logits.float().flatten(0, 1), batch.goals.flatten(), reduction="none"
         )
-        weight = batch.weights[:, 1:].flatten()
+        weight = batch.weights.flatten()
         replies = weight > CONTEXT_WEIGHT
         figures = {
             "reply_nats": float(losses.detach()[replies].mean()),
+            "replies": float(len(batch.replies)),
             "tokens": float((weight > 0).sum()),
         }
         return (losses * weight).sum() / weight.sum(), figures
 
 
-def embed_documents(
+def next_logits(
     network: LlamaForCausalLM, batch: DocumentBatch, noise: torch.Generator | None = None
 ) -> Tensor:
-    """Return ``[B, T, D]``: embedded ids and layouts, see ``layouts.embed_rows``."""
-    return embed_rows(network.model.embed_tokens.weight, batch.ids, batch.layouts, noise)
+    """Return ``[B, T, V]``: what follows every position of a batch, see ``layouts.embed_rows``."""
+    embeds = embed_rows(network.model.embed_tokens.weight, batch.ids, batch.layouts, noise)
+    logits: Tensor = network(
+        inputs_embeds=embeds,
+        position_ids=batch.positions,
+        use_cache=False,
+        **{KEYWORD: batch.shared},
+    ).logits
+    return logits
 
 
 def language_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
@@ -139,6 +151,8 @@ def reading_figures(
             ]
             yield from _read(model, documents, int(tokenizer.pad_token_id))
 
+    model.set_attn_implementation(NAME)
+
     return reply_figures(replies())
 
 
@@ -146,14 +160,12 @@ def reading_figures(
 def _read(model: LlamaForCausalLM, documents: Sequence[Document], pad: int) -> list[Reply]:
     batch = batch_documents(documents, pad)
     with autocast(CPU):
-        embeds = embed_documents(model, batch)
-        logits = model(inputs_embeds=embeds[:, :-1], use_cache=False).logits.float()
-    goal = batch.ids[:, 1:]
-    losses = functional.cross_entropy(logits.transpose(1, 2), goal, reduction="none")
-    hits = logits.argmax(dim=-1) == goal
+        logits = next_logits(model, batch).float()
+    losses = functional.cross_entropy(logits.transpose(1, 2), batch.goals, reduction="none")
+    hits = logits.argmax(dim=-1) == batch.goals
     found = []
-    for row, document in enumerate(documents):
-        for kind, tokens in document.replies:
-            span = slice(tokens.start - 1, tokens.stop - 1)
-            found.append(Reply(kind, bool(hits[row, span].all()), losses[row, span].tolist()))
+    for reply in batch.replies:
+        span = slice(reply.first, reply.end)
+        exact = bool(hits[reply.document, span].all())
+        found.append(Reply(reply.kind, exact, losses[reply.document, span].tolist()))
     return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from manyeyes.world.language.dialogue import KIND_WEIGHTS
 
-EXCHANGES = 20
+EXCHANGES = 24
 
 TEXT_WEIGHTS: dict[str, float] = {
     **KIND_WEIGHTS, "rec": 1.0, "related": 0.3, "relation": 0.5, "describe": 4.0
@@ -69,6 +69,20 @@ def _equally(*kinds: str) -> dict[str, float]:
 _BINDING_KINDS = ("color", "describe", "mark", "shape", "size", "texture")
 """Kinds that ask for one object by its looks: to answer is to find it and to read it."""
 
+_FINDING = {
+    **_equally(*_BINDING_KINDS, "count", "exist", "presence"),
+    "rec": 9.0,
+    "region": 2.0,
+}
+"""How often each kind is asked while boxes are learnt."""
+
+CHAT_LESSONS = (
+    Lesson(3_000, (1, 2), _equally(*_BINDING_KINDS)),
+    Lesson(8_000, (1, 3), _FINDING),
+    Lesson(12_000, (2, 4), _PLACED_WEIGHTS, words=0.15, captions=True, clean=False),
+)
+"""Lessons of the decoder language model."""
+
 _BINDING = (
     Lesson(6_000, (2, 2), _equally(*_BINDING_KINDS)),
     Lesson(12_000, (2, 4), _equally(*_BINDING_KINDS, "count", "exist", "presence", "region")),
@@ -88,15 +102,8 @@ def _placing(first: int) -> tuple[Lesson, ...]:
     )
 
 
-CHAT_PLACES, PASSAGE_PLACES = 33_600, 16_000
+PASSAGE_PLACES = 16_000
 """First document of the lessons that teach boxes."""
-
-CHAT_LESSONS = (
-    *_BINDING,
-    Lesson(CHAT_PLACES, words=0.25, captions=True, clean=False),
-    *_placing(CHAT_PLACES),
-)
-"""Lessons of the decoder language model."""
 
 PASSAGE_LESSONS = (*_BINDING, *_placing(PASSAGE_PLACES))
 """Lessons of the encoder-decoder language model, which reads fewer documents in equal time."""
@@ -105,7 +112,7 @@ LAST_LESSON = Lesson(
     0,
     asked=_PLACED_WEIGHTS,
     asked_of_text=_PLACED_WEIGHTS,
-    words=0.25,
+    words=0.15,
     captions=True,
     clean=False,
 )

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from manyeyes.language.contract import IGNORE
 from manyeyes.world.pretrain.documents import Form, Told, encode_text, tell
-from manyeyes.world.pretrain.layouts import LayoutBatch, batch_layouts
+from manyeyes.world.pretrain.layouts import LAYOUT_LENGTH, LayoutBatch, batch_layouts
 from manyeyes.world.pretrain.lessons import PASSAGE_LESSONS
 
 PAIRS = 4
@@ -86,7 +86,7 @@ def encode_passage(
     assert isinstance(told, Told), "bare captions were not asked for"
     lead, head = [int(tokenizer.bos_token_id), *encode_text(tokenizer, "<|user|>")], ""
     if told.layout is not None:
-        lead += [int(tokenizer.pad_token_id)] * len(told.layout)
+        lead += [int(tokenizer.pad_token_id)] * LAYOUT_LENGTH
         head = "\n"
     elif told.text is not None:
         head = f"{told.text}\n"

@@ -46,13 +46,16 @@ class TextObjective(Objective, Generic[Item]):
             tokenizer,
             torch.Generator().manual_seed(seed + 2),
         )
-        # fused attention is slow in bfloat16 on CPUs and fast in float32
-        self.network.set_attn_implementation("eager" if bfloat16_pays(CPU) else "sdpa")
+        self.network.set_attn_implementation(self.attention())
         self._pool: tuple[int, list[list[Item]]] = (-1, [])
 
     def build(self) -> Any:
         """Return the network with its starting weights."""
         raise NotImplementedError
+
+    def attention(self) -> str:
+        """Name of the attention to train with: fused is slow in bfloat16 on CPUs."""
+        return "eager" if bfloat16_pays(CPU) else "sdpa"
 
     def start_from(self, folder: Path) -> None:
         """Take the weights of the language model in ``folder``; begin with the lessons on boxes.
