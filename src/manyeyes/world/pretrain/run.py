@@ -13,7 +13,9 @@ from pathlib import Path
 from manyeyes.errors import UsageError, nearest
 from manyeyes.world.pretrain.cards import Card
 from manyeyes.world.pretrain.run_language import pretrain_language
+from manyeyes.world.pretrain.run_starts import pretrain_start
 from manyeyes.world.pretrain.run_vision import pretrain_vision
+from manyeyes.world.pretrain.starts import ARMS
 
 Trainer = Callable[..., Card]
 """Takes the folder of all parts and the keyword arguments of ``pretrain``."""
@@ -26,8 +28,9 @@ RECIPES: dict[str, Trainer] = {
     "mae": partial(pretrain_vision, "mae"),
     "t5": partial(pretrain_language, "t5"),
     "tagger": partial(pretrain_vision, "tagger"),
+    **{f"starts/{arm}": partial(pretrain_start, arm) for arm in ARMS},
 }
-"""Every trainable part."""
+"""Every trainable part; starts come last, as they need the other parts."""
 
 
 def pretrain(
