@@ -1,7 +1,7 @@
 """The decoder language model of the world: words only, from scratch (see ``documents``).
 
 Like a real language model it brings language and reading, and has never seen an image. Llama type,
-width 192, six layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
+width 128, five layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from manyeyes.world.pretrain.lessons import CHAT_LESSONS
 from manyeyes.world.pretrain.loop import step_generator
 from manyeyes.world.pretrain.text import Reply, TextObjective, reply_figures, start_as_search
 
-LAYERS, WIDTH, INNER_WIDTH, HEADS = 6, 192, 512, 6
+LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 128, 384, 4
 MAX_POSITIONS = 2048
 
 MATCHING_SCALE = 0.08
@@ -36,9 +36,10 @@ MATCHING_SCALE = 0.08
 
 
 class LanguageObjective(TextObjective[Document]):
-    """Next-token loss, mostly on replies."""
+    """Next-token loss, mostly on replies. What starts from another model has had its lessons."""
 
-    places = CHAT_LESSONS[-1].end
+    learning_rate = 1e-3
+    later = CHAT_LESSONS[-1].end
 
     def __init__(
         self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 16

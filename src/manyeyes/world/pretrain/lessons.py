@@ -25,7 +25,7 @@ LAYOUT_WEIGHTS: dict[str, float] = {**KIND_WEIGHTS, "rec": 1.0, "describe": 5.0}
 reply asks for the same object."""
 
 _PLACED_WEIGHTS: dict[str, float] = {
-    **KIND_WEIGHTS, "rec": 4.0, "relation": 2.0, "related": 1.5, "compare": 1.5, "count": 2.0
+    **KIND_WEIGHTS, "rec": 10.0, "relation": 3.0, "related": 2.0, "compare": 2.0, "count": 2.0
 }  # fmt: skip
 """How often each kind is asked of a model that knows boxes."""
 
@@ -69,20 +69,6 @@ def _equally(*kinds: str) -> dict[str, float]:
 _BINDING_KINDS = ("color", "describe", "mark", "shape", "size", "texture")
 """Kinds that ask for one object by its looks: to answer is to find it and to read it."""
 
-_FINDING = {
-    **_equally(*_BINDING_KINDS, "count", "exist", "presence"),
-    "rec": 9.0,
-    "region": 2.0,
-}
-"""How often each kind is asked while boxes are learnt."""
-
-CHAT_LESSONS = (
-    Lesson(3_000, (1, 2), _equally(*_BINDING_KINDS)),
-    Lesson(8_000, (1, 3), _FINDING),
-    Lesson(12_000, (2, 4), _PLACED_WEIGHTS, words=0.15, captions=True, clean=False),
-)
-"""Lessons of the decoder language model."""
-
 _BINDING = (
     Lesson(6_000, (2, 2), _equally(*_BINDING_KINDS)),
     Lesson(12_000, (2, 4), _equally(*_BINDING_KINDS, "count", "exist", "presence", "region")),
@@ -102,8 +88,15 @@ def _placing(first: int) -> tuple[Lesson, ...]:
     )
 
 
-PASSAGE_PLACES = 16_000
+CHAT_PLACES, PASSAGE_PLACES = 33_600, 16_000
 """First document of the lessons that teach boxes."""
+
+CHAT_LESSONS = (
+    *_BINDING,
+    Lesson(CHAT_PLACES, words=0.25, captions=True, clean=False),
+    *_placing(CHAT_PLACES),
+)
+"""Lessons of the decoder language model."""
 
 PASSAGE_LESSONS = (*_BINDING, *_placing(PASSAGE_PLACES))
 """Lessons of the encoder-decoder language model, which reads fewer documents in equal time."""

@@ -40,7 +40,7 @@ def pretrain_start(
     threads: int = 1,
     resume: bool = False,
     start: Path | None = None,
-    measured: int = MEASURED,
+    measured: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Card:
     """Train the start of ``arm`` (a key of ``ARMS``) and write it to ``out_dir / starts / arm``.
@@ -86,7 +86,7 @@ def pretrain_start(
             **{f"final {name}": value for name, value in state.figures.items()},
         },
         files=weight_files(folder),
-        figures={"replies about held-out pictures": objective.figures(measured)},
+        figures={"replies about held-out pictures": objective.figures(measured or MEASURED)},
     )
     write_card(card, folder)
     return card

@@ -42,7 +42,7 @@ SELF_BIAS = -4.0
 class T5Objective(TextObjective[Passage]):
     """Cross-entropy of the replies."""
 
-    places = PASSAGE_PLACES
+    later = PASSAGE_PLACES
 
     def __init__(
         self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 8

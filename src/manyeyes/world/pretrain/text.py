@@ -27,12 +27,12 @@ class TextObjective(Objective, Generic[Item]):
     """Reading documents of the world; documents of equal length go into one batch.
 
     Subclasses say what a tokenised document is (``draw``), how long (``length``), the loss, and
-    where the lessons begin that teach boxes (``places``). ``images_per_step`` counts documents;
-    step 0 reads those from ``first_document`` on, which is kept with the weights.
+    with which document a model begins that starts from another (``later``). ``images_per_step``
+    counts documents; step 0 reads those from ``first_document`` on, which is kept with the weights.
     """
 
     learning_rate = 2e-3
-    places: int
+    later: int
     first_document: Tensor
 
     def __init__(self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int) -> None:
@@ -58,7 +58,7 @@ class TextObjective(Objective, Generic[Item]):
         return "eager" if bfloat16_pays(CPU) else "sdpa"
 
     def start_from(self, folder: Path) -> None:
-        """Take the weights of the language model in ``folder``; begin with the lessons on boxes.
+        """Take the weights of the language model in ``folder``; begin with document ``later``.
 
         Tokens are matched by their text.
 
@@ -69,7 +69,7 @@ class TextObjective(Objective, Generic[Item]):
         earlier = type(self.network).from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         start_from(self.network, self.tokenizer, earlier, tokenizer)
-        self.first_document.fill_(self.places)
+        self.first_document.fill_(self.later)
 
     def draw(self, index: int) -> Item:
         """Return training document ``index``."""
