@@ -159,37 +159,60 @@ def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
     first = max(len(document.beginning) for document in documents)
     size = max(SLOT, *(len(text.ids) for document in documents for text in document.texts))
     packed = [_pack(document.texts, size) for document in documents]
-    number = max(len(slots) for slots in packed)
-    shape = (len(documents), first + number * size)
-    ids, goals = torch.full(shape, pad), torch.full(shape, pad)
-    positions, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
-    positions[:, :first] = torch.arange(first)
-    beginning = torch.zeros(len(documents), first, dtype=torch.bool)
-    owner = torch.full((len(documents), number, size), -1)
-    replies = []
+    board = _Board(len(documents), first, max(len(slots) for slots in packed), size, pad)
     for row, (document, slots) in enumerate(zip(documents, packed, strict=True)):
-        length = len(document.beginning)
-        ids[row, :length] = torch.tensor(document.beginning)
-        beginning[row, :length] = True
+        board.begin(row, document.beginning)
         for slot, texts in enumerate(slots):
-            place = 0
-            for text in texts:
-                at = first + slot * size + place
-                end = at + len(text.ids)
-                ids[row, at:end] = torch.tensor(text.ids)
-                goals[row, at : end - 1] = torch.tensor(text.ids[1:])
-                weights[row, at : end - 1] = torch.tensor(text.weights[1:])
-                positions[row, at:end] = length + torch.arange(len(text.ids))
-                owner[row, slot, place : place + len(text.ids)] = place
-                replies += [
-                    Placed(row, kind, at + span.start - 1, at + span.stop - 1)
-                    for kind, span in text.replies
-                ]
-                place += len(text.ids)
-    same = owner[..., :, None] == owner[..., None, :]
-    shared = SharedPrefix(beginning, same.tril())
-    layouts = batch_layouts([(document.layout, document.clean, 1) for document in documents])
-    return DocumentBatch(ids, positions, goals, weights, shared, layouts, tuple(replies))
+            board.fill(row, slot, len(document.beginning), texts)
+    same = board.owner[..., :, None] == board.owner[..., None, :]
+    return DocumentBatch(
+        ids=board.ids,
+        positions=board.positions,
+        goals=board.goals,
+        weights=board.weights,
+        shared=SharedPrefix(board.beginning, same.tril()),
+        layouts=batch_layouts([(document.layout, document.clean, 1) for document in documents]),
+        replies=tuple(board.replies),
+    )
+
+
+class _Board:
+    """The tensors of a batch while documents are written into them, see ``DocumentBatch``.
+
+    ``owner`` ``[B, R, S]``: where the text of a position begins in its slot, -1 = padding.
+    """
+
+    def __init__(self, rows: int, first: int, slots: int, size: int, pad: int) -> None:
+        self.first, self.size = first, size
+        shape = (rows, first + slots * size)
+        self.ids, self.goals = torch.full(shape, pad), torch.full(shape, pad)
+        self.positions, self.weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
+        self.beginning = torch.zeros(rows, first, dtype=torch.bool)
+        self.owner = torch.full((rows, slots, size), -1)
+        self.replies: list[Placed] = []
+
+    def begin(self, row: int, ids: Sequence[int]) -> None:
+        """Write a document's beginning."""
+        self.ids[row, : len(ids)] = torch.tensor(ids)
+        self.positions[row, : len(ids)] = torch.arange(len(ids))
+        self.beginning[row, : len(ids)] = True
+
+    def fill(self, row: int, slot: int, before: int, texts: Sequence[Text]) -> None:
+        """Write the texts of one slot; each follows a beginning of ``before`` tokens."""
+        place = 0
+        for text in texts:
+            at = self.first + slot * self.size + place
+            end = at + len(text.ids)
+            self.ids[row, at:end] = torch.tensor(text.ids)
+            self.goals[row, at : end - 1] = torch.tensor(text.ids[1:])
+            self.weights[row, at : end - 1] = torch.tensor(text.weights[1:])
+            self.positions[row, at:end] = before + torch.arange(len(text.ids))
+            self.owner[row, slot, place : place + len(text.ids)] = place
+            self.replies += [
+                Placed(row, kind, at + span.start - 1, at + span.stop - 1)
+                for kind, span in text.replies
+            ]
+            place += len(text.ids)
 
 
 def _pack(texts: Sequence[Text], size: int) -> list[list[Text]]:

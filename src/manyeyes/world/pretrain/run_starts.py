@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import transformers
 
+from manyeyes.checkpoint import is_weights
 from manyeyes.errors import UsageError
+from manyeyes.files import written_folder
 from manyeyes.precision import CPU, computed_in
-from manyeyes.world.pretrain.cards import Card, stored_parameters, weight_files, write_card
-from manyeyes.world.pretrain.loop import train
+from manyeyes.world.pretrain.cards import (
+    Card,
+    check_part,
+    stored_parameters,
+    weight_files,
+    write_card,
+)
+from manyeyes.world.pretrain.loop import RunState, train
 from manyeyes.world.pretrain.starts import ARMS, ASKED, StartObjective
 
 STEPS = 500
@@ -51,6 +58,8 @@ def pretrain_start(
     """
     if start is not None:
         raise UsageError("a start begins with the parts that ship: it takes no other weights")
+    folder = out_dir / "starts" / arm
+    check_part(f"starts/{arm}", folder)
     torch.set_num_threads(threads)
     objective = StartObjective(ARMS[arm], seed)
     if steps is None and seconds is None:
@@ -63,30 +72,42 @@ def pretrain_start(
         resume=resume,
         progress=progress,
     )
-    folder = out_dir / "starts" / arm
-    if folder.exists():
-        shutil.rmtree(folder)
-    objective.export(folder)
+    return finish_start(arm, objective, state, folder, threads, measured or MEASURED)
+
+
+def finish_start(
+    arm: str,
+    objective: StartObjective,
+    state: RunState,
+    folder: Path,
+    threads: int,
+    measured: int = MEASURED,
+) -> Card:
+    """Export a trained start to ``folder``, measured and with its card."""
     pictures = objective.images_per_step
-    card = Card(
-        part=f"starts/{arm}",
-        summary=_SUMMARY.format(recipe=ARMS[arm], told=pictures - ASKED, all=pictures, asked=ASKED),
-        parameters=stored_parameters(folder),
-        training={
-            "data": "world scenes of split train, rendered on the fly",
-            "seed": seed,
-            "steps": state.step,
-            "images per step": pictures,
-            "learning rate": objective.learning_rate,
-            "seconds": round(state.seconds, 1),
-            "threads": threads,
-            "precision": f"{computed_in(CPU)}, weights saved in bf16",
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            **{f"final {name}": value for name, value in state.figures.items()},
-        },
-        files=weight_files(folder),
-        figures={"replies about held-out pictures": objective.figures(measured or MEASURED)},
-    )
-    write_card(card, folder)
+    with written_folder(folder, ours=is_weights) as aside:
+        objective.export(aside)
+        card = Card(
+            part=f"starts/{arm}",
+            summary=_SUMMARY.format(
+                recipe=ARMS[arm], told=pictures - ASKED, all=pictures, asked=ASKED
+            ),
+            parameters=stored_parameters(aside),
+            training={
+                "data": "world scenes of split train, rendered on the fly",
+                "seed": objective.seed,
+                "steps": state.step,
+                "images per step": pictures,
+                "learning rate": objective.learning_rate,
+                "seconds": round(state.seconds, 1),
+                "threads": threads,
+                "precision": f"{computed_in(CPU)}, weights saved in bf16",
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                **{f"final {name}": value for name, value in state.figures.items()},
+            },
+            files=weight_files(aside),
+            figures={"replies about held-out pictures": objective.figures(measured)},
+        )
+        write_card(card, aside)
     return card

@@ -159,8 +159,6 @@ class StartObjective(Objective):
         nn.Module.to(half.bridge, torch.bfloat16)
         half.language_model.set_attn_implementation("sdpa")
         half.save_pretrained(folder)
-        for weights in folder.glob("*.safetensors"):
-            weights.chmod(0o644)  # written through a private file; installed parts are public
 
     @torch.no_grad()
     def figures(self, pictures: int) -> Table:
