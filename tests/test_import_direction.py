@@ -18,6 +18,7 @@ LINE = (
             "prompts",
             "images",
             "hub",
+            "load_report",
             "checkpoint",
             "weight_names",
             "pth",

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from manyeyes.errors import CheckpointError, ManyEyesError, RecipeError
+from manyeyes.load_report import held_report, means_nothing
 from manyeyes.model_files import check_model_files
 from manyeyes.trust import trusts_remote_code
 from manyeyes.weight_checks import check_finite, check_names
@@ -96,7 +97,7 @@ def load_pretrained(
     if config is not None:
         config = copy.deepcopy(config)
         config.dtype = None  # else "auto" would follow it, and the part's fingerprint with it
-    with reading(checkpoint):
+    with reading(checkpoint), held_report() as tables:
         model, report = model_class.from_pretrained(
             resolve(checkpoint),
             config=config,
@@ -104,25 +105,28 @@ def load_pretrained(
             output_loading_info=True,
             trust_remote_code=trusts_remote_code(),
         )
-    check_names(repr(checkpoint), report["missing_keys"])
+        missing, unexpected = report["missing_keys"], report["unexpected_keys"]
+        if not missing and means_nothing(model_class.__name__, unexpected):
+            tables.clear()
+    check_names(repr(checkpoint), missing)
     check_finite(repr(checkpoint), model.state_dict())
     return model
 
 
 def weights_folder(checkpoint: str) -> Path:
-    """Return the local folder with the weight files of a folder, world part or hub id.
+    """Return the local folder with all weight files of a folder, world part or hub id.
 
     Raises:
-        CheckpointError: it is neither here nor reachable.
+        CheckpointError: it, or a shard that its index names, is neither here nor reachable.
     """
     place = resolve(checkpoint)
     if Path(place).is_dir():
         return Path(place)
     for name in ("model.safetensors.index.json", "model.safetensors"):
-        try:
+        with reading(checkpoint):
             found = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise missing_checkpoint(checkpoint) from error
+            if found is not None and name.endswith(".index.json"):
+                get_checkpoint_shard_files(place, found)
         if found is not None:
             return Path(found).parent
     raise CheckpointError(f"{checkpoint!r} holds no safetensors weights")

@@ -1,0 +1,66 @@
+"""What ``transformers`` says of the names in a checkpoint, without what means nothing.
+
+A part is often read out of a larger model: an image tower out of CLIP, EVA out of BLIP-2. For the
+tensors of the rest ``transformers`` prints a table. It is left out where the part is known not to
+use any of them, and stays in all other cases.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+_LOGGER = "transformers.modeling_utils"
+_TITLE = "LOAD REPORT"
+
+_TEXT_TOWER = r"text_model\..*|text_projection\..*|logit_scale|logit_bias"
+_BLIP2 = (
+    r"query_tokens|qformer\..*|language_model\..*|language_projection\..*|embeddings\."
+    r"(word|position)_embeddings\..*|(vision|text)_projection\..*|itm_head\..*"
+)
+UNREAD: Mapping[str, str] = {
+    "CLIPVisionModel": rf"{_TEXT_TOWER}|visual_projection\..*",
+    "CLIPVisionModelWithProjection": _TEXT_TOWER,
+    "SiglipVisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
+    "Siglip2VisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
+    "EvaVisionModel": _BLIP2,
+    "ViTMAEModel": r"decoder\..*",
+}
+"""By the class of a part: what else the files hold that it is read from."""
+
+
+def means_nothing(class_name: str, unexpected: Collection[str]) -> bool:
+    """Tell whether a part of this class is known to use none of the ``unexpected`` names."""
+    pattern = re.compile(UNREAD.get(class_name, r"(?!)"))
+    return all(pattern.fullmatch(name) for name in unexpected)
+
+
+class _Held(logging.Filter):
+    """Keeps this thread's reports for later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.thread != self._thread or _TITLE not in str(record.msg):
+            return True
+        self.records.append(record)
+        return False
+
+
+@contextmanager
+def held_report() -> Iterator[list[logging.LogRecord]]:
+    """Hold back the tables of a block; print at its end what the yielded list still holds."""
+    logger, held = logging.getLogger(_LOGGER), _Held()
+    logger.addFilter(held)
+    try:
+        yield held.records
+    finally:
+        logger.removeFilter(held)
+        for record in held.records:
+            logger.handle(record)
