@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import tiny_detector
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
@@ -208,58 +207,3 @@ def test_encoder_states_serve_as_objects(build: Build, parts: Path, pictures: Pi
     visual = {k: v for k, v in inputs.items() if k.startswith("pixel")}
     assert model.encode(**visual)["detector"].queries.shape == (1, 64, tiny_detector.WIDTH)
     assert bool(torch.isfinite(model(**inputs).logits).all())
-
-
-def average_precision(model: Any, rows: dict[str, Tensor], *, refined: bool) -> float:
-    from manyeyes.evaluation.scorers.coco_boxes import FoundBox, Shape, TrueBox
-    from manyeyes.evaluation.scorers.coco_metrics import coco_metrics
-
-    with torch.no_grad():
-        pair = model.detect(**{k: v for k, v in rows.items() if k.startswith("pixel")})
-    objects, truth, found = pair[refined], [], []
-    for image, count in enumerate(rows["target_counts"].tolist()):
-        for number in range(count):
-            box = corner(rows["target_boxes"][image, number])
-            truth.append(TrueBox(image, int(rows["target_classes"][image, number]), box, 1e4))
-        for box_row, scores in zip(objects.boxes[image], objects.scores[image], strict=True):
-            for category, score in enumerate(scores.tolist()):
-                found.append(FoundBox(image, category, corner(box_row), score))
-    value = coco_metrics(truth, found, Shape(len(rows["target_counts"]), 2)).values["AP"]
-    assert value is not None
-    return value
-
-
-def corner(box: Tensor) -> tuple[float, float, float, float]:
-    x, y, w, h = (100 * box).tolist()
-    return x - w / 2, y - h / 2, w, h
-
-
-def test_mr_mllm_check_25_refinement_raises_ap_and_a_zero_gate_keeps_it(
-    make: Any, pictures: Pictures
-) -> None:
-    """A detector whose heads are noise; only fusion and refiner learn, on four pictures."""
-    model, processor = make(refiner=0.1)
-    samples = [
-        marked(str(i), ("red" if i % 2 else "blue", (2.0 + i, 3.0, 9.0 + i, 12.0 - i)))
-        for i in range(4)
-    ]
-    rows = collated(processor, pictures, *samples)
-    before = average_precision(model, rows, refined=False)
-    rates = [
-        {"params": [model.fusion.refiner.gate], "lr": 0.05},
-        {"params": [p for n, p in model.fusion.named_parameters() if n != "refiner.gate"]},
-    ]
-    optimizer = torch.optim.AdamW(rates, lr=5e-3, weight_decay=0.0)
-    model.train()
-    for _ in range(120):
-        optimizer.zero_grad()
-        model(**rows, wanted=["detection_loss"]).trace["detection_loss"].backward()
-        nn.utils.clip_grad_norm_(model.fusion.parameters(), 1.0)
-        optimizer.step()
-    model.eval()
-    after = average_precision(model, rows, refined=True)
-    assert average_precision(model, rows, refined=False) == before
-    assert after > before + 0.2
-    with torch.no_grad():
-        model.fusion.refiner.gate.zero_()
-    assert average_precision(model, rows, refined=True) == before
