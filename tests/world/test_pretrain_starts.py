@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from manyeyes.errors import UsageError
+from manyeyes.hub import WORLD_PARTS
+from manyeyes.recipes import load_recipe
+from manyeyes.training.build import new_model
 from manyeyes.world.pretrain import run_starts
-from manyeyes.world.pretrain.cards import read_card
+from manyeyes.world.pretrain.cards import read_card, weight_files
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.run import pretrain
+from manyeyes.world.pretrain.run_starts import STEPS
 from manyeyes.world.pretrain.starts import ARMS, StartObjective
 
 pytestmark = pytest.mark.long
@@ -94,3 +99,22 @@ def test_what_cannot_start_is_refused(tmp_path: Path) -> None:
         pretrain("starts/clip", tmp_path, steps=1, start=tmp_path)
     with pytest.raises(UsageError, match="64 visual tokens"):
         StartObjective("interleaved/world", 0)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_shipped_starts_are_those_of_their_cards_and_recipes(arm: str) -> None:
+    """Every tensor of a start goes into its recipe; all arms had equal budgets."""
+    folder = WORLD_PARTS / "starts" / arm
+    card = read_card(folder)
+    assert card.part == f"starts/{arm}" and card.files == weight_files(folder) != {}
+    assert (card.training["steps"], card.training["images per step"]) == (STEPS, 52)
+    recipe = load_recipe(ARMS[arm])
+    (source,) = recipe.stages[0].start
+    assert source.checkpoint == f"world:starts/{arm}"
+    model, _ = new_model(recipe, recipe.stages[0], [(folder, source)])
+    stored = load_file(folder / "model.safetensors")
+    loaded = model.state_dict()
+    learning = {name for name in loaded if name.startswith(("fusion.", "bridge."))}
+    assert stored.keys() == learning
+    for name, tensor in stored.items():
+        assert torch.equal(loaded[name], tensor.float()), name

@@ -20,18 +20,6 @@ XFORMER = "X-Former (Swetha et al. 2024, arXiv 2407.13851)"
 LION = "LION (Chen et al. 2023, arXiv 2311.11860)"
 MR_MLLM = "MR-MLLM (Wang et al. 2024, arXiv 2406.15768)"
 
-CLIP_TWO_LEVELS = (
-    "clip-twice=concat/world:model.encoders="
-    '[{name: clip, family: clip, checkpoint: "world:clip", levels: [-2]}, '
-    '{name: middle, family: clip, checkpoint: "world:clip", levels: [3]}]'
-)
-DINO_LINEAR = "dinov2-linear=dinov2/world:model.fusion.projector=linear"
-CLIP_LEVELS = (
-    "clip-levels=comm/world:model.encoders="
-    '[{name: clip, family: clip, checkpoint: "world:clip", levels: all}],'
-    "model.fusion.align=none,model.fusion.align_encoders=[]"
-)
-
 ARMS: Mapping[str, str] = {
     "clip/world": "clip/world",
     "dinov2/world": "dinov2/world",
@@ -49,9 +37,9 @@ ARMS: Mapping[str, str] = {
     "mr-mllm/world": "mr-mllm/world",
     "mr-mllm/world-text-only": "mr-mllm/world-text-only",
     "mr-mllm/world-no-perception": "mr-mllm/world-no-perception",
-    "clip-twice": CLIP_TWO_LEVELS,
-    "clip-levels": CLIP_LEVELS,
-    "dinov2-linear": DINO_LINEAR,
+    "clip-twice": "clip-twice=clip/world-twice",
+    "clip-levels": "clip-levels=clip/world-levels",
+    "dinov2-linear": "dinov2-linear=dinov2/world-linear",
 }
 """Name of an arm -> the word that `contestants.parse_arm` reads."""
 

@@ -21,6 +21,8 @@ from manyeyes.errors import CheckpointError, NonFiniteError, UsageError
 from manyeyes.files import written_file
 
 WARMUP_STEPS = 200
+"""By default; an objective may take fewer."""
+
 COOL_DOWN = 0.3
 """Share of the run, at its end, over which the learning rate falls linearly to zero."""
 
@@ -36,6 +38,7 @@ class Objective(nn.Module):
 
     images_per_step: int
     learning_rate: float = 1e-3
+    warmup_steps: int = WARMUP_STEPS
     seed: int = 0
 
     def start_from(self, folder: Path) -> None:
@@ -74,9 +77,9 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def rate(step: int, total: int) -> float:
+def rate(step: int, total: int, warmup: int = WARMUP_STEPS) -> float:
     """Return the learning rate's factor in 0..1 at ``step`` (0-based) of ``total``."""
-    warm = min(1.0, (step + 1) / WARMUP_STEPS)
+    warm = min(1.0, (step + 1) / warmup)
     return warm * min(1.0, (total - step) / max(1.0, COOL_DOWN * total))
 
 
@@ -150,7 +153,8 @@ class _Clock:
 
 
 def _one_step(objective: Objective, optimizer: torch.optim.Optimizer, state: RunState) -> None:
-    factor = rate(state.step, state.total) if state.total else (state.step + 1) / WARMUP_STEPS
+    warmup = objective.warmup_steps
+    factor = rate(state.step, state.total, warmup) if state.total else (state.step + 1) / warmup
     for group in optimizer.param_groups:
         group["lr"] = objective.learning_rate * factor
     loss, figures = objective.loss(state.step)

@@ -22,7 +22,7 @@ from manyeyes.world.pretrain.cards import (
 from manyeyes.world.pretrain.loop import RunState, train
 from manyeyes.world.pretrain.starts import ARMS, ASKED, StartObjective
 
-STEPS = 500
+STEPS = 300
 """Every arm's budget: the same steps over the same pictures, whatever time an arm takes."""
 
 MEASURED = 200

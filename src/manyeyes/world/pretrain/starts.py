@@ -50,10 +50,12 @@ from manyeyes.world.scene import Scene
 
 ARMS: Mapping[str, str] = {
     "clip": "clip/world",
-    "clip-two-levels": "clip/world-two-levels",
+    "clip-levels": "clip/world-levels",
+    "clip-twice": "clip/world-twice",
     "comm": "comm/world",
     "concat": "concat/world",
     "dinov2": "dinov2/world",
+    "dinov2-linear": "dinov2/world-linear",
 }
 """Recipe of every arm whose start ships."""
 
@@ -67,6 +69,7 @@ class StartObjective(Objective):
     """One arm's fusion and bridge, before frozen encoders and a frozen language model."""
 
     learning_rate = 2e-3
+    warmup_steps = 30
 
     def __init__(self, recipe: str, seed: int, images_per_step: int = 52) -> None:
         super().__init__()
@@ -180,8 +183,9 @@ class StartObjective(Objective):
                 if reply.kind == "rec":
                     hits[f"rec, IoU ≥ {IOU}"].append(self._overlaps(given, goal))
         table = {kind: _share(found) for kind, found in sorted(hits.items())}
-        asked = [table[kind]["exact"] for kind in QUESTION_KINDS if kind in table]
-        return {**table, "questions": {"exact": sum(asked) / len(asked), "replies": float("nan")}}
+        asked = [table[kind] for kind in QUESTION_KINDS if kind in table]
+        mean = sum(row["exact"] for row in asked) / len(asked)
+        return {**table, "questions": {"exact": mean, "replies": sum(r["replies"] for r in asked)}}
 
     def _overlaps(self, said: Tensor, goal: Tensor) -> bool:
         decode = self.processor.tokenizer.decode
