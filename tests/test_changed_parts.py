@@ -148,3 +148,11 @@ def test_a_part_whose_checkpoint_is_lost_is_stored_as_a_whole(
     again = ManyEyesForConditionalGeneration.from_pretrained(tmp_path / "m")
     assert set(again.config.references) == {"encoders.dinov2.backbone", "language_model"}
     assert torch.equal(logits(again, rows), expected)
+
+
+def test_saving_draws_no_random_numbers(build: Build, tmp_path: Path) -> None:
+    """Or training would depend on how often, and by how many processes, it is saved."""
+    model, _ = build()
+    before = torch.get_rng_state()
+    model.save_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)

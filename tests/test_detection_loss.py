@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import DistributedType, PartialState
 from torch import Tensor
 from transformers import DetrForObjectDetection
 
@@ -99,3 +100,15 @@ def test_padding_behind_an_image_plays_no_part(detector: Any) -> None:
 def test_targets_of_other_images_are_refused(detector: Any) -> None:
     with pytest.raises(PartError, match="targets of 1 images, but 2 images"):
         set_prediction_loss(detector, *outputs(2), targets(1))
+
+
+def test_what_transformers_knows_of_processes_plays_no_part(
+    detector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would divide the number of boxes, which is that of all processes here, by theirs."""
+    expected = set_prediction_loss(detector, *outputs(2), targets(2, 2))
+    state = {"num_processes": 4, "distributed_type": DistributedType.NO}
+    monkeypatch.setattr(PartialState, "_shared_state", dict(state))
+    found = set_prediction_loss(detector, *outputs(2), targets(2, 2))
+    torch.testing.assert_close(found, expected)
+    assert PartialState._shared_state == state

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import GenerationConfig, GenerationMixin
 from transformers.utils.generic import ModelOutput
 
@@ -32,7 +33,7 @@ from manyeyes.layers.adapter_attention import KEYWORD, answering, positions
 from manyeyes.layers.adapter_mixture import ROUTES, routed
 from manyeyes.layers.bundles import cast_features
 from manyeyes.layers.pooled_text import pool_text
-from manyeyes.losses.detection import ObjectTargets, set_prediction_loss
+from manyeyes.losses.detection import ObjectTargets, no_targets, set_prediction_loss
 from manyeyes.losses.next_token import next_token_sum
 from manyeyes.model_inputs import (
     FEATURES,
@@ -66,6 +67,16 @@ READ_BACK = ("predicted_patches", "target_patches", "hidden_patches")
 """Intermediates that a masked autoencoder's decoder gives."""
 DETECTION = "detection_loss"
 """Intermediate that a detector's heads and its own loss give for refined objects."""
+JUDGED = ("judged_logits", "judged_boxes")
+"""What a detector's heads say of refined objects, until its loss is computed."""
+_NO_TARGETS = (
+    "detection: the batch holds no targets; the processor makes them where the model has a fusion "
+    "with refine: true"
+)
+_NOTHING_REFINED = (
+    "detection needs a fusion that refines a detector's objects (fusion 'shared_queries' with a "
+    "detector and refine: true)"
+)
 
 
 @dataclass
@@ -270,17 +281,18 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         texts, targets = take_texts(rest), take_targets(rest)
         trace: dict[str, Tensor] = {}
         if evidence is None and visual:
-            evidence, trace = self._fuse(visual, texts, wanted, targets)
-        elif DETECTION in wanted:
-            trace = {DETECTION: torch.zeros((), device=self.device)}
+            if DETECTION in wanted and targets is None:
+                raise PartError(_NO_TARGETS)
+            evidence, trace = self._fuse(visual, texts, wanted)
         if not set(LANGUAGE) & set(wanted):
-            return ManyEyesOutput(trace=trace)
+            return ManyEyesOutput(trace=self._detected(trace, wanted, targets))
         if inputs_embeds is None:
             if input_ids is None:
                 raise PartError("pass input_ids or inputs_embeds")
             inputs_embeds = self.embed(input_ids, evidence, image_counts)
             if self.training and evidence is None:
                 inputs_embeds = inputs_embeds + self._silent_image(inputs_embeds)
+            inputs_embeds = inputs_embeds + self._shared_zero(inputs_embeds)
         inside = self.inside(len(inputs_embeds), evidence, image_counts, routes=routes)
         if KEYWORD in inside and attention_mask is not None:
             last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
@@ -295,6 +307,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         trace |= {"logits": output.logits, "targets": output.targets}
         count = max(1, output.targets.numel()) if num_items_in_batch is None else num_items_in_batch
         loss = next_token_sum(output.logits, output.targets) / count
+        trace = self._detected(trace, wanted, targets)
         return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
 
     def inside(
@@ -325,7 +338,6 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         visual: Mapping[str, Tensor],
         texts: Texts,
         wanted: Collection[str],
-        targets: ObjectTargets | None,
     ) -> tuple[VisualEvidence | None, dict[str, Tensor]]:
         """Step 2: evidence if it is needed, and those of ``wanted`` that images and texts give."""
         bundle = self.told(self.encode(**visual), texts.get("perception"))
@@ -337,34 +349,42 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         if set(READ_BACK) & set(wanted):
             trace |= self._read_back(trace, bundle, visual)
         if DETECTION in wanted:
-            trace[DETECTION] = self._detection_loss(trace, bundle, targets)
+            found = self.judged(trace, bundle)
+            trace |= zip(JUDGED, (found.logits, found.boxes), strict=True)
         return evidence, trace
 
-    def _detection_loss(
-        self, trace: Mapping[str, Tensor], bundle: FeatureBundle, targets: ObjectTargets | None
-    ) -> Tensor:
-        """The detector's own loss of what its heads say of refined objects.
+    def _detected(
+        self, trace: dict[str, Tensor], wanted: Collection[str], targets: ObjectTargets | None
+    ) -> dict[str, Tensor]:
+        """Step 5 for a detector: its own loss of what its heads say of refined objects.
+
+        All processes come by at this point, those whose batch holds no image too.
 
         Raises:
-            PartError: nothing is refined, or the batch says nothing about objects.
+            PartError: nothing is refined.
         """
-        if targets is None:
-            raise PartError(
-                "detection: the batch holds no targets; the processor makes them where the model "
-                "has a fusion with refine: true"
-            )
-        refined = self.judged(trace, bundle)
-        detector: Any = self.encoders[self.fusion.refines]
-        return set_prediction_loss(detector.backbone, refined.logits, refined.boxes, targets)
+        if DETECTION not in wanted:
+            return trace
+        detector: Any = self.encoders[self.fusion.refines] if self.fusion.refines else None
+        if detector is None:
+            raise PartError(_NOTHING_REFINED)
+        if JUDGED[0] in trace and targets is not None:
+            logits, boxes = (trace.pop(name) for name in JUDGED)
+            loss = set_prediction_loss(detector.backbone, logits, boxes, targets)
+        else:
+            shape = type(detector).shape(detector.spec, detector.backbone.config)
+            logits = torch.zeros(0, shape.num_queries, shape.num_classes, device=self.device)
+            boxes, none = logits.new_zeros(0, shape.num_queries, 4), no_targets(0, self.device)
+            loss = set_prediction_loss(detector.backbone, logits, boxes, none)
+            if self.training and not set(LANGUAGE) & set(wanted):  # where no embedding is silent
+                loss = loss + self._silent_image(logits)
+        return {**trace, DETECTION: loss + self._shared_zero(loss)}
 
     def judged(self, trace: Mapping[str, Tensor], bundle: FeatureBundle) -> ObjectFeatures:
         """What the detector's heads say of the objects that the fusion has refined."""
         name = self.fusion.refines
         if name is None or REFINED not in trace:
-            raise PartError(
-                "detection needs a fusion that refines a detector's objects (fusion "
-                "'shared_queries' with a detector and refine: true)"
-            )
+            raise PartError(_NOTHING_REFINED)
         detector: Any = self.encoders[name]
         judged: ObjectFeatures = detector.judge(object_features(bundle, name), trace[REFINED])
         return judged
@@ -437,6 +457,21 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         for parameter in self.bridge.parameters():
             total = total + parameter.float().sum()
         return (total * 0.0).to(like.dtype)
+
+    def _shared_zero(self, like: Tensor) -> Tensor:
+        """Return a zero that, in shards, depends on every parameter besides the language model's.
+
+        Processes reduce together the gradients that each of them has, the language model's first.
+        So all must have the same ones in the same order, whatever images and texts their batches
+        hold: the language model's input carries gradients in all processes or in none.
+        """
+        zero = like.new_zeros((), dtype=torch.float32)
+        if self.training and isinstance(self, FSDPModule):
+            for module in (self.encoders, self.fusion, self.bridge):
+                for parameter in module.parameters():
+                    if parameter.requires_grad:
+                        zero = zero + parameter.float().sum()
+        return (zero * 0.0).to(like.dtype)
 
     # ---- generation -----------------------------------------------------------------------
 

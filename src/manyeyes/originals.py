@@ -40,7 +40,10 @@ class Originals:
         if not doubtful:
             return set()
         try:
-            loaded = hub.load_pretrained(module.__class__, reference["checkpoint"], module.config)
+            with torch.random.fork_rng(devices=[]):  # loading draws some, saving must not
+                loaded = hub.load_pretrained(
+                    module.__class__, reference["checkpoint"], module.config
+                )
             original = checkpoint.referenced_state(part, reference, loaded)
         except CheckpointError as error:
             _LOG.warning("%s is stored, because its checkpoint is not at hand: %s", part, error)

@@ -10,10 +10,11 @@ from torch import nn
 from lion_parts import build_lion, lion_block
 from manyeyes.layers.object_refiner import ObjectRefiner
 from manyeyes.training.sharding import (
+    embeddings_in_the_root,
     hold_scalars_as_vectors,
+    name_blocks,
     reshaped_moments,
     scalars_again,
-    shared_embeddings_in_the_root,
 )
 
 
@@ -47,10 +48,13 @@ def test_moments_of_a_scalar_fit_either_form() -> None:
     assert reshaped_moments({}, {"gate"}, ()) == {}  # on all processes but the first
 
 
-def test_an_embedding_that_several_modules_share_gets_no_unit_of_its_own(parts: Path) -> None:
-    for language, hidden in (("t5", True), ("llama", False)):
+def test_only_blocks_of_the_language_model_are_units(parts: Path) -> None:
+    """Whatever a batch may lack, an image or a text about one, must be in the root."""
+    for language, block in (("t5", "T5Block"), ("llama", "LlamaDecoderLayer")):
         model, _ = build_lion(lion_block(parts, language))
+        name_blocks(model)
+        assert model._no_split_modules == [block]
         embedding = model.get_input_embeddings()
-        with shared_embeddings_in_the_root(model):
-            assert (model.get_input_embeddings() is None) == hidden
+        with embeddings_in_the_root(model):
+            assert model.get_input_embeddings() is model.get_output_embeddings() is None
         assert model.get_input_embeddings() is embedding

@@ -33,6 +33,34 @@ def gather_rows(rows: Tensor) -> Tensor:
     return gathered
 
 
+def join_rows(rows: Tensor, value: float = 0) -> Tensor:
+    """Return ``rows`` ``[B, ...]`` of all processes, ``[W·M, ...]``, M the largest B.
+
+    Shorter shares end in rows of ``value``, and a process may have no row at all. Only this
+    process's rows carry gradients, so a term of the joined rows counts W-fold in its gradient, see
+    ``of_all_ranks``. Nothing is exchanged in the backward pass, where processes with and without
+    rows come by in different orders.
+    """
+    rank, world = rank_and_world()
+    missing = largest(len(rows), rows.device) - len(rows)
+    own = torch.cat([rows, rows.new_full((missing, *rows.shape[1:]), value)])
+    if world == 1 or not own.numel():
+        return own
+    parts = [torch.empty_like(own) for _ in range(world)]
+    distributed.all_gather(parts, own.detach().contiguous())
+    return torch.cat([*parts[:rank], own, *parts[rank + 1 :]])
+
+
+def of_all_ranks(term: Tensor) -> Tensor:
+    """Return ``term`` of joined rows, with W times its gradient.
+
+    Every process has computed the whole term, but only its own rows' share of the gradient;
+    averaging over W processes gives the whole gradient.
+    """
+    rest = rank_and_world()[1] - 1
+    return term + rest * (term - term.detach()) if rest else term
+
+
 def gather_padded(rows_BT: Tensor, value: int) -> Tensor:
     """Return ``[B, T]`` rows of all processes, padded on the right with ``value`` to one T."""
     longest = int(largest(rows_BT.shape[1], rows_BT.device))

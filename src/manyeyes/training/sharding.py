@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -47,12 +47,14 @@ def use_fsdp(accelerator: Accelerator, args: TrainingArguments) -> None:
 
 
 def name_blocks(model: PreTrainedModel) -> None:
-    """Keep those of the model's block classes that occur in it; each block becomes one shard unit.
+    """Make each block of the language model a shard unit; all else is one, the root.
 
-    Families list blocks of their whole architecture, text towers included, and accelerate refuses
-    names that it cannot find.
+    Processes gather a unit's weights together, whenever its module is called. So a unit must be
+    called alike in every process, whatever its batch holds: every batch passes the language model,
+    but encoders and what reads their features only where there is an image or stored features.
     """
-    present = {type(module).__name__ for module in model.modules()}
+    language = cast(nn.Module, model.language_model)
+    present = {type(module).__name__ for module in language.modules()}
     model._no_split_modules = sorted(present & set(model._no_split_modules or ()))
 
 
@@ -93,16 +95,13 @@ def reshaped_moments(
 
 
 @contextmanager
-def shared_embeddings_in_the_root(model: PreTrainedModel) -> Iterator[None]:
-    """Let accelerate leave the embedding with the rest where several modules share its weights.
+def embeddings_in_the_root(model: PreTrainedModel) -> Iterator[None]:
+    """Let accelerate (1.15) leave input embedding and head with the rest; no units of their own.
 
-    accelerate (1.15) gives input embedding and head shard units of their own. A weight that a
-    module elsewhere holds too, as T5's encoder and decoder do, would then be in two units, which
-    PyTorch refuses.
+    The embedding is called as often as there are texts, those about an image's objects too, so not
+    alike in every process (see ``name_blocks``). And PyTorch refuses a weight in two units, which
+    an embedding would be that modules elsewhere share, as T5's encoder and decoder do.
     """
-    if not _shared(model):
-        yield
-        return
     names = ("get_input_embeddings", "get_output_embeddings")
     model.__dict__.update(dict.fromkeys(names, lambda: None))
     try:
@@ -110,14 +109,3 @@ def shared_embeddings_in_the_root(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for name in names:
             del model.__dict__[name]
-
-
-def _shared(model: PreTrainedModel) -> bool:
-    """Whether modules besides input embedding and head hold the input embedding's weights."""
-    known = (model.get_input_embeddings(), model.get_output_embeddings())
-    weight = getattr(known[0], "weight", None)
-    return weight is not None and any(
-        any(own is weight for own in module.parameters(recurse=False))
-        for module in model.modules()
-        if module not in known
-    )

@@ -49,11 +49,11 @@ from manyeyes.training.resume_state import (
     read_data_state,
 )
 from manyeyes.training.sharding import (
+    embeddings_in_the_root,
     hold_scalars_as_vectors,
     name_blocks,
     reshaped_moments,
     scalars_again,
-    shared_embeddings_in_the_root,
     use_fsdp,
 )
 from manyeyes.training.weights import whole_state
@@ -115,8 +115,8 @@ class StageTrainer(Trainer):
             self.is_fsdp_enabled = True
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """Prepare as the stock trainer; embeddings that several modules share are one unit."""
-        with shared_embeddings_in_the_root(self._model) if self.args.fsdp else nullcontext():
+        """Prepare as the stock trainer; with FSDP2 embeddings are no units."""
+        with embeddings_in_the_root(self._model) if self.args.fsdp else nullcontext():
             return super()._prepare_for_training(*args, **kwargs)
 
     # ---- data -----------------------------------------------------------------------------

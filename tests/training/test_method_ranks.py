@@ -1,0 +1,148 @@
+"""Every stage of the four methods on two CPU processes, DDP and FSDP2, against one process.
+
+Two steps each, saved after both; the second step is then repeated on one process from the two
+processes' first checkpoint. The recipes hold no dropout, so nothing is random but masks and
+negatives, which are drawn for the joined batch.
+
+Tolerance (largest difference of a loss, of a weight): see ``LOSS`` and ``WEIGHT``. Sums come in
+another order on two ranks. Adam turns a gradient that is only rounding, such as that of a key's
+bias, into steps of full size in a random direction; the recipes here have an epsilon of 1e-3, far
+above rounding, so that a weight moves as its gradient does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyeyes.recipes import load_recipe
+from manyeyes.training import train
+from manyeyes.training.folders import checkpoints
+from method_recipes import STAGES, method_recipe, save_method_data, save_method_parts
+from training_runs import largest_difference, losses, write_recipe
+
+SCRIPT = Path(__file__).with_name("method_process.py")
+SOURCE = Path(__file__).parents[2] / "src"
+KINDS = ("ddp", "fsdp")
+DTYPES = ("float32", "bfloat16")
+LOSS = {"float32": 2e-6, "bfloat16": 1e-3}
+"""Relative."""
+WEIGHT = {"float32": 1e-5, "bfloat16": 1e-3}
+"""Absolute; a step moves a weight by up to the learning rate, 1e-3."""
+
+
+def on_two_processes(root: Path, runs: list[str]) -> None:
+    """Run ``runs`` one after another on two processes that torchrun starts."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(
+        [*launch, str(SCRIPT), str(root), *runs],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def save_recipe(root: Path, name: str, data: dict[str, Any]) -> None:
+    data["training"]["adam_epsilon"] = 1e-3
+    write_recipe(root / f"{name}.yaml", data)
+
+
+def assert_equal(found: Path, single: Path, stage: str, dtype: str) -> None:
+    """Compare losses and weights of a stage of two runs; print how far they are apart."""
+    own, other = losses(found / stage), losses(single / stage)
+    assert len(own) == 2
+    weight = largest_difference(found / stage / "checkpoint-2", single / stage / "checkpoint-2")
+    apart = max(abs(a - b) / abs(b) for a, b in zip(own, other, strict=True))
+    print(f"{found.name} {stage}: loss {apart:.1e} weight {weight:.1e}")
+    assert own == pytest.approx(other, rel=LOSS[dtype])
+    assert weight < WEIGHT[dtype]
+
+
+def repeat_last_step(root: Path, run: str, stage: str) -> Path:
+    """Go on from the first checkpoint of a stage of ``run`` on one process; return the run."""
+    out = root / f"{run}-on-one"
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(root / run, out)
+    (out / stage / "results.json").unlink()
+    shutil.rmtree(checkpoints(out / stage)[-1])
+    shutil.rmtree(out / "model")
+    recipe = load_recipe(root / f"{run.rpartition('-')[0]}.yaml")
+    train(recipe, out, data_dir=root / "data", stage=stage, resume=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ranks")
+    save_method_parts(root / "parts")
+    save_method_data(root / "data")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path) -> Callable[[str, str], str]:
+    """Return a function that trains a method once, on one process and on two of either kind."""
+
+    def once(method: str, dtype: str) -> str:
+        name = f"{method}-{dtype}"
+        if not (root / f"{name}.yaml").is_file():
+            save_recipe(root, name, method_recipe(method, root / "parts", dtype=dtype))
+            recipe = load_recipe(root / f"{name}.yaml")
+            train(recipe, root / f"{name}-single", data_dir=root / "data")
+            on_two_processes(root, [f"{name}-{kind}" for kind in KINDS])
+        return name
+
+    return once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method, stage", STAGES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_processes_train_as_one_and_one_goes_on(
+    trained: Callable[[str, str], str], root: Path, method: str, stage: str, dtype: str, kind: str
+) -> None:
+    name = trained(method, dtype)
+    assert_equal(root / f"{name}-{kind}", root / f"{name}-single", stage, dtype)
+    again = repeat_last_step(root, f"{name}-{kind}", stage)
+    assert_equal(again, root / f"{name}-single", stage, dtype)
+
+
+@pytest.mark.long
+def test_a_process_without_any_image_takes_part_in_detection(root: Path) -> None:
+    """One marked image and one text make a batch: on two processes one of them sees no image.
+
+    At one sample each the process without image must meet the other in the objective, and whether
+    it has an image or not must not change the mean.
+    """
+    words = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A square."}]
+    (root / "data" / "text.json").write_text(json.dumps([{"id": "t", "conversations": words}]))
+    marked = json.loads((root / "data" / "instances.json").read_text())
+    marked = {**marked, "images": marked["images"][:1], "annotations": marked["annotations"][:1]}
+    (root / "data" / "one.json").write_text(json.dumps(marked))
+    data = method_recipe("mr-mllm", root / "parts")
+    refine = {**data["stages"][-1], "data": [{"path": "one.json"}, {"path": "text.json"}]}
+    data["training"]["per_device_train_batch_size"] = 2
+    save_recipe(root, "text-float32", {**data, "stages": [refine]})
+    train(
+        load_recipe(root / "text-float32.yaml"),
+        root / "text-float32-single",
+        data_dir=root / "data",
+    )
+    on_two_processes(root, [f"text-float32-{kind}" for kind in KINDS])
+    for kind in KINDS:
+        assert_equal(
+            root / f"text-float32-{kind}", root / "text-float32-single", "refine", "float32"
+        )
