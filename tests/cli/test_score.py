@@ -58,7 +58,8 @@ def words(*more: str, predictions: str = "answers.json", name: str = "vqa") -> l
 def test_one_object_with_the_documented_keys(folder: Path) -> None:
     found = the_object(invoke(*words("--json")))
     assert found["metrics"] == {"accuracy": 100.0}
-    assert found["ci95"] == {"accuracy": [100.0, 100.0]}
+    # all right on two images: the exact bound is 0.025 to the power of a half
+    assert found["ci95"] == {"accuracy": [pytest.approx(100 * 0.025**0.5), 100.0]}
     assert (found["benchmark"], found["variant"], found["n"]) == ("vqa", "official", 3)
     assert found["by"] == {"question_type": {"what": 100.0}, "answer_type": {"other": 100.0}}
     assert (found["parse_failures"], found["notes"]) == (0, [])
@@ -125,7 +126,7 @@ def test_the_list_holds_every_benchmark() -> None:
         (words(predictions=ANNOTATIONS), "holds questions or annotations, not predictions", 1),
         (words(predictions="none.json"), "none.json: no such file", 1),
         (words(name="pope"), "expected a list or lines for format 'pope'", 1),
-        (words("--items", "no/items.jsonl"), "no/items.jsonl: cannot be written", 1),
+        (words("--items", "answers.json/items.jsonl"), "items.jsonl: cannot be written", 1),
     ],
 )
 def test_what_is_refused(folder: Path, line: list[str], message: str, code: int) -> None:

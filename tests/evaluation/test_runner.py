@@ -189,7 +189,9 @@ def test_table_shows_scores_beside_their_baselines(world: Path, tmp_path: Path) 
     console = Console(width=120, record=True, file=(tmp_path / "out").open("w"))
     console.print(format_table(results))
     text = console.export_text()
-    assert "accuracy (shikra)" in text and "100.0 [100.0, 100.0]" in text
+    low, high = results["benchmarks"]["rec"]["model"]["ci95"]["accuracy"]
+    assert 0 < low < high == 100.0
+    assert "accuracy (shikra)" in text and f"100.0 [{low:.1f}, 100.0]" in text
     majority = results["benchmarks"]["rec"]["majority"]["metrics"]["accuracy"]
     assert f"{majority:.1f}" in text
     assert "BLEU-4" not in text and "train split" in text
