@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from manyeyes.bridge import Given
 from manyeyes.bridge.adapter_prompts import AdapterPromptsBridge, AdapterPromptsOptions
-from manyeyes.layers.adapter_attention import answering
+from manyeyes.layers.adapters.attention import answering
 from manyeyes.records import VisualEvidence
 
 BATCH, PROMPTS = 8, 10

@@ -31,7 +31,7 @@ from transformers import CLIPVisionModel, Dinov2Config, Dinov2Model, LlamaForCau
 
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.training import train
-from manyeyes.training.encoder_store import GB
+from manyeyes.training.precomputed.encoder_store import GB
 
 EVERY, SHARED = "encoding in every arm", "shared store"
 

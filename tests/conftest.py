@@ -18,6 +18,7 @@ from PIL import Image
 
 import tiny
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
+from manyeyes.world.make import make_world
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 
@@ -31,6 +32,14 @@ def pytest_collection_finish() -> None:
     """Keep what libraries and tests have made so far: every training's end walks over the rest."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world's files with 12 training and 10 validation images."""
+    folder = tmp_path_factory.mktemp("evaluation") / "world"
+    make_world(folder, images={"train": 12, "val": 10}, seed=1)
+    return folder
 
 
 @pytest.fixture(scope="session")

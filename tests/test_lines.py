@@ -15,9 +15,9 @@ from manyeyes.encoders.tagging import read_lines
 from manyeyes.evaluation.benchmarks import BENCHMARKS
 from manyeyes.lines import split_lines
 from manyeyes.records import Sample
+from manyeyes.study.demonstration.report import write_report
 from manyeyes.study.record import load_study, save_study
-from manyeyes.study.report import write_report
-from manyeyes.study.trial import load_plan, save_plan
+from manyeyes.study.trials.trial import load_plan, save_plan
 from study_runs import write_run
 from study_trials import write_study
 
@@ -35,7 +35,12 @@ def test_line_ends_of_every_system_and_nothing_else() -> None:
 
 def test_no_file_is_cut_by_splitlines() -> None:
     """Of texts that are no files: a message, the kernel's table; the log of training is ASCII."""
-    allowed = {"lines.py", "serving/load.py", "study/measure.py", "training/callbacks.py"}
+    allowed = {
+        "lines.py",
+        "model/loading.py",
+        "study/trials/measurement.py",
+        "training/callbacks.py",
+    }
     source = Path(manyeyes.__file__).parent
     used = {
         path.relative_to(source).as_posix()

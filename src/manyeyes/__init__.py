@@ -5,9 +5,9 @@ Importing it registers the model with the Auto classes of ``transformers``.
 
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from manyeyes.configuration import ManyEyesConfig
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.processing import ManyEyesProcessor
+from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
 
 __version__ = "0.1.0"
 

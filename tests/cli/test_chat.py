@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli_runs import Trained, invoke, the_object
-from manyeyes.images import load_image
+from manyeyes.images.reading import load_image
 from manyeyes.serving.chat import Conversation
 
 SHORT = ("--max-new-tokens", "4")
@@ -96,7 +96,7 @@ def test_a_bad_image_fails_a_single_question(trained: Trained, tmp_path: Path) -
 def test_a_missing_frozen_part_is_named(
     trained: Trained, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyeyes.hub.resolve", lambda name: f"{name}-gone")
+    monkeypatch.setattr("manyeyes.checkpoints.hub.resolve", lambda name: f"{name}-gone")
     result = invoke("chat", trained.model, "--prompt", "hi")
     assert result.exit_code == 1
     assert str(parts / "clip") in result.stderr

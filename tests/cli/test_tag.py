@@ -11,7 +11,7 @@ import tiny
 from cli_runs import invoke, the_object
 from manyeyes.cli.chat import tags_of_images
 from manyeyes.cli.tag import find_tagger
-from manyeyes.data.tags import read_tags
+from manyeyes.data.annotations.tags import read_tags
 from manyeyes.errors import UsageError
 
 NAMES = ("red", "green", "blue")

@@ -19,7 +19,7 @@ from manyeyes.convert.lavis import convert
 from manyeyes.encoders import ENCODERS, parse_encoder
 from manyeyes.errors import CheckpointError
 from manyeyes.recipes import WeightSource
-from manyeyes.training.weights import take_weights
+from manyeyes.training.saving.weights import take_weights
 
 WIDTH, HEADS, BLOCKS = 16, 2, 3
 

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from lion_parts import build_lion, lion_block, stir
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
+from manyeyes.checkpoints.weight_names import our_name
 from manyeyes.cli import build_app
 from manyeyes.convert.lion import convert, official_name, official_state
 from manyeyes.errors import CheckpointError
 from manyeyes.recipes.yaml_io import dump_yaml
 from manyeyes.records import Sample, Turn
-from manyeyes.weight_names import our_name
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ import tiny
 from cli_runs import invoke, the_object
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.convert.llama_adapter_v2 import convert
-from manyeyes.convert.pth import rotated
+from manyeyes.convert.state_dicts import rotated
 from manyeyes.errors import CheckpointError
 from manyeyes.records import Turn
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import data_rows as good
-from manyeyes.data import parquet
+from manyeyes.data.containers import parquet
 from manyeyes.data.convert import convert_file
 from manyeyes.data.dataset import load_images
 from manyeyes.data.files import iter_samples

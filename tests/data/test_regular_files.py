@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from data_rows import LLAVA
+from manyeyes.data.containers.tables import table_rows
 from manyeyes.data.convert import convert_file
 from manyeyes.data.exclusion import read_exclusion
 from manyeyes.data.feature_store import content_id
 from manyeyes.data.files import check_file, read_samples
-from manyeyes.data.tables import table_rows
 from manyeyes.errors import DataError, ImageError
-from manyeyes.images import image_size, load_image
+from manyeyes.images.reading import image_size, load_image
 
 SECRET = b"-----BEGIN PRIVATE KEY-----"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from manyeyes.study.claims import CLAIMS
-from manyeyes.study.judged_claims import claims_page, judge_claims
-from manyeyes.study.summary import summarize
+from manyeyes.study.claims.judgement import claims_page, judge_claims
+from manyeyes.study.claims.table import CLAIMS
+from manyeyes.study.comparison.summary import summarize
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "studies" / "claims"

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import tiny_detector
 from cli_runs import invoke
-from manyeyes import hub
+from manyeyes.checkpoints import hub
 from manyeyes.cli import COMMANDS, WORLD_COMMANDS
 from manyeyes.world.scene import SHAPES
 

@@ -23,12 +23,12 @@ from detector_families import (
     build,
 )
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration
+from manyeyes.checkpoints.tying import untie
 from manyeyes.encoders import ENCODERS, DetectorEncoder, parse_encoder
 from manyeyes.errors import PartError, RecipeError
-from manyeyes.pixels import to_pixels
+from manyeyes.model.pixels import to_pixels
 from manyeyes.records import ObjectFeatures
-from manyeyes.serving.detect import load_detector
-from manyeyes.tying import untie
+from manyeyes.serving.detection import load_detector
 
 
 def pixels(images: int = 2) -> torch.Tensor:

@@ -22,7 +22,7 @@ from transformers import (
 from manyeyes.encoders import ENCODERS, GridEncoder, parse_encoder
 from manyeyes.encoders.contract import NORMALIZATIONS, parse_levels
 from manyeyes.errors import CheckpointError, PartError, RecipeError
-from manyeyes.pixels import to_pixels
+from manyeyes.model.pixels import to_pixels
 
 COMMON: dict[str, Any] = {
     "hidden_size": 16,

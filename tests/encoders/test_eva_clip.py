@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import Blip2Config, Blip2ForConditionalGeneration, OPTConfig
 
-from manyeyes import hub
+from manyeyes.checkpoints import hub
 from manyeyes.encoders import ENCODERS, parse_encoder
 
 VISION = {

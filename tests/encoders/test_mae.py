@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from manyeyes import hub
+from manyeyes.checkpoints import hub
 from manyeyes.encoders import ENCODERS, parse_encoder
 from manyeyes.encoders.mae import MaeEncoder
 from manyeyes.errors import CheckpointError, PartError, RecipeError

@@ -14,12 +14,12 @@ from transformers import SwinConfig, SwinForImageClassification, SwinModel
 
 import tiny
 from lion_parts import build_lion, lion_block
+from manyeyes.conversation.tags import tag_sentence
 from manyeyes.encoders import parse_tagger
 from manyeyes.encoders.ram import SWIN_L, RamTagger
 from manyeyes.errors import CheckpointError, RecipeError
+from manyeyes.inference.tagging import load_tagger, tag_images
 from manyeyes.records import TagFeatures, Turn
-from manyeyes.tagging import load_tagger, tag_images
-from manyeyes.tags import tag_sentence
 
 TAGS = ("airport", "beagle", "bend", "cart", "cloud")
 TOWER = {
@@ -294,7 +294,7 @@ def test_any_image_classifier_is_a_tagger(classifier: Path, pictures: list[Image
     assert [len(features.names) for features in found] == [2, 1]
     assert found[0].names[0] == ("red", "green", "blue")
     model: Any = SwinForImageClassification.from_pretrained(classifier)
-    from manyeyes.pixels import to_pixels
+    from manyeyes.model.pixels import to_pixels
 
     pixels = to_pixels(pictures[:1], tagger.transform, "squash", (0, 0, 0))
     expected = model(pixel_values=pixels).logits.sigmoid()[0]

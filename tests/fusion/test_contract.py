@@ -11,7 +11,7 @@ import torch
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import FUSIONS, Fusion, parse_fusion
-from manyeyes.layers.attention_maps import watching
+from manyeyes.layers.attention.maps import watching
 from manyeyes.records import Features, GridFeatures, ObjectFeatures, VisualEvidence
 
 ENCODERS = {

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusion.image_text_process import PAIRS, run
+from image_text_process import PAIRS, run
 from manyeyes.layers.ranks import gather_rows, shared_generator
 
 pytestmark = pytest.mark.long
 
-SCRIPT = Path(__file__).with_name("image_text_process.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "image_text_process.py"
 SOURCE = Path(__file__).parents[2] / "src"
 
 

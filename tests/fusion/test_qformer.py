@@ -24,16 +24,16 @@ from image_text import (
     largest,
     text,
 )
+from manyeyes.checkpoints.weight_names import our_tensors
 from manyeyes.errors import DataError, PartError, RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.fusion.image_text import CAPTION, CONTRAST, MATCH, ImageTextFusion
+from manyeyes.layers.attention.qformer import attention_mask
 from manyeyes.layers.bundles import cast_features
 from manyeyes.layers.negatives import draw_negatives, query_similarity
-from manyeyes.layers.qformer import attention_mask
 from manyeyes.losses.itc import contrastive_loss
 from manyeyes.losses.itg import caption_loss
 from manyeyes.records import FusionText, GridFeatures
-from manyeyes.weight_names import our_tensors
 
 BOTH = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 
@@ -369,7 +369,7 @@ def test_wrong_options_are_named() -> None:
 
 
 def test_tokenizer_and_vocabulary_must_agree(parts: Path) -> None:
-    from manyeyes.reader import ReaderSpec, TextReader
+    from manyeyes.conversation.fusion_text import ReaderSpec, TextReader
 
     with pytest.raises(PartError, match=r"vocab_size is 7, but the tokenizer .* has \d+ entries"):
         TextReader.from_spec(ReaderSpec(str(parts / "llama"), "caption", 32, 7))

@@ -26,7 +26,7 @@ from manyeyes.fusion import parse_fusion
 from manyeyes.fusion.image_text import CAPTION, CONTRAST, MATCH
 from manyeyes.fusion.queries import Refinement
 from manyeyes.fusion.xformer import XFormerFusion
-from manyeyes.layers.dual_attention import DualAttention, DualShape
+from manyeyes.layers.attention.dual import DualAttention, DualShape
 from manyeyes.records import LOCAL_STATES, FeatureBundle, GridFeatures, Masking
 
 

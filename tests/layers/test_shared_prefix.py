@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from manyeyes.layers.shared_prefix import KEYWORD, NAME, SharedPrefix
+from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME, SharedPrefix
 
 BEGINNINGS = ([1, 2, 3, 4, 5], [6, 7, 8])
 TEXTS = (([11, 12, 13], [14, 15], [16, 17, 18, 19]), ([20, 21], [22, 23, 24]))

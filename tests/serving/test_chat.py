@@ -14,9 +14,9 @@ import tiny
 from image_text_parts import clip_block
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import ImageError, UsageError
+from manyeyes.inference.tagging import own_tagger
 from manyeyes.records import Turn
 from manyeyes.serving.chat import Conversation
-from manyeyes.tagging import own_tagger
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 

@@ -18,7 +18,7 @@ import pytest
 
 from manyeyes.recipes import load_recipe
 from manyeyes.training import train
-from manyeyes.training.folders import checkpoints
+from manyeyes.training.saving.folders import checkpoints
 from training_runs import largest_difference, losses, recipe_data, write_recipe
 
 pytestmark = pytest.mark.long

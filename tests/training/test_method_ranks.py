@@ -25,7 +25,7 @@ import pytest
 
 from manyeyes.recipes import load_recipe
 from manyeyes.training import train
-from manyeyes.training.folders import checkpoints
+from manyeyes.training.saving.folders import checkpoints
 from method_recipes import STAGES, method_recipe, save_method_data, save_method_parts
 from training_runs import largest_difference, losses, write_recipe
 

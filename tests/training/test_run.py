@@ -16,8 +16,9 @@ from lion_parts import lion_block
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import CheckpointError, DataError, RecipeError, UsageError
 from manyeyes.recipes import Recipe, load_recipe
-from manyeyes.training import features, train
-from manyeyes.training.folders import checkpoints
+from manyeyes.training import train
+from manyeyes.training.precomputed import features
+from manyeyes.training.saving.folders import checkpoints
 from manyeyes.training.stage import RunOptions, Stage
 from manyeyes.training.trainer import StageTrainer
 from training_runs import largest_difference, losses, recipe_data, same_weights, weights

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
-from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.model_predictor import ModelPredictor
+from manyeyes.inference.predictor import ModelPredictor
+from manyeyes.inference.questions import Item
 from manyeyes.recipes import Recipe
 from manyeyes.training import train
 from training_runs import largest_difference, losses

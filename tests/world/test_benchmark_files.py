@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manyeyes.cli.check_data import check_data
+from manyeyes.cli.check.data import check_data
 from manyeyes.cli.output import Output
 from manyeyes.data.files import read_samples
 from manyeyes.errors import UsageError

@@ -9,14 +9,9 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from manyeyes.world.language.descriptions import box_text, description
-from manyeyes.world.pretrain.documents import corpus
+from manyeyes.world.pretrain.language.documents import corpus
 from manyeyes.world.sample import sample_scene
-from manyeyes.world.tokenizer import (
-    COORDINATES,
-    SPECIAL_TOKENS,
-    VOCABULARY_SIZE,
-    train_tokenizer,
-)
+from manyeyes.world.tokenizer import COORDINATES, SPECIAL_TOKENS, VOCABULARY_SIZE, train_tokenizer
 
 TEXTS = list(corpus(150, 0))
 BOX = "[0.146,0.208,0.458,0.438]"

@@ -21,7 +21,7 @@ from transformers import PreTrainedConfig
 
 from manyeyes.bridge.contract import Bridge, BridgeOptions, Given, ImageTokenIds
 from manyeyes.errors import PartError, PlaceholderError, nearest
-from manyeyes.layers.adapter_attention import FAMILIES, AdapterState, adapt
+from manyeyes.layers.adapters.attention import FAMILIES, AdapterState, adapt
 from manyeyes.options import check_choice
 from manyeyes.records import VisualEvidence
 

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from manyeyes.layers.adapter_attention import AdapterState
-from manyeyes.layers.adapter_mixture import AdapterMixture, AdapterOptions
-from manyeyes.layers.ffn_places import place_names
-from manyeyes.layers.soft_prompt import SoftPrompt
+from manyeyes.conversation.tags import VARIANTS
+from manyeyes.layers.adapters.attention import AdapterState
+from manyeyes.layers.adapters.ffn_places import place_names
+from manyeyes.layers.adapters.mixture import AdapterMixture, AdapterOptions
+from manyeyes.layers.adapters.soft_prompt import SoftPrompt
 from manyeyes.options import check_choice, parse_options
 from manyeyes.records import VisualEvidence
-from manyeyes.tags import VARIANTS
 
 
 class ImageTokenIds(NamedTuple):

@@ -10,31 +10,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from manyeyes.cli import (
-    ablate,
-    chat,
-    check,
-    claims,
-    compare,
-    convert_adapter,
-    convert_data,
-    convert_lavis,
-    convert_lion,
-    convert_tasks,
-    demo,
-    detect,
-    evaluate,
-    explain,
-    export,
-    probe,
-    report,
-    score,
-    tag,
-    train,
-    world_make,
-    world_pretrain,
-)
+from manyeyes.cli import chat, detect, evaluate, export, score, tag, train
+from manyeyes.cli.check import check
+from manyeyes.cli.convert import adapter, data, lavis, lion, tasks
 from manyeyes.cli.parsing import JsonCommand, JsonGroup
+from manyeyes.cli.study import ablate, claims, compare, demo, explain, probe, report
+from manyeyes.cli.world import make, pretrain
 
 Command = tuple[Callable[..., None], tuple[str, ...]]
 """The function that typer turns into a command, and the examples under its ``--help``."""
@@ -57,15 +38,15 @@ COMMANDS: Mapping[str, Command] = {
     "export": (export.export, export.EXAMPLES),
 }
 WORLD_COMMANDS: Mapping[str, Command] = {
-    "make": (world_make.make, world_make.EXAMPLES),
-    "pretrain": (world_pretrain.pretrain, world_pretrain.EXAMPLES),
+    "make": (make.make, make.EXAMPLES),
+    "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
 }
 CONVERT_COMMANDS: Mapping[str, Command] = {
-    "data": (convert_data.data, convert_data.EXAMPLES),
-    "tasks": (convert_tasks.tasks, convert_tasks.EXAMPLES),
-    "lavis": (convert_lavis.lavis, convert_lavis.EXAMPLES),
-    "lion": (convert_lion.lion, convert_lion.EXAMPLES),
-    "llama-adapter-v2": (convert_adapter.llama_adapter_v2, convert_adapter.EXAMPLES),
+    "data": (data.data, data.EXAMPLES),
+    "tasks": (tasks.tasks, tasks.EXAMPLES),
+    "lavis": (lavis.lavis, lavis.EXAMPLES),
+    "lion": (lion.lion, lion.EXAMPLES),
+    "llama-adapter-v2": (adapter.llama_adapter_v2, adapter.EXAMPLES),
 }
 
 

@@ -82,10 +82,10 @@ def chat(
     encoded once.
     """
     with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
-        from manyeyes.decoding import decoding_preset
+        from manyeyes.inference.decoding import decoding_preset
+        from manyeyes.inference.tagging import own_tagger
+        from manyeyes.model.loading import load_model
         from manyeyes.serving.chat import Conversation
-        from manyeyes.serving.load import load_model
-        from manyeyes.tagging import own_tagger
 
         quiet_libraries(debug=debug)
         loaded, processor = load_model(model, dtype=dtype, device=device)
@@ -180,10 +180,10 @@ class _Talk:
     def _explain(self) -> None:
         """Say what the last answer depended on, and write the page of `manyeyes explain`."""
         from manyeyes.cli.study_tables import masking_table
-        from manyeyes.evaluation.image_tags import given_tags
-        from manyeyes.evaluation.model_predictor import ModelPredictor
-        from manyeyes.study import explain as study
-        from manyeyes.study.explanation_page import write_explanation
+        from manyeyes.inference.image_tags import given_tags
+        from manyeyes.inference.predictor import ModelPredictor
+        from manyeyes.study.explanation import explain as study
+        from manyeyes.study.explanation.page import write_explanation
 
         asked = self.conversation.asked
         if asked is None:
@@ -205,7 +205,7 @@ class _Talk:
         self.output.note(f"{study.CAUTION}\npage: {page}")
 
     def _drawn(self, answer: Answer) -> Path | None:
-        from manyeyes.serving.draw import save_drawing
+        from manyeyes.images.drawing import save_drawing
 
         if self.draw is None:
             return None

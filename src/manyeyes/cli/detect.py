@@ -14,9 +14,9 @@ from manyeyes.cli.output import Output, Report, session
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
-    from manyeyes.data.image_names import NamedImage
+    from manyeyes.data.annotations.image_names import NamedImage
     from manyeyes.records import Detections
-    from manyeyes.serving.detect import Finder, Seen
+    from manyeyes.serving.detection import Finder, Seen
 
 EXAMPLES = (
     "manyeyes detect runs/mr-mllm/model photo.jpg --json",
@@ -89,8 +89,8 @@ def detect(
     detector's by --gamma, --drop and --add; at 0, the default, the list stays as it is.
     """
     with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
-        from manyeyes.refinement import MergeWeights
-        from manyeyes.serving.detect import load_finder
+        from manyeyes.perception.refinement import MergeWeights
+        from manyeyes.serving.detection import load_finder
 
         quiet_libraries(debug=debug)
         named = _named(images or [], data, image_root)
@@ -114,7 +114,7 @@ def detect(
 
 
 def _named(images: list[Path], data: Path | None, image_root: Path | None) -> list[NamedImage]:
-    from manyeyes.data.image_names import images_of, images_under
+    from manyeyes.data.annotations.image_names import images_of, images_under
 
     if bool(images) == (data is not None):
         raise UsageError("give either images (or folders of them) or --data FILE")
@@ -134,7 +134,7 @@ def _look(finder: Finder, named: list[NamedImage], min_score: float, report: Rep
 
 def _categories(finder: Finder, data: Path | None) -> Mapping[str, str | int]:
     """Ids by name: those of the data file, or else the detector's own numbers."""
-    from manyeyes.data.image_names import coco_categories
+    from manyeyes.data.annotations.image_names import coco_categories
 
     own = {label: number for number, label in reversed(list(enumerate(finder.labels)))}
     known = {} if data is None else coco_categories(data)
@@ -156,7 +156,7 @@ def _write(
     *,
     refined: bool,
 ) -> None:
-    from manyeyes.data.objects import ImageObjects, write_objects
+    from manyeyes.data.annotations.objects import ImageObjects, write_objects
 
     entries = []
     for image, found in zip(named, seen, strict=True):
@@ -176,7 +176,7 @@ def _entry(
     drawn: bool,
 ) -> dict[str, Any]:
     """What is printed of one image, after drawing it."""
-    from manyeyes.data.objects import ImageObjects, coco_rows
+    from manyeyes.data.annotations.objects import ImageObjects, coco_rows
 
     lists: dict[str, Detections] = {"detector": found.objects}
     if found.refined is not None:
@@ -201,9 +201,9 @@ def _entry(
 
 
 def _draw(path: str, objects: Detections, folder: Path | None, ending: str) -> Path:
-    from manyeyes.images import load_image
-    from manyeyes.serving.detect import drawing_path
-    from manyeyes.serving.draw import save_drawing
+    from manyeyes.images.drawing import save_drawing
+    from manyeyes.images.reading import load_image
+    from manyeyes.serving.detection import drawing_path
 
     groups: dict[str, list[Any]] = {}
     for found in objects:

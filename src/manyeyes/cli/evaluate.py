@@ -21,7 +21,7 @@ from manyeyes.cli.output import session
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
-    from manyeyes.data.per_image import Use
+    from manyeyes.data.annotations.per_image import Use
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -99,14 +99,14 @@ def evaluate(
     with session(
         as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
     ) as output:
-        from manyeyes.decoding import decoding_preset
-        from manyeyes.evaluation.choice_modes import checked_mode
-        from manyeyes.evaluation.image_objects import objects_of_model
-        from manyeyes.evaluation.image_tags import tags_of_model
-        from manyeyes.evaluation.model_predictor import ModelPredictor
-        from manyeyes.evaluation.runner import evaluate as run
-        from manyeyes.evaluation.table import format_table
-        from manyeyes.serving.load import autocast_dtype, load_model
+        from manyeyes.evaluation.asking.choice_modes import checked_mode
+        from manyeyes.evaluation.asking.runner import evaluate as run
+        from manyeyes.evaluation.tables.table import format_table
+        from manyeyes.inference.decoding import decoding_preset
+        from manyeyes.inference.image_objects import objects_of_model
+        from manyeyes.inference.image_tags import tags_of_model
+        from manyeyes.inference.predictor import ModelPredictor
+        from manyeyes.model.loading import autocast_dtype, load_model
 
         quiet_libraries(debug=debug)
         names = known_benchmarks(benchmark or [])
@@ -149,7 +149,7 @@ def evaluate(
 
 def checked_use(use: str) -> Use:
     """Return ``use``; raises ``UsageError`` for one that does not exist."""
-    from manyeyes.data.per_image import USES
+    from manyeyes.data.annotations.per_image import USES
 
     if use not in USES:
         raise UsageError(f"--tags-use takes {', '.join(USES)}, got {use!r}")

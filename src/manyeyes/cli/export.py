@@ -35,7 +35,7 @@ def export(
     fingerprints.
     """
     with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
-        from manyeyes.serving.load import load_model
+        from manyeyes.model.loading import load_model
 
         quiet_libraries(debug=debug)
         refuse_unless_empty(out)

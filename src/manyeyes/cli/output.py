@@ -23,9 +23,9 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from manyeyes.checkpoints.trust import trusting_command
 from manyeyes.cli.terminal import HarmlessConsole, escaped_json, harmless
 from manyeyes.errors import ManyEyesError
-from manyeyes.trust import trusting_command
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""

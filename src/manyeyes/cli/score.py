@@ -12,7 +12,7 @@ from manyeyes.cli.output import Output, session
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
-    from manyeyes.evaluation.score import Scored, Scoring
+    from manyeyes.evaluation.answers.score import Scored, Scoring
 
 EXAMPLES = (
     "manyeyes score --list",
@@ -74,7 +74,7 @@ def score(
         if listing:
             _list(output)
             return
-        from manyeyes.evaluation.score import Scoring, score_file, write_items
+        from manyeyes.evaluation.answers.score import Scoring, score_file, write_items
 
         name, answers, files = _required(benchmark, predictions, annotations, more)
         plan = Scoring(
@@ -97,7 +97,7 @@ def score(
 
 def known_box_style(name: str) -> str:
     """Return ``name``; raises ``UsageError`` if no box style is called so."""
-    from manyeyes.boxes import BOX_STYLES
+    from manyeyes.conversation.boxes import BOX_STYLES
     from manyeyes.errors import nearest
 
     if name not in BOX_STYLES:
@@ -127,8 +127,8 @@ def _required(
 def _report(
     output: Output, plan: Scoring, scored: Scored, other: Scored | None, files: list[Path]
 ) -> None:
-    from manyeyes.evaluation.score import describe_files
-    from manyeyes.evaluation.table import format_result
+    from manyeyes.evaluation.answers.score import describe_files
+    from manyeyes.evaluation.tables.table import format_result
 
     found: dict[str, Any] = scored.result.to_json()
     output.show(format_result(scored.result))
@@ -140,8 +140,8 @@ def _report(
 
 
 def _compare(output: Output, plan: Scoring, scored: Scored, other: Scored) -> dict[str, Any]:
-    from manyeyes.evaluation.comparison import compare_predictions
-    from manyeyes.evaluation.table import format_comparison, format_result
+    from manyeyes.evaluation.tables.comparison import compare_predictions
+    from manyeyes.evaluation.tables.table import format_comparison, format_result
 
     comparison = compare_predictions(
         scored.benchmark,
@@ -159,14 +159,14 @@ def _compare(output: Output, plan: Scoring, scored: Scored, other: Scored) -> di
 
 
 def _show_breakdowns(output: Output, scored: Scored) -> None:
-    from manyeyes.evaluation.table import format_breakdowns
+    from manyeyes.evaluation.tables.table import format_breakdowns
 
     output.show(*format_breakdowns(scored.result))
 
 
 def _list(output: Output) -> None:
+    from manyeyes.evaluation.answers.score import describe_benchmark
     from manyeyes.evaluation.benchmarks import BENCHMARKS
-    from manyeyes.evaluation.score import describe_benchmark
 
     found = {name: describe_benchmark(benchmark) for name, benchmark in BENCHMARKS.items()}
     for name, entry in found.items():

@@ -8,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from manyeyes.cli.output import Output
-from manyeyes.study.explain import Explanation
-from manyeyes.study.summary import (
+from manyeyes.study.comparison.summary import (
     COSTS,
     Summary,
     by_pair,
@@ -20,7 +19,8 @@ from manyeyes.study.summary import (
     results_of,
     score_text,
 )
-from manyeyes.study.verdicts import BETTER, WORSE
+from manyeyes.study.comparison.verdicts import BETTER, WORSE
+from manyeyes.study.explanation.explain import Explanation
 
 _STYLES = {BETTER: "green", WORSE: "red"}
 

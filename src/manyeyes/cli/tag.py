@@ -68,9 +68,9 @@ def tag(
     source: `tags: tags.jsonl`.
     """
     with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
-        from manyeyes.data.tags import write_tags
-        from manyeyes.serving.load import choose_device
-        from manyeyes.tagging import load_tagger
+        from manyeyes.data.annotations.tags import write_tags
+        from manyeyes.inference.tagging import load_tagger
+        from manyeyes.model.loading import choose_device
 
         quiet_libraries(debug=debug)
         if out.exists():
@@ -137,8 +137,8 @@ def image_paths(data: str, root: Path, format: str) -> list[str]:
 
 
 def _tagged(tagger: Any, paths: Sequence[str], batch: int, report: Any) -> Iterator[TagFeatures]:
-    from manyeyes.images import load_image
-    from manyeyes.tagging import tag_images
+    from manyeyes.images.reading import load_image
+    from manyeyes.inference.tagging import tag_images
 
     done = 0
     for features in tag_images(tagger, map(load_image, paths), batch):

@@ -78,7 +78,7 @@ def train(
     with session(as_json=as_json, debug=debug, resume=again, trust=trust_remote_code) as output:
         from manyeyes.recipes import load_recipe
         from manyeyes.training.run import train as run
-        from manyeyes.training.run_folder import check_run_folder
+        from manyeyes.training.saving.run_folder import check_run_folder
 
         quiet_libraries(debug=debug)
         show_log(output.note)

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
-from manyeyes.checkpoint import WEIGHTS
-from manyeyes.convert.pth import read_pth
+from manyeyes.checkpoints.light import WEIGHTS
+from manyeyes.checkpoints.weight_names import our_tensors
+from manyeyes.convert.state_dicts import read_pth
 from manyeyes.errors import CheckpointError
 from manyeyes.files import written_folder
-from manyeyes.weight_names import our_tensors
 
 VISION_FOLDER = "vision"
 EVA_HEADS = 16

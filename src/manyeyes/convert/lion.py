@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manyeyes.checkpoints.pth import read_pth
 from manyeyes.errors import CheckpointError
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.processing import ManyEyesProcessor
-from manyeyes.pth import read_pth
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, load_recipe, model_config
 
 RECIPES: Mapping[int, str] = {2048: "lion/paper-xl", 4096: "lion/paper-xxl"}

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manyeyes.configuration import ManyEyesConfig
-from manyeyes.convert.pth import read_pth, renamed, rotated
+from manyeyes.convert.state_dicts import read_pth, renamed, rotated
 from manyeyes.errors import CheckpointError
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.processing import ManyEyesProcessor
+from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import load_recipe, model_config
 
 RECIPE = "llama-adapter-v2/paper"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.files import FileReport, Tally, outcomes_of
-from manyeyes.data.rows import SourceOptions
 from manyeyes.data.writers import WRITERS, ImagePlaces, Writer
 from manyeyes.errors import DataError, ImageError, UsageError, nearest
-from manyeyes.images import image_size
+from manyeyes.images.reading import image_size
 from manyeyes.records import PackedImage, Sample
 
 Progress = Callable[[int], None]

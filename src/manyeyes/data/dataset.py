@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from manyeyes.data.counters import mixed_seed
 from manyeyes.data.mixture import Mixture
 from manyeyes.errors import DataError, ImageError, ManyEyesError
-from manyeyes.images import MAX_PIXELS, load_image
+from manyeyes.images.reading import MAX_PIXELS, load_image
 from manyeyes.records import Sample
 
 Encoded = Mapping[str, Tensor]

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from manyeyes.data.documents import open_document
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import show
 from manyeyes.data.regular import check_regular
-from manyeyes.data.rows import show
 from manyeyes.errors import DataError
 from manyeyes.lines import split_lines
 from manyeyes.records import Sample

@@ -31,7 +31,7 @@ from torch import Tensor
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError, UsageError
 from manyeyes.files import naming, remove_unfinished, write_bytes, write_text
-from manyeyes.images import ImageSource
+from manyeyes.images.reading import ImageSource
 from manyeyes.records import PackedImage
 
 _OPEN_SHARDS = 64

@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manyeyes.data.documents import Document, holds_lists, holds_objects, open_document
+from manyeyes.data.containers.documents import Document, holds_lists, holds_objects, open_document
+from manyeyes.data.containers.rows import Row, SourceOptions
 from manyeyes.data.exclusion import Exclusion
 from manyeyes.data.opened_images import ImageOpener, OpenImages
 from manyeyes.data.readers import READERS, Outcome
-from manyeyes.data.rows import Row, SourceOptions
 from manyeyes.errors import DataError, UsageError, nearest
 from manyeyes.records import Sample
 

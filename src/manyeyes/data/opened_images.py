@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from manyeyes.errors import ImageError
-from manyeyes.images import load_image
+from manyeyes.images.reading import load_image
 
 OpenImages = Callable[[Iterable[str]], Mapping[str, str]]
 """Opens images; tells of those that cannot be read what is wrong, by path."""

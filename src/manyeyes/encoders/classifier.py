@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.image_processing_base import ImageProcessingMixin
 
-from manyeyes import hub
+from manyeyes.checkpoints import hub
 from manyeyes.encoders.contract import NORMALIZATIONS, PixelTransform
 from manyeyes.encoders.tagging import Tagger, TaggerSpec, read_lines
 from manyeyes.errors import CheckpointError

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from manyeyes import hub
+from manyeyes.checkpoints import hub
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.layers.patches import resample_grid
 from manyeyes.options import check_choice

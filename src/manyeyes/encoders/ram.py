@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import SwinConfig, SwinModel
 
+from manyeyes.checkpoints.pth import read_pth
 from manyeyes.encoders.contract import NORMALIZATIONS, PixelTransform
 from manyeyes.encoders.tagging import Tagger, TaggerSpec, read_lines
 from manyeyes.errors import CheckpointError
-from manyeyes.layers.cross_attention import BlockShape, CrossAttentionBlock
-from manyeyes.pth import read_pth
+from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock
 
 SWIN_L = {
     "image_size": 384,

@@ -1,7 +1,7 @@
 """What every tagger is: pixels in, the names of what is in the picture out, with scores in 0..1.
 
 A tagger never runs inside a model's ``forward``: tags become words of the prompt, once per image
-(see ``manyeyes.tagging``). Shapes: I images, C classes.
+(see ``manyeyes.inference.tagging``). Shapes: I images, C classes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What evaluation passes around: one question of a benchmark, a result, and whoever answers.
+"""What evaluation passes around: an answer as it is scored, and a result.
 
 data folder ─benchmark.items→ Items ─Predictor.answer→ texts ─benchmark.score→ BenchmarkResult
 annotation files ─benchmark.read_files→ Items · predictions file ─benchmark.load→ Predictions
@@ -7,50 +7,13 @@ annotation files ─benchmark.read_files→ Items · predictions file ─benchma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any
 
-from manyeyes.records import Box, Point, Score
-
-AnswerKind = Literal["short", "caption", "boxes", "detections"]
-"""What an answer is: a word or phrase (cut at the first newline), a sentence, box text, or the
-names and boxes of all objects."""
-
+from manyeyes.records import Score
 
 Prediction = str | Mapping[str, Any] | Sequence[Any]
 """An answer as it is scored: text, or the JSON value of a result layout that is not text."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question of a benchmark.
-
-    ``image`` is the path as its file writes it, until it is looked for in a data folder;
-    ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
-    item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
-    pixels where boxes are read or written; ``boxes`` and ``points`` fill the ``<boxes>`` and
-    ``<points>`` of ``prompt``; ``candidates`` are texts of which one may be chosen instead of
-    answering freely; ``choices`` are the ids of options that are no texts; ``split`` is the item's
-    split where one file holds several; ``meta`` is what else the grader of the benchmark needs. Of
-    an item that is not ``required`` a missing prediction is no error.
-    """
-
-    id: str
-    image: str
-    prompt: str
-    references: tuple[str, ...]
-    cluster: str
-    answer: AnswerKind = "short"
-    target: Box | None = None
-    boxes: tuple[tuple[Box, ...], ...] = ()
-    points: tuple[tuple[Point, ...], ...] = ()
-    size: tuple[int, int] | None = None
-    groups: Mapping[str, str] = field(default_factory=dict)
-    choices: tuple[str, ...] = ()
-    candidates: tuple[str, ...] = ()
-    split: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,30 +55,3 @@ class BenchmarkResult:
             "parse_failures": self.parse_failures,
             "notes": list(self.notes),
         }
-
-
-class Predictor(Protocol):
-    """Whoever answers: a model, an oracle, a server."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever answers may change: weights and generation arguments."""
-
-    @property
-    def box_style(self) -> str:
-        """The key of ``BOX_STYLES`` in which the answers write boxes."""
-
-    @property
-    def generation(self) -> Mapping[str, Any]:
-        """Arguments of generation, as JSON values, for the record."""
-
-    def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
-        """One raw answer per item, in the order of the items."""
-
-
-@runtime_checkable
-class Measuring(Protocol):
-    """A predictor that knows how long a question may be."""
-
-    def check_lengths(self, items: Sequence[Item]) -> None:
-        """Raise ``DataError`` if a question is longer than the model reads."""

@@ -12,8 +12,8 @@ from manyeyes.fusion.contract import Fusion, Shapes, grid_features, object_featu
 from manyeyes.fusion.interleaved import InterleavedFusion
 from manyeyes.fusion.lion import LionFusion
 from manyeyes.fusion.llama_adapter_v2 import LlamaAdapterV2Fusion
+from manyeyes.fusion.mr_mllm import SharedQueriesFusion
 from manyeyes.fusion.qformer import QFormerFusion
-from manyeyes.fusion.shared_queries import SharedQueriesFusion
 from manyeyes.fusion.single import SingleFusion
 from manyeyes.fusion.sva import SvaFusion
 from manyeyes.fusion.xformer import XFormerFusion

@@ -12,17 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from manyeyes.conversation.fusion_text import ReaderSpec
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
-from manyeyes.layers.attention_maps import AttentionSite
-from manyeyes.reader import ReaderSpec
-from manyeyes.records import (
-    FeatureBundle,
-    FusionText,
-    GridFeatures,
-    ObjectFeatures,
-    VisualEvidence,
-)
+from manyeyes.layers.attention.maps import AttentionSite
+from manyeyes.records import FeatureBundle, FusionText, GridFeatures, ObjectFeatures, VisualEvidence
 
 Shapes = Mapping[str, GridShape]
 """Shape of each encoder by its name, in the recipe's order."""

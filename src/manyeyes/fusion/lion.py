@@ -21,13 +21,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from manyeyes.conversation.fusion_text import ReaderKind, ReaderSpec
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Fusion, Shapes, grid_features
 from manyeyes.fusion.queries import QueryFusion, QueryOptions
-from manyeyes.layers.attention_maps import AttentionSite
-from manyeyes.layers.cross_attention import BlockShape, CrossAttentionBlock
+from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock
+from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.options import check_choice
-from manyeyes.reader import ReaderKind, ReaderSpec
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 VISUAL_INPUTS = ("all", "qformer", "aggregator")

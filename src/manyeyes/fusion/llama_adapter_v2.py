@@ -15,8 +15,8 @@ from torch import nn
 
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Fusion, Shapes, all_tokens, grid_features
-from manyeyes.layers.attention_maps import AttentionSite
-from manyeyes.layers.query_blocks import QueryBlocks, check_heads, projection, prompt_head
+from manyeyes.layers.attention.maps import AttentionSite
+from manyeyes.layers.attention.query_blocks import QueryBlocks, check_heads, projection, prompt_head
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 

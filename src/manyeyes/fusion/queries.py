@@ -21,12 +21,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
+from manyeyes.conversation.fusion_text import ReaderKind, ReaderSpec, fusion_tokenizer
 from manyeyes.errors import DataError, PartError
 from manyeyes.fusion.contract import Fusion, Shapes, grid_features
-from manyeyes.layers.attention_maps import AttentionSite
-from manyeyes.layers.mlp import PROJECTORS, build_projector
-from manyeyes.layers.normal_linear import STD
-from manyeyes.layers.qformer import (
+from manyeyes.layers.attention.maps import AttentionSite
+from manyeyes.layers.attention.qformer import (
     MaskKind,
     TextEmbeddings,
     TextHeads,
@@ -34,8 +33,9 @@ from manyeyes.layers.qformer import (
     image_attentions,
     run_layers,
 )
+from manyeyes.layers.mlp import PROJECTORS, build_projector
+from manyeyes.layers.normal_linear import STD
 from manyeyes.options import check_choice
-from manyeyes.reader import ReaderKind, ReaderSpec, fusion_tokenizer
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 TEXTS = ("none", "question", "caption")

@@ -3,7 +3,7 @@
     F_e    = LN(MLP_e(x_e))         every encoder to the width C
     X_g    = x_g, repeated L x L    one learned query per group g, then D layers in which query
                                     (i, j) reads window (i, j), m_e x m_e patches, of each encoder's
-                                    map of m_e L x m_e L patches (``layers.window_attention``)
+                                    map of m_e L x m_e L patches (``layers.attention.windows``)
     tokens = MLP([X_1, ..., X_G])   groups joined by channels, to the language width
 
 The paper repeats the aggregator between the layers of the language model. Ours: only the
@@ -24,9 +24,9 @@ from torch import nn
 
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion.contract import Fusion, Shapes, check_one_level, grid_features
+from manyeyes.layers.attention.windows import WindowLayers, WindowShape
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import split_windows
-from manyeyes.layers.window_attention import WindowLayers, WindowShape
 from manyeyes.options import check_choice, check_counts
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 

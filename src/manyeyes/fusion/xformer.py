@@ -23,13 +23,9 @@ from manyeyes.errors import PartError
 from manyeyes.fusion.contract import Shapes, grid_features
 from manyeyes.fusion.image_text import ImageTextFusion
 from manyeyes.fusion.queries import QueryOptions, Refinement, States
-from manyeyes.layers.attention_maps import AttentionSite
-from manyeyes.layers.cross_attention import (
-    BlockShape,
-    CrossAttentionBlock,
-    causal_context_mask,
-)
-from manyeyes.layers.dual_attention import DualAttention, DualShape
+from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock, causal_context_mask
+from manyeyes.layers.attention.dual import DualAttention, DualShape
+from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.normal_linear import NormalLinear
 from manyeyes.options import check_choice
 from manyeyes.records import LOCAL_STATES, FeatureBundle, FusionText

@@ -9,7 +9,8 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from manyeyes import hub
+from manyeyes.checkpoints import hub
+from manyeyes.checkpoints.trust import trusts_remote_code
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.language.added_biases import add_biases
 from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
@@ -18,7 +19,6 @@ from manyeyes.language.encoder_decoder import EncoderDecoder
 from manyeyes.language.idle import IdleLanguage
 from manyeyes.language.positions import check_prompts, position_limit, too_long
 from manyeyes.options import check_choice, parse_options
-from manyeyes.trust import trusts_remote_code
 
 KINDS: dict[str, LanguageKind] = {
     "decoder_only": DecoderOnly(),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from manyeyes.language.contract import IGNORE, LanguageOutput, ReadPrompt
-from manyeyes.layers.adapter_attention import positions
+from manyeyes.layers.adapters.attention import positions
 
 
 class DecoderOnly:

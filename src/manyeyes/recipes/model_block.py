@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from manyeyes.configuration import ManyEyesConfig
 from manyeyes.errors import ManyEyesError, RecipeError, nearest
+from manyeyes.model.configuration import ManyEyesConfig
 
 _NOT_IN_RECIPES = ("self", "kwargs", "references", "text_config", "image_tokens", "untied")
 

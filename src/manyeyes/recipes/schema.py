@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from manyeyes.data.per_image import Use
+from manyeyes.data.annotations.per_image import Use
 from manyeyes.errors import RecipeError, nearest
 from manyeyes.losses import OBJECTIVES
 from manyeyes.recipes.training_fields import check_training

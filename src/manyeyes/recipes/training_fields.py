@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from manyeyes.errors import RecipeError, nearest
-from manyeyes.precision import bfloat16_pays
+from manyeyes.model.precision import bfloat16_pays
 
 _NO_EVALUATION = "stages have no evaluation set; use `manyeyes evaluate`"
 

@@ -15,15 +15,16 @@ from PIL import Image
 from torch import Tensor
 from transformers import TextStreamer
 
-from manyeyes.boxes import parse_boxes
-from manyeyes.conversation import checked_question
-from manyeyes.decoding import GREEDY, Decoding
+from manyeyes.conversation.boxes import parse_boxes
+from manyeyes.conversation.rendering import checked_question
 from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
-from manyeyes.images import load_image
+from manyeyes.images.reading import load_image
+from manyeyes.inference.decoding import GREEDY, Decoding
+from manyeyes.inference.tagging import tag_images
 from manyeyes.language import position_limit, too_long
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.processing import ManyEyesProcessor
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.records import (
     IMAGE_PLACEHOLDER,
     Box,
@@ -33,7 +34,6 @@ from manyeyes.records import (
     Turn,
     VisualEvidence,
 )
-from manyeyes.tagging import tag_images
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel, TrainingArguments
 
-from manyeyes.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 
 LONGEST_PLAIN = 1024
 """Visual tokens per image up to which plain attention is chosen."""

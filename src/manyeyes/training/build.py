@@ -10,21 +10,21 @@ import torch
 from PIL import Image
 from torch import nn
 
+from manyeyes.data.annotations.objects import ObjectTable, read_object_table, with_objects
 from manyeyes.data.dataset import Augment, ConversationDataset, image_of
 from manyeyes.data.files import FileReport, read_samples
 from manyeyes.data.mixture import Mixture
-from manyeyes.data.objects import ObjectTable, read_object_table, with_objects
 from manyeyes.data.opened_images import OpenImages, open_images
 from manyeyes.data.sampler import ResumableSampler
 from manyeyes.encoders import DetectorEncoder
 from manyeyes.errors import ImageError
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.perception import augmented
-from manyeyes.processing import ManyEyesProcessor
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
+from manyeyes.perception.text import augmented
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource, model_config, stage_model
 from manyeyes.recipes.sources import LocatedSource, locate_source
 from manyeyes.records import Sample
-from manyeyes.training.weights import take_weights
+from manyeyes.training.saving.weights import take_weights
 
 Look = Callable[[list[str]], ObjectTable]
 """Finds the objects of images by their paths."""

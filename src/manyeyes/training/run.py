@@ -25,12 +25,12 @@ from manyeyes.files import marked_folder, remove_unfinished, write_json
 from manyeyes.recipes import Recipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
-from manyeyes.training.folders import STATE_FILE
 from manyeyes.training.ranks import join_ranks, wait_for_ranks
-from manyeyes.training.results import environment, file_hash
-from manyeyes.training.resume import check_same_recipe
-from manyeyes.training.resume_state import read_object
-from manyeyes.training.run_folder import (
+from manyeyes.training.saving.folders import STATE_FILE
+from manyeyes.training.saving.results import environment, file_hash
+from manyeyes.training.saving.resume import check_same_recipe
+from manyeyes.training.saving.resume_state import read_object
+from manyeyes.training.saving.run_folder import (
     MODEL_FOLDER,
     RECIPE_FILE,
     RESULTS_ADVICE,

@@ -13,15 +13,15 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
-from manyeyes import hub
-from manyeyes.data.objects import ObjectTable
+from manyeyes.checkpoints import hub
+from manyeyes.data.annotations.objects import ObjectTable
 from manyeyes.data.opened_images import ImageOpener
 from manyeyes.errors import UsageError
 from manyeyes.files import write_json
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.processing import ManyEyesProcessor
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource
-from manyeyes.training import build, folders
+from manyeyes.training import build
 from manyeyes.training.arguments import global_batch, rank, training_arguments
 from manyeyes.training.callbacks import (
     JsonlLog,
@@ -30,14 +30,15 @@ from manyeyes.training.callbacks import (
     StageProgress,
     StopOnSignal,
 )
-from manyeyes.training.encoder_store import StorePlace
-from manyeyes.training.features import cached_dataset
 from manyeyes.training.loader import EndlessOrder
-from manyeyes.training.objects import look_at
 from manyeyes.training.opened import open_together
 from manyeyes.training.parts import Assignment, assign, freeze
+from manyeyes.training.precomputed.encoder_store import StorePlace
+from manyeyes.training.precomputed.features import cached_dataset
+from manyeyes.training.precomputed.objects import look_at
 from manyeyes.training.ranks import wait_for_ranks
-from manyeyes.training.results import stage_results
+from manyeyes.training.saving import folders
+from manyeyes.training.saving.results import stage_results
 from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
 

@@ -30,24 +30,25 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from manyeyes.errors import CheckpointError, NonFiniteError
 from manyeyes.files import written_folder
 from manyeyes.losses import OBJECTIVES
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.training import folders
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.training.attention import choose_attention
 from manyeyes.training.loader import BatchPlan, EndlessOrder, RankBatches
-from manyeyes.training.optimizer_state import (
+from manyeyes.training.parts import Assignment, parameter_groups
+from manyeyes.training.saving import folders
+from manyeyes.training.saving.optimizer_state import (
     OPTIMIZER_FILE,
     SCHEDULER_FILE,
     gather_optimizer,
     restore_optimizer,
     restore_scheduler,
 )
-from manyeyes.training.parts import Assignment, parameter_groups
-from manyeyes.training.random_state import continues_random_state
-from manyeyes.training.resume_state import (
+from manyeyes.training.saving.random_state import continues_random_state
+from manyeyes.training.saving.resume_state import (
     DATA_STATE_FILE,
     check_trainer_state,
     read_data_state,
 )
+from manyeyes.training.saving.weights import whole_state
 from manyeyes.training.sharding import (
     embeddings_in_the_root,
     hold_scalars_as_vectors,
@@ -56,7 +57,6 @@ from manyeyes.training.sharding import (
     scalars_again,
     use_fsdp,
 )
-from manyeyes.training.weights import whole_state
 
 SCALER_FILE = "scaler.pt"
 

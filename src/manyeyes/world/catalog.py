@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from manyeyes.checkpoints.hub import WORLD_PARTS
 from manyeyes.errors import CheckpointError, UsageError, nearest
-from manyeyes.hub import WORLD_PARTS
 
 PARTS: dict[str, str] = {
     "clip": "image tower and text tower trained on pictures and captions (CLIPModel)",

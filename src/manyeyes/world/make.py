@@ -26,12 +26,7 @@ from typing import Any
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.files import naming, remove_folder, sync_folder, write_bytes
-from manyeyes.world.emit import (
-    SplitWorld,
-    chosen_formats,
-    emissions,
-    file_name,
-)
+from manyeyes.world.emit import SplitWorld, chosen_formats, emissions, file_name
 from manyeyes.world.emit.pictures import png_bytes
 from manyeyes.world.emit.text import json_bytes
 from manyeyes.world.sample import IMAGE_SIZE, sample_scene

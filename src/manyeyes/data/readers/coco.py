@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from manyeyes.data.documents import Document
-from manyeyes.data.rows import Row, SourceOptions, image_path, show, size_box
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show, size_box
 from manyeyes.errors import DataError
 from manyeyes.records import Box
 

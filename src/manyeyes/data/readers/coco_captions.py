@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions
 from manyeyes.data.readers.coco import CocoImage, coco_images, entries, image_of
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import ask_caption, say
-from manyeyes.data.rows import Row, SourceOptions
 from manyeyes.errors import DataError
 from manyeyes.records import Sample
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.readers.coco import CocoImage, Instance, read_instances
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import DETECTION_PROMPT, NO_OBJECTS, ask, say
-from manyeyes.data.rows import SourceOptions
-from manyeyes.perception import NO_OBJECT, REFINE_PROMPT, largest_first, written_name
+from manyeyes.perception.text import NO_OBJECT, REFINE_PROMPT, largest_first, written_name
 from manyeyes.records import BOXES_PLACEHOLDER, Box, Detection, Sample
 
 

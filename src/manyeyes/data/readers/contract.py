@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from manyeyes.data.documents import Document
-from manyeyes.data.rows import Row, SourceOptions
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions
 from manyeyes.errors import DataError
 from manyeyes.records import Sample
 

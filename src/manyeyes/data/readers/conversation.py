@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from manyeyes.data.rows import (
+from manyeyes.data.containers.rows import (
     Row,
     SourceOptions,
     corner_box,

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import GROUNDED_CAPTION_PROMPT, ask, say
 from manyeyes.data.regular import check_regular
-from manyeyes.data.rows import Row, SourceOptions, image_path, show
 from manyeyes.errors import DataError
 from manyeyes.lines import split_lines
 from manyeyes.records import BOXES_PLACEHOLDER, Box, Sample

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, named_image, show
 from manyeyes.data.readers.contract import Outcome, attempt
 from manyeyes.data.readers.prompts import ask, say
-from manyeyes.data.rows import Row, SourceOptions, image_path, named_image, show
 from manyeyes.errors import DataError
 from manyeyes.records import Sample, Turn
 

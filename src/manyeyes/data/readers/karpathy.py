@@ -13,11 +13,11 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path
 from manyeyes.data.readers.coco import entries
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import ask_caption, say
-from manyeyes.data.rows import Row, SourceOptions, image_path
 from manyeyes.errors import DataError
 from manyeyes.records import Sample
 

@@ -10,16 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, one_of, show
 from manyeyes.data.readers.contract import Outcome, convert_rows
-from manyeyes.data.readers.conversation import (
-    ROLES,
-    Message,
-    build_sample,
-    check_order,
-    image_list,
-)
-from manyeyes.data.rows import Row, SourceOptions, image_path, one_of, show
+from manyeyes.data.readers.conversation import ROLES, Message, build_sample, check_order, image_list
 from manyeyes.records import IMAGE_PLACEHOLDER, Sample
 
 _PART_TYPES = ("image", "image_url", "text")

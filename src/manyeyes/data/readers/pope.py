@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, one_of
 from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.data.readers.prompts import ask, say
-from manyeyes.data.rows import Row, SourceOptions, image_path, one_of
 from manyeyes.records import Sample
 
 _LABELS = ("yes", "no")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyeyes.data.rows import SourceOptions
+from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Point, Turn
 
 CAPTION_PROMPT = "Describe the image."

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, corner_box, image_path, size_box
 from manyeyes.data.readers.coco import written_size
 from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.data.readers.prompts import REC_PROMPT, ask, box_answer
-from manyeyes.data.rows import Row, SourceOptions, corner_box, image_path, size_box
 from manyeyes.records import Sample
 
 _IDS = ("image_id", "ref_id", "ann_id")

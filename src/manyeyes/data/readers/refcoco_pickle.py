@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyeyes.data.documents import Document, open_document
+from manyeyes.data.containers.documents import Document, open_document
+from manyeyes.data.containers.rows import Row, SourceOptions, size_box
 from manyeyes.data.readers.coco import CocoImage, coco_images, entries, image_of
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import REC_PROMPT, ask, box_answer
-from manyeyes.data.rows import Row, SourceOptions, size_box
 from manyeyes.errors import DataError
 from manyeyes.records import Box, Sample
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions
 from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.data.readers.conversation import (
     build_sample,
@@ -17,7 +18,6 @@ from manyeyes.data.readers.conversation import (
     from_value_messages,
     image_list,
 )
-from manyeyes.data.rows import Row, SourceOptions
 from manyeyes.records import Sample
 
 

@@ -18,11 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from manyeyes.data.documents import Document
-from manyeyes.data.readers.contract import Outcome
-from manyeyes.data.readers.conversation import ROLES, Message, assemble, check_order
-from manyeyes.data.readers.prompts import GROUNDED_CAPTION_PROMPT, ask, say
-from manyeyes.data.rows import (
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import (
     Row,
     SourceOptions,
     corner_box,
@@ -31,6 +28,9 @@ from manyeyes.data.rows import (
     pixel_point,
     show,
 )
+from manyeyes.data.readers.contract import Outcome
+from manyeyes.data.readers.conversation import ROLES, Message, assemble, check_order
+from manyeyes.data.readers.prompts import GROUNDED_CAPTION_PROMPT, ask, say
 from manyeyes.errors import DataError
 from manyeyes.records import (
     BOXES_PLACEHOLDER,

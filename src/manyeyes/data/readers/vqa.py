@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from manyeyes.data.documents import Document, open_document
+from manyeyes.data.containers.documents import Document, open_document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, named_image, show
 from manyeyes.data.readers.coco import entries
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import ask, say
-from manyeyes.data.rows import Row, SourceOptions, image_path, named_image, show
 from manyeyes.errors import DataError
 from manyeyes.records import Sample, Turn
 

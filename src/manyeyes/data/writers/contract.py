@@ -19,7 +19,7 @@ from PIL import Image
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.files import write_bytes, written_file
-from manyeyes.images import FORMATS, image_size
+from manyeyes.images.reading import FORMATS, image_size
 from manyeyes.records import PackedImage, Sample
 
 

@@ -19,8 +19,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, named_image, show
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, named_image, show
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import (
     Source,
@@ -31,7 +31,8 @@ from manyeyes.evaluation.benchmarks.files import (
 )
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import row_loader
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
+from manyeyes.inference.questions import Item
 from manyeyes.records import Score
 
 FILES = ("aokvqa_v1p0_{split}.json", "annotations/aokvqa_v1p0_{split}.json")

@@ -16,13 +16,13 @@ from manyeyes.evaluation.benchmarks.contract import Answers, Grade, evenly
 from manyeyes.evaluation.benchmarks.files import load_samples
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.evaluation.scorers.bleu import bleu_corpus
 from manyeyes.evaluation.scorers.cider import CiderCorpus, cider_corpus
 from manyeyes.evaluation.scorers.meteor import MeteorCorpus, meteor_corpus, missing_for_meteor
 from manyeyes.evaluation.scorers.ptb import ptb_tokens
 from manyeyes.evaluation.scorers.rouge import rouge_l
-from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.inference.questions import Item
 
 PROMPT = CAPTION_PROMPT
 RESULT_FORMAT = '[{"image_id": ..., "caption": "..."}]'

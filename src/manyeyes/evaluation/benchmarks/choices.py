@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.multiple_choice import chosen_option
+from manyeyes.inference.questions import Item
 
 PROMPT = "{question}\n{options}\nAnswer with the option's letter from the given choices directly."
 

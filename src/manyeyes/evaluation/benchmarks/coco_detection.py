@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
+from manyeyes.data.containers.documents import open_document
 from manyeyes.data.readers.prompts import DETECTION_PROMPT
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.detection_grades import constant_detection, grade_detections
@@ -15,7 +15,7 @@ from manyeyes.evaluation.benchmarks.detections import (
     load_detections,
 )
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 
 PROMPT = DETECTION_PROMPT
 FILES = ("annotations/instances_{split}.json", "instances_{split}.json")

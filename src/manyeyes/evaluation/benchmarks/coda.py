@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row
 from manyeyes.data.readers.coco import entries
 from manyeyes.data.readers.prompts import DETECTION_PROMPT
-from manyeyes.data.rows import Row
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.detection_grades import constant_detection, grade_detections
@@ -25,7 +25,7 @@ from manyeyes.evaluation.benchmarks.detections import (
     load_detections,
 )
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 
 PROMPT = DETECTION_PROMPT
 FILES = ("annotations.json", "corner_case.json", "annotations/coda_{split}.json")

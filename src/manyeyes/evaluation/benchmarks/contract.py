@@ -16,7 +16,8 @@ from typing import TypeVar
 from manyeyes.errors import DataError, UsageError, nearest
 from manyeyes.evaluation.benchmarks.files import Source, collector_paused, place_images
 from manyeyes.evaluation.benchmarks.measures import Corpus
-from manyeyes.evaluation.contract import AnswerKind, BenchmarkResult, Item, Prediction
+from manyeyes.evaluation.contract import BenchmarkResult, Prediction
+from manyeyes.inference.questions import AnswerKind, Item
 from manyeyes.records import PackedImage, Score
 
 T = TypeVar("T")

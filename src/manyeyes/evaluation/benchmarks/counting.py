@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from manyeyes.data.rows import Row
+from manyeyes.data.containers.rows import Row
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.gvt import (
     PROMPT,
@@ -27,9 +27,9 @@ from manyeyes.evaluation.benchmarks.gvt import (
     read_gvt,
 )
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.evaluation.scorers.counting import COUNT_VARIANTS
-from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.inference.questions import Item
 
 _BIN = 3
 """GVT breaks its figures down by 0-2, 3-5, 6-8, ... objects."""

@@ -14,11 +14,11 @@ from manyeyes.evaluation.benchmarks.contract import Answers, Grade
 from manyeyes.evaluation.benchmarks.detections import Annotated, DetectionReader
 from manyeyes.evaluation.benchmarks.grounding import constant_box
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.evaluation.scorers.box_matching import WEIGHTED, MatchedBoxes, match_boxes
 from manyeyes.evaluation.scorers.coco_boxes import FoundBox, Shape, TrueBox
 from manyeyes.evaluation.scorers.coco_metrics import CocoMetrics, coco_metrics, default_engine
-from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.inference.questions import Item
 from manyeyes.records import Score
 
 DRAWS = 500

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyeyes.boxes import parse_boxes
-from manyeyes.data.documents import Document, open_document
+from manyeyes.conversation.boxes import parse_boxes
+from manyeyes.data.containers.documents import Document, open_document
+from manyeyes.data.containers.rows import Row, SourceOptions, show, size_box
 from manyeyes.data.readers.coco import coco_images, entries, image_of
 from manyeyes.data.readers.prompts import NO_OBJECTS
-from manyeyes.data.rows import Row, SourceOptions, show, size_box
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers
 from manyeyes.evaluation.benchmarks.grounding import is_number, size_of
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.coco_boxes import BoxSize, FoundBox
+from manyeyes.inference.questions import Item
 
 RESULT_FORMAT = (
     '[{"image_id": ..., "category_id": ..., "bbox": [x, y, width, height], "score": ...}]'

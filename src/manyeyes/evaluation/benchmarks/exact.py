@@ -15,8 +15,8 @@ from manyeyes.evaluation.benchmarks.vqa_pairs import (
     majority_answers,
     read_pairs,
 )
-from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.exact_match import EXACT_VARIANTS, exact_match
+from manyeyes.inference.questions import Item
 
 
 def read(paths: Sequence[Path], prompt: str) -> list[Item]:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manyeyes.data.documents import Document
+from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path
 from manyeyes.data.files import iter_samples
 from manyeyes.data.readers.coco import entries
-from manyeyes.data.rows import Row, SourceOptions, image_path
 from manyeyes.errors import DataError, UsageError
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 from manyeyes.records import Sample
 
 _COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017")

@@ -17,7 +17,7 @@ from manyeyes.evaluation.benchmarks.captions import (
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
 from manyeyes.evaluation.benchmarks.karpathy import read_karpathy
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 
 FILES = ("dataset_flickr30k.json", "annotations/dataset_flickr30k.json")
 

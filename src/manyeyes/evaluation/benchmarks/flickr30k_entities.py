@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
+from manyeyes.data.containers.documents import open_document
 from manyeyes.data.readers import flickr30k_entities
 from manyeyes.data.readers.flickr30k_entities import Entities
 from manyeyes.data.readers.prompts import REC_PROMPT
@@ -26,8 +26,9 @@ from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
 from manyeyes.evaluation.benchmarks.grounding import box_answer, constant_box, predicted_boxes
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.rec import IOU_THRESHOLD, iou
+from manyeyes.inference.questions import Item
 from manyeyes.records import Box, Score
 
 PROMPT = REC_PROMPT.replace("{expression}", "{phrase}")

@@ -22,16 +22,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.gqa_files import CHOICES, QUESTIONS, locate, read
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import row_loader, row_text
 from manyeyes.evaluation.benchmarks.vqa_pairs import majority_answers
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.gqa import belongs, consistency, distribution, grounding
 from manyeyes.evaluation.scorers.vqa import strip_punctuation
+from manyeyes.inference.questions import Item
 from manyeyes.records import Score
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

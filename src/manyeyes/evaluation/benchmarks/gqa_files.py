@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError, UsageError
-from manyeyes.evaluation.benchmarks.files import (
-    Source,
-    find_file,
-    written_image,
-)
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.benchmarks.files import Source, find_file, written_image
 from manyeyes.evaluation.scorers.gqa import Region, reasoning_steps
+from manyeyes.inference.questions import Item
 
 QUESTIONS = (
     "annotations/gqa_{split}_questions.json",

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manyeyes.boxes import format_boxes, parse_boxes
-from manyeyes.data.rows import Row, show
+from manyeyes.conversation.boxes import format_boxes, parse_boxes
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError, ImageError
 from manyeyes.evaluation.benchmarks.contract import Answers, Grade, evenly
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import Loader, row_loader
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.rec import RecScore, score_boxes
-from manyeyes.images import image_size
+from manyeyes.images.reading import image_size
+from manyeyes.inference.questions import Item
 from manyeyes.records import Box, Sample
 
 _COUNTED = 2000

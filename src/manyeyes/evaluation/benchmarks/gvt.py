@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row
 from manyeyes.evaluation.benchmarks.files import (
     Source,
     expect_files,
@@ -22,7 +22,8 @@ from manyeyes.evaluation.benchmarks.files import (
     written_image,
 )
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
+from manyeyes.inference.questions import Item
 
 PROMPT = "{question}"
 RESULT_FORMAT = '[{"image_id": ..., "pred": "..."}] in the order of the questions'

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from string import ascii_uppercase
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, one_of, show
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, one_of, show
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.choices import (
     RANKING_PROMPT,
@@ -30,15 +30,11 @@ from manyeyes.evaluation.benchmarks.choices import (
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, find_file, record_rows, written_image
 from manyeyes.evaluation.benchmarks.measures import mean_score
-from manyeyes.evaluation.benchmarks.results import (
-    is_own,
-    keyed_rows,
-    own_prediction,
-    unique_id,
-)
+from manyeyes.evaluation.benchmarks.results import is_own, keyed_rows, own_prediction, unique_id
 from manyeyes.evaluation.benchmarks.vqa_pairs import majority_answers
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.exact_match import EXACT_VARIANTS, exact_match
+from manyeyes.inference.questions import Item
 
 PROMPT = "{question}\n{options}"
 KINDS = ("choose_txt", "choose_img", "fill_in_blank")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from manyeyes.data.rows import Row
+from manyeyes.data.containers.rows import Row
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.gvt import (
     PROMPT,
@@ -24,8 +24,8 @@ from manyeyes.evaluation.benchmarks.gvt import (
     read_gvt,
 )
 from manyeyes.evaluation.benchmarks.measures import mean_score
-from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.counting import PRESENCE_VARIANTS
+from manyeyes.inference.questions import Item
 
 
 def read(paths: Sequence[Path], prompt: str) -> list[Item]:

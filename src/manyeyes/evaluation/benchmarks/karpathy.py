@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.files import iter_samples
-from manyeyes.data.rows import SourceOptions
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.captions import caption_item
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 from manyeyes.records import Sample
 
 _TOGETHER = {"restval": "train"}

@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.statistics import (
+from manyeyes.evaluation.confidence.intervals import (
     FloatArray,
     cluster_bootstraps,
     estimate_mean,
     unanimous_interval,
 )
+from manyeyes.inference.questions import Item
 from manyeyes.records import Score
 
 PERCENT = 100.0

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 
-from manyeyes.data.rows import Row, one_of
-from manyeyes.data.tables import CellImage, table_rows
+from manyeyes.data.containers.rows import Row, one_of
+from manyeyes.data.containers.tables import CellImage, table_rows
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.choices import (
     PROMPT,
@@ -31,7 +31,8 @@ from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
+from manyeyes.inference.questions import Item
 
 FILES = (
     "MMBench_{split}.tsv",

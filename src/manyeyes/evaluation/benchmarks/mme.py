@@ -11,17 +11,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from manyeyes.data.documents import open_document
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, one_of
 from manyeyes.data.regular import check_regular
-from manyeyes.data.rows import Row, one_of
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, find_file, record_rows, written_image
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.confidence.intervals import FloatArray
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.mme import COGNITION, PERCEPTION, mme_answers, parse_mme
-from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.inference.questions import Item
 from manyeyes.lines import split_lines
 
 PROMPT = "{question}"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import one_of
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import one_of
 from manyeyes.evaluation.benchmarks.captions import (
     PROMPT,
     RESULT_FORMAT,
@@ -22,7 +22,7 @@ from manyeyes.evaluation.benchmarks.captions import (
 )
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, list_rows
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 
 DOMAINS = ("in-domain", "near-domain", "out-domain")
 FILES = (

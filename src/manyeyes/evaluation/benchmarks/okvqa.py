@@ -17,13 +17,9 @@ from functools import cache
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.contract import Answers, Grade
-from manyeyes.evaluation.benchmarks.vqa_pairs import (
-    PairFiles,
-    grade_vqa,
-    vqa_benchmark,
-)
-from manyeyes.evaluation.contract import Item
+from manyeyes.evaluation.benchmarks.vqa_pairs import PairFiles, grade_vqa, vqa_benchmark
 from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS
+from manyeyes.inference.questions import Item
 
 FILES = PairFiles(
     questions=(

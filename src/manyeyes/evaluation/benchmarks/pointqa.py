@@ -18,20 +18,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyeyes.boxes import format_boxes, format_points
+from manyeyes.conversation.boxes import format_boxes, format_points
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, find_file, load_samples
 from manyeyes.evaluation.benchmarks.grounding import size_of
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
-from manyeyes.evaluation.contract import Item
-from manyeyes.records import (
-    BOXES_PLACEHOLDER,
-    IMAGE_PLACEHOLDER,
-    POINTS_PLACEHOLDER,
-    Sample,
-)
+from manyeyes.inference.questions import Item
+from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Sample
 
 PROMPT = f"{{question}} {BOXES_PLACEHOLDER}"
 VARIANTS = ("official", "plain")

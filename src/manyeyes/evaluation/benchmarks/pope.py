@@ -9,23 +9,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
+from manyeyes.data.containers.documents import open_document
 from manyeyes.errors import DataError
-from manyeyes.evaluation.benchmarks.contract import (
-    Answers,
-    Benchmark,
-    Grade,
-)
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, find_file, load_samples, record_rows
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, row_text, text_loader
-from manyeyes.evaluation.contract import Item, Prediction
-from manyeyes.evaluation.scorers.pope import (
-    POPE_VARIANTS,
-    parse_yes_no,
-    pope_answers,
-)
-from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.evaluation.confidence.intervals import FloatArray
+from manyeyes.evaluation.contract import Prediction
+from manyeyes.evaluation.scorers.pope import POPE_VARIANTS, parse_yes_no, pope_answers
+from manyeyes.inference.questions import Item
 
 PROMPT = "{question}"
 SETS = ("random", "popular", "adversarial")

@@ -14,8 +14,8 @@ from manyeyes.evaluation.benchmarks.grounding import (
     expression_items,
     grade_boxes,
 )
-from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.rec import REC_VARIANTS
+from manyeyes.inference.questions import Item
 
 PROMPT = REC_PROMPT
 FILES = ("annotations/refs_{split}.jsonl", "refs_{split}.jsonl")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyeyes.data.pickles import SUFFIXES
+from manyeyes.data.containers.pickles import SUFFIXES
 from manyeyes.data.readers.prompts import REC_PROMPT
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.benchmarks.contract import Benchmark
@@ -21,8 +21,8 @@ from manyeyes.evaluation.benchmarks.grounding import (
     expression_items,
     grade_boxes,
 )
-from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.rec import REC_VARIANTS
+from manyeyes.inference.questions import Item
 
 PROMPT = REC_PROMPT
 

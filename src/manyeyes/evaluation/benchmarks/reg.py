@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from manyeyes.data.pickles import SUFFIXES
+from manyeyes.data.containers.pickles import SUFFIXES
 from manyeyes.data.readers.prompts import REGION_PROMPT
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.benchmarks.captions import central_caption, grade_captions
@@ -26,8 +26,8 @@ from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
 from manyeyes.evaluation.benchmarks.measures import Corpus
 from manyeyes.evaluation.benchmarks.results import text_loader
-from manyeyes.evaluation.contract import Item
-from manyeyes.evaluation.statistics import FloatArray
+from manyeyes.evaluation.confidence.intervals import FloatArray
+from manyeyes.inference.questions import Item
 from manyeyes.records import Sample
 
 PROMPT = REGION_PROMPT

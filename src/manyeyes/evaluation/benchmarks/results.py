@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from manyeyes.data.documents import Document, holds_lists, open_document
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.documents import Document, holds_lists, open_document
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.files import record_rows
 from manyeyes.evaluation.contract import Prediction

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, one_of
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, one_of
 from manyeyes.evaluation.benchmarks.choices import (
     PROMPT,
     RANKING_PROMPT,
@@ -38,7 +38,8 @@ from manyeyes.evaluation.benchmarks.results import (
     row_text,
     unique_id,
 )
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
+from manyeyes.inference.questions import Item
 
 FILES = ("SEED-Bench.json", "annotations/SEED-Bench.json")
 _LETTERS = "ABCD"

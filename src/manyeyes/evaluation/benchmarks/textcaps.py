@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.evaluation.benchmarks.captions import (
     PROMPT,
     RESULT_FORMAT,
@@ -27,7 +27,7 @@ from manyeyes.evaluation.benchmarks.files import (
     list_rows,
     written_image,
 )
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 
 FILES = ("TextCaps_0.1_{split}.json", "annotations/TextCaps_0.1_{split}.json")
 

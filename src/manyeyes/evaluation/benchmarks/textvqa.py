@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import (
     Source,
@@ -27,8 +27,8 @@ from manyeyes.evaluation.benchmarks.vqa_pairs import (
     grade_vqa,
     majority_answers,
 )
-from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS
+from manyeyes.inference.questions import Item
 
 FILES = ("TextVQA_0.5.1_{split}.json", "annotations/TextVQA_0.5.1_{split}.json")
 DEFAULT = "m4c"

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.choices import from_losses, parse_losses
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
@@ -23,9 +23,10 @@ from manyeyes.evaluation.benchmarks.files import Source, find_file
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, own_prediction, result_rows
 from manyeyes.evaluation.benchmarks.visdial_files import read_dialogs, read_relevance, round_key
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.exact_match import exact_match
 from manyeyes.evaluation.scorers.ranking import ndcg, ranks_of_losses
+from manyeyes.inference.questions import Item
 from manyeyes.records import Score
 
 PROMPT = "Dialog about the image: {dialog}\nQuestion: {question}\nShort answer:"

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.files import record_rows, written_image
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 
 Relevance = Mapping[str, tuple[float, ...]]
 """Item id -> relevance of its candidates."""

@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manyeyes.data.documents import Document, open_document
+from manyeyes.data.containers.documents import Document, open_document
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show, size_box
 from manyeyes.data.readers.coco import entries
-from manyeyes.data.rows import Row, SourceOptions, image_path, show, size_box
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
 from manyeyes.evaluation.benchmarks.grounding import box_answer, predicted_boxes
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import row_loader
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.rec import iou
+from manyeyes.inference.questions import Item
 from manyeyes.records import BOXES_PLACEHOLDER, Box
 
 PROMPT = "{question} Candidates: {candidates} Answer with a box."

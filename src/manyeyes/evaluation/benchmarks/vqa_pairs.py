@@ -14,8 +14,8 @@ from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
-from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS, rule_for, vqa_accuracy
+from manyeyes.inference.questions import Item
 from manyeyes.records import Sample
 
 PROMPT = "{question}"

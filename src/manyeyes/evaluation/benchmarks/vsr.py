@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from manyeyes.data.documents import open_document
-from manyeyes.data.rows import Row, show
+from manyeyes.data.containers.documents import open_document
+from manyeyes.data.containers.rows import Row, show
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import (
     Source,
@@ -30,7 +30,8 @@ from manyeyes.evaluation.benchmarks.files import (
 )
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
-from manyeyes.evaluation.contract import Item, Prediction
+from manyeyes.evaluation.contract import Prediction
+from manyeyes.inference.questions import Item
 from manyeyes.lines import split_lines
 
 PROMPT = 'Based on the image, is this statement true or false? "{caption}"'

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from manyeyes.errors import DataError
-from manyeyes.evaluation.contract import Item
+from manyeyes.inference.questions import Item
 
 
 def to_text(item: Item) -> str:

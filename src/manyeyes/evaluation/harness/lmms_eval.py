@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from manyeyes.errors import DataError, UsageError, nearest
 from manyeyes.language import position_limit, too_long
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.processing import ManyEyesProcessor
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.records import IMAGE_PLACEHOLDER
 
 MAX_NEW_TOKENS = 1024

@@ -15,16 +15,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from manyeyes.conversation import write_boxes
+from manyeyes.conversation.rendering import write_boxes
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark
-from manyeyes.evaluation.contract import Item
 from manyeyes.evaluation.harness import item_json
 from manyeyes.evaluation.harness.task_functions import PARSE_FAILURES, metric_names
-from manyeyes.evaluation.model_predictor import MAX_NEW_TOKENS
 from manyeyes.files import write_text, written_file
-from manyeyes.images import image_size
+from manyeyes.images.reading import image_size
+from manyeyes.inference.predictor import MAX_NEW_TOKENS
+from manyeyes.inference.questions import Item
 from manyeyes.records import PackedImage, Turn
 
 LOWER_IS_BETTER = ("distribution", "mae", PARSE_FAILURES)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from manyeyes.evaluation.asking.choice_modes import cut_answer
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark, Grade
-from manyeyes.evaluation.choice_modes import cut_answer
 from manyeyes.evaluation.harness import item_json
 
 PARSE_FAILURES = "parse_failures"

@@ -11,7 +11,7 @@ from string import ascii_uppercase
 
 from manyeyes.world.emit.split import SplitWorld, talk
 from manyeyes.world.emit.vqa import asked
-from manyeyes.world.language.asking import Question
+from manyeyes.world.language.object_questions import Question
 from manyeyes.world.language.words import ATTRIBUTES
 from manyeyes.world.sample import MAX_OBJECTS
 from manyeyes.world.scene import Scene

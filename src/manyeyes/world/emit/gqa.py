@@ -16,7 +16,7 @@ from manyeyes.world.emit.scenes import relationships, xywh
 from manyeyes.world.emit.split import SplitWorld, file_name
 from manyeyes.world.emit.text import Files, json_bytes
 from manyeyes.world.emit.vqa import asked
-from manyeyes.world.language.asking import Question
+from manyeyes.world.language.object_questions import Question
 from manyeyes.world.language.programs import Step
 from manyeyes.world.language.words import RELATION_WORDS
 from manyeyes.world.scene import Scene

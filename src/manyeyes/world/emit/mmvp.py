@@ -15,7 +15,7 @@ from random import Random
 from manyeyes.world.emit.pictures import png_bytes
 from manyeyes.world.emit.split import SplitWorld, evaluated, talk
 from manyeyes.world.emit.text import Files, table_bytes
-from manyeyes.world.language.asking import TEMPLATES
+from manyeyes.world.language.object_questions import TEMPLATES
 from manyeyes.world.language.phrases import describe, noun_phrase
 from manyeyes.world.language.words import ATTRIBUTES
 from manyeyes.world.scene import Scene

@@ -14,7 +14,7 @@ from typing import Any
 from manyeyes.world.emit.split import SplitWorld, file_name, talk
 from manyeyes.world.emit.text import Files, jsonl_bytes
 from manyeyes.world.emit.visual7w import pointing
-from manyeyes.world.language.asking import TEMPLATES
+from manyeyes.world.language.object_questions import TEMPLATES
 from manyeyes.world.language.words import plural
 from manyeyes.world.scene import Scene, WorldObject
 

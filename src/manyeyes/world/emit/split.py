@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
-from manyeyes.world.language.asking import Question
 from manyeyes.world.language.captions import captions
+from manyeyes.world.language.object_questions import Question
 from manyeyes.world.language.questions import questions
 from manyeyes.world.language.references import Reference, refer
 from manyeyes.world.scene import Scene

@@ -15,7 +15,7 @@ from typing import Any
 
 from manyeyes.world.emit.split import SplitWorld, file_name, image_id, talk
 from manyeyes.world.emit.text import Files, json_bytes
-from manyeyes.world.language.asking import Question
+from manyeyes.world.language.object_questions import Question
 from manyeyes.world.language.questions import questions
 from manyeyes.world.language.words import ATTRIBUTES
 from manyeyes.world.sample import MAX_OBJECTS

@@ -11,7 +11,7 @@ from typing import Any
 
 from manyeyes.world.emit.split import SplitWorld, file_name, image_id
 from manyeyes.world.emit.text import Files, json_bytes
-from manyeyes.world.language.asking import Question
+from manyeyes.world.language.object_questions import Question
 from manyeyes.world.scene import Scene
 
 ANSWERS = 10

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from manyeyes.boxes import format_boxes
+from manyeyes.conversation.boxes import format_boxes
 from manyeyes.records import Box
 from manyeyes.world.language.phrases import filters_of, noun_phrase
 from manyeyes.world.language.words import ATTRIBUTES

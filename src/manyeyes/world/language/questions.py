@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from manyeyes.errors import UsageError, nearest
-from manyeyes.world.language.asking import (
+from manyeyes.world.language.object_questions import (
     Question,
     ask_attribute,
     ask_larger,
     ask_related_attribute,
     ask_relation,
 )
-from manyeyes.world.language.counting import ask_comparison, ask_count, ask_existence
+from manyeyes.world.language.set_questions import ask_comparison, ask_count, ask_existence
 from manyeyes.world.scene import Scene
 
 Asker = Callable[[Scene, Random], Question | None]

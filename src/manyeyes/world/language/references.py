@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from manyeyes.world.language.asking import relate_program
+from manyeyes.world.language.object_questions import relate_program
 from manyeyes.world.language.phrases import describe, filters_of, noun_phrase, subsets
 from manyeyes.world.language.programs import (
     Filters,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from manyeyes.world.language.asking import ask_relation
+from manyeyes.world.language.object_questions import ask_relation
 from manyeyes.world.language.programs import Program
 from manyeyes.world.language.words import RELATION_WORDS
 from manyeyes.world.scene import Scene

@@ -19,17 +19,17 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from manyeyes.checkpoint import is_weights
+from manyeyes.checkpoints.light import is_weights
 from manyeyes.files import written_folder
-from manyeyes.precision import CPU, computed_in
-from manyeyes.world.pretrain import language, t5
+from manyeyes.model.precision import CPU, computed_in
 from manyeyes.world.pretrain.cards import Card, Table, check_part, weight_files, write_card
-from manyeyes.world.pretrain.documents import Form, corpus
-from manyeyes.world.pretrain.language import LanguageObjective
+from manyeyes.world.pretrain.language import decoder, t5
+from manyeyes.world.pretrain.language.decoder import LanguageObjective
+from manyeyes.world.pretrain.language.documents import Form, corpus
+from manyeyes.world.pretrain.language.passages import PAIRS
+from manyeyes.world.pretrain.language.t5 import T5Objective
+from manyeyes.world.pretrain.language.text import TextObjective
 from manyeyes.world.pretrain.loop import RunState, train
-from manyeyes.world.pretrain.passages import PAIRS
-from manyeyes.world.pretrain.t5 import T5Objective
-from manyeyes.world.pretrain.text import TextObjective
 from manyeyes.world.tokenizer import train_tokenizer
 
 CORPUS_CONVERSATIONS = 4_000
@@ -61,7 +61,7 @@ TEXT: dict[str, TextRecipe] = {
     "language": TextRecipe(
         LanguageObjective,
         LlamaForCausalLM,
-        language.reading_figures,
+        decoder.reading_figures,
         150.0,
         "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, "
         + _TAUGHT,

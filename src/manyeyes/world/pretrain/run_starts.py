@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 import transformers
 
-from manyeyes.checkpoint import is_weights
+from manyeyes.checkpoints.light import is_weights
 from manyeyes.errors import UsageError
 from manyeyes.files import written_folder
-from manyeyes.precision import CPU, computed_in
+from manyeyes.model.precision import CPU, computed_in
 from manyeyes.world.pretrain.cards import (
     Card,
     check_part,

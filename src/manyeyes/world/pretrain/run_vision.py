@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 import transformers
 
-from manyeyes.checkpoint import is_weights
+from manyeyes.checkpoints.light import is_weights
 from manyeyes.errors import UsageError, nearest
 from manyeyes.files import written_folder
-from manyeyes.precision import CPU, computed_in
+from manyeyes.model.precision import CPU, computed_in
 from manyeyes.world.pretrain.cards import (
     Card,
     Table,
@@ -25,19 +25,19 @@ from manyeyes.world.pretrain.cards import (
     weight_files,
     write_card,
 )
-from manyeyes.world.pretrain.clip import ClipObjective
-from manyeyes.world.pretrain.detector import DetectorObjective
-from manyeyes.world.pretrain.dino import DinoObjective
 from manyeyes.world.pretrain.loop import Objective, RunState, train
-from manyeyes.world.pretrain.mae import MaeObjective
-from manyeyes.world.pretrain.measure import (
+from manyeyes.world.pretrain.measuring.detector import detection_figures
+from manyeyes.world.pretrain.measuring.vision import (
     neighbour_figures,
     probe_figures,
     reconstruction_figures,
     retrieval_figures,
 )
-from manyeyes.world.pretrain.measure_detector import detection_figures
-from manyeyes.world.pretrain.tagger import TaggerObjective, tagging_figures
+from manyeyes.world.pretrain.vision.clip import ClipObjective
+from manyeyes.world.pretrain.vision.detector import DetectorObjective
+from manyeyes.world.pretrain.vision.dino import DinoObjective
+from manyeyes.world.pretrain.vision.mae import MaeObjective
+from manyeyes.world.pretrain.vision.tagger import TaggerObjective, tagging_figures
 
 Measure = Callable[[Path, int], Mapping[str, Table]]
 """Measures the exported part in a folder, with a seed for scenes and probes."""

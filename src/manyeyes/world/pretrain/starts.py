@@ -26,24 +26,24 @@ from torch.nn import functional
 from manyeyes.encoders import ENCODERS
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.scorers.rec import iou
-from manyeyes.layers.shared_prefix import KEYWORD, NAME
-from manyeyes.model_inputs import PIXELS
-from manyeyes.modeling import ManyEyesForConditionalGeneration
-from manyeyes.precision import CPU, autocast
-from manyeyes.processing import ManyEyesProcessor
+from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME
+from manyeyes.model.inputs import PIXELS
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.precision import CPU, autocast
+from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import load_recipe, model_config
 from manyeyes.records import VisualEvidence
 from manyeyes.world.language.questions import QUESTION_KINDS
 from manyeyes.world.pretrain.cards import Table
-from manyeyes.world.pretrain.chats import (
+from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
     Document,
     DocumentBatch,
     batch_documents,
     encode_picture,
 )
-from manyeyes.world.pretrain.documents import document_scene
-from manyeyes.world.pretrain.layouts import CELLS, mix_words
+from manyeyes.world.pretrain.language.documents import document_scene
+from manyeyes.world.pretrain.language.layouts import CELLS, mix_words
 from manyeyes.world.pretrain.loop import Objective
 from manyeyes.world.pretrain.pictures import picture_batch
 from manyeyes.world.scene import Scene

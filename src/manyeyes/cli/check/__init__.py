@@ -1,0 +1,1 @@
+"""``manyeyes check``: its two halves, recipes and data."""

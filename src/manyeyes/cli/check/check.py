@@ -1,0 +1,68 @@
+"""``manyeyes check``: what a recipe builds and costs, what is wrong with data files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption, TrustOption
+from manyeyes.cli.output import session
+
+EXAMPLES = (
+    "manyeyes check comm/paper",
+    "manyeyes check comm/world --set model.fusion.mlp_blocks=2 --json",
+    "manyeyes check data/llava/train.json --image-root data/images",
+)
+RECIPE_SUFFIXES = (".yaml", ".yml")
+
+
+def check(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE_OR_DATA...", help="Recipe names, recipe files, data files or folders."
+        ),
+    ],
+    settings: SetOption = None,
+    data: DataOption = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that image paths in data files start from."),
+    ] = None,
+    trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Validate recipes and data files before anything runs.
+
+    A recipe is built without memory or weights: parameters that are frozen and that learn, visual
+    tokens, memory and time per step. With --data its data files are checked as well. Of a data
+    file every picture is opened, and every broken row is listed with file, line, key and what was
+    expected.
+    """
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
+        from manyeyes.cli.check.data import check_data
+        from manyeyes.cli.check.recipe import check_recipe
+
+        quiet_libraries(debug=debug)
+        reports = []
+        for target in targets:
+            if _is_recipe(target):
+                reports.append(check_recipe(output, target, settings or [], data))
+            else:
+                reports.append(check_data(output, Path(target), image_root))
+        good = all(report["ok"] for report in reports)
+        output.result(reports[0] if len(reports) == 1 else {"ok": good, "targets": reports})
+    if not good:
+        raise typer.Exit(1)
+
+
+def _is_recipe(target: str) -> bool:
+    """Files of other kinds and whatever exists are data; ``comm/world`` is a recipe's name."""
+    path = Path(target)
+    if path.suffix in RECIPE_SUFFIXES:
+        return True
+    return not path.exists() and path.suffix == ""

@@ -1,0 +1,1 @@
+"""``manyeyes convert``: one file for each kind."""

@@ -1,0 +1,1 @@
+"""The commands that train, compare and explain on the built-in world."""

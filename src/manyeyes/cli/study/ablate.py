@@ -1,0 +1,116 @@
+"""``manyeyes ablate``: what each encoder, tag and box of a trained model is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyeyes.cli.evaluate import known_benchmarks
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    TrustOption,
+)
+from manyeyes.cli.output import session
+
+EXAMPLES = (
+    "manyeyes ablate runs/comm/model --benchmark vqa --benchmark rec --data data",
+    "manyeyes ablate runs/comm/model -b pope --mask shuffle --subsets --data data --json",
+)
+
+
+def ablate(
+    model: ModelArgument,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that holds the benchmarks' files.")
+    ],
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", "-b", metavar="NAME", help="vqa, rec, ... May be repeated."),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="zero, mean or shuffle; all of them by default."),
+    ] = None,
+    subsets: Annotated[
+        bool, typer.Option("--subsets", help="Mask every subset of encoders.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="Which split of the data.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many items per benchmark, evenly spaced.")
+    ] = None,
+    objects: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="True objects (COCO layout), for models that name them."),
+    ] = None,
+    tags: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="True tags, for models that read them."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="A CUR surely within this share of 0 is redundant.")
+    ] = 0.02,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for answers and results; default: by the model."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions generated together.")] = 32,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Ask a trained model again with each of its encoders masked, and all of them.
+
+    Per task group: the conditional utilization rate of every encoder and the information gap, with
+    intervals clustered by image, and whether it is useful, redundant or harmful. Tags and objects
+    in the prompt are taken away, swapped between images, or replaced by the true ones.
+    """
+    with session(
+        as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
+    ) as output:
+        from manyeyes.inference.image_tags import tags_of_model
+        from manyeyes.inference.masks import MASKS
+        from manyeyes.inference.predictor import ModelPredictor
+        from manyeyes.inference.tagging import own_spec
+        from manyeyes.model.loading import autocast_dtype, load_model
+        from manyeyes.study.ablation import ablate as study
+
+        quiet_libraries(debug=debug)
+        names = known_benchmarks(benchmark or [])
+        stored = "float32" if dtype == "float32" else "auto"
+        loaded, processor = load_model(model, dtype=stored, device=device)
+        base = ModelPredictor(
+            loaded,
+            processor,
+            batch_size=batch_size,
+            dtype=autocast_dtype(dtype),
+            tags=tags_of_model(loaded, data, split, file=None if own_spec(loaded) else tags),
+        )
+        place = Path(model)
+        folder = out or (place.parent if place.is_dir() else Path()) / f"ablation-{split}"
+        plan = study.Ablation(
+            benchmarks=names,
+            data_dir=data,
+            split=split,
+            out=folder,
+            limit=limit,
+            masks=mask or tuple(MASKS),
+            subsets=subsets,
+            objects=objects,
+            tags=tags,
+            margin=margin,
+        )
+        with output.progress() as report:
+            result = study.ablate(base, plan, report)
+        study.write_ablation(result, folder)
+        output.line(study.ablation_table(result))
+        output.line(f"answers, table and results: {folder}")
+        output.result({**vars(result), "out": folder})

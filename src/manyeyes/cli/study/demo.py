@@ -1,0 +1,74 @@
+"""``manyeyes demo``: the whole line on the built-in world, in minutes, with no download."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import DebugOption, JsonOption, SetOption
+from manyeyes.cli.output import session
+
+if TYPE_CHECKING:
+    from manyeyes.study.demonstration.demo import Budget
+
+EXAMPLES = (
+    "manyeyes demo --out demo",
+    "manyeyes demo --out tiny --images 60 --limit 10 --set training.max_steps=5 --json",
+)
+TEST_SHARE = 1 / 16
+"""Test pictures per training picture, as in the standard demo (250 for 4,000)."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything made.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of pictures, questions and training.")] = 0,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Training pictures, for a smaller or larger demo.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Questions per benchmark, for a smaller demo.")
+    ] = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train CLIP alone and COMM on the built-in world, score both, write a report with pictures.
+
+    Leaves DIR/report.html and DIR/model, a model to chat with. A stopped demo continues when the
+    same command is given again.
+    """
+    again = ["manyeyes", "demo", "--out", str(out), "--seed", str(seed)]
+    again += ["--images", str(images)] if images else []
+    again += ["--limit", str(limit)] if limit else []
+    for setting in settings or []:
+        again += ["--set", setting]
+    with session(as_json=as_json, debug=debug, resume=shlex.join(again)) as output:
+        from manyeyes.study.demonstration.demo import demo_table, run_demo
+
+        quiet_libraries(debug=debug)
+        with output.progress() as report:
+            found = run_demo(
+                out, seed=seed, budget=_budget(images, limit, settings or []), progress=report
+            )
+        output.show(demo_table(out))
+        output.line(f"report: {found['report']}")
+        output.line(f"model:  {found['model']} (manyeyes chat {found['model']})")
+        output.line(f"{found['seconds']} s, at most {found['peak_gib']} GiB")
+        output.result(found)
+
+
+def _budget(images: int | None, limit: int | None, settings: list[str]) -> Budget:
+    from manyeyes.study.demonstration.demo import SPLIT, Budget
+
+    standard = Budget()
+    counts = standard.images
+    if images is not None:
+        counts = {"train": images, SPLIT: max(1, round(images * TEST_SHARE))}
+    limits = standard.limits if limit is None else dict.fromkeys(standard.limits, limit)
+    return Budget(images=counts, limits=limits, settings=tuple(settings))

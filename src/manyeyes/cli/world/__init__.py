@@ -1,0 +1,1 @@
+"""``manyeyes world``: its data and its parts."""

@@ -1,0 +1,1 @@
+"""What is said about images: turns to one string, boxes, tags, task types."""

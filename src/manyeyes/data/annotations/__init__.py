@@ -1,0 +1,1 @@
+"""What is known of images beside the data: objects, tags, names."""

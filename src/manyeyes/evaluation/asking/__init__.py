@@ -1,0 +1,1 @@
+"""Benchmarks put to a model, and the ways to ask."""

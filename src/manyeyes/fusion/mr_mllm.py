@@ -1,0 +1,206 @@
+"""MR-MLLM's shared query fusion (arXiv 2406.15768): scene and objects to adapter prompts.
+
+    V^m = VF([Q_s ; LN(W_s S)])_{1..K}       visual forward block over the scene encoder's tokens
+    V^p = PF([Q_s ; LN(W_o O)])_{1..K}       perception forward block over a detector's objects
+    Q_shared = F([V^m ; V^p])                shared query fusion
+    prompts = LN(MLP_v(Q_shared^m)) + LN(MLP_p(Q_shared^p))
+
+With ``text_depth`` the detections' words are read too: V^t = TF([Q_s ; LN(W_t E)]) over the pooled
+token embeddings E of each object, and LN(MLP_t(V^t)) is added; images without such text get none.
+
+The same learned queries Q_s enter all blocks. Without a detector VF and MLP_v remain; with
+``mlp: linear`` that is LLaMA-Adapter V2. Depths of PF and F, the box embedding and the refiner are
+ours: the paper's text was not available.
+
+Shapes: I images, M scene tokens, Q objects, K shared queries, D width of the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from manyeyes.encoders import GridShape, ObjectShape, Shape
+from manyeyes.errors import PartError
+from manyeyes.fusion.contract import Fusion, all_tokens, grid_features, object_features
+from manyeyes.layers.attention.maps import AttentionSite
+from manyeyes.layers.attention.query_blocks import QueryBlocks, check_heads, projection, prompt_head
+from manyeyes.layers.mlp import ZeroLinear
+from manyeyes.layers.object_refiner import REFINER_HEADS, ObjectRefiner
+from manyeyes.options import check_choice
+from manyeyes.records import (
+    PERCEPTION,
+    REFINED,
+    FeatureBundle,
+    FusionText,
+    ObjectFeatures,
+    TextFeatures,
+    VisualEvidence,
+)
+
+MLPS = ("mlp", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedQueriesOptions:
+    """queries: K. width, heads: of all blocks. visual_depth, perception_depth, fusion_depth: number
+    of blocks in VF, PF and F. text_depth: of blocks in TF, for perception text in the form
+    ``adapter``; 0 = none. mlp: Linear, GELU, Linear or ``linear``. box_embed: add an embedding of
+    each object's box, zero at the start. refine: update the objects from Q_shared.
+    """
+
+    queries: int = 10
+    width: int = 768
+    heads: int = 16
+    visual_depth: int = 8
+    perception_depth: int = 2
+    fusion_depth: int = 2
+    text_depth: int = 0
+    mlp: str = "mlp"
+    box_embed: bool = False
+    refine: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("fusion", "mlp", self.mlp, MLPS)
+
+
+class SharedQueriesFusion(Fusion):
+    """One grid encoder for the scene and, unless left out, one detector for the objects."""
+
+    options_class = SharedQueriesOptions
+    reads = (GridShape, ObjectShape)
+
+    def __init__(
+        self, options: SharedQueriesOptions, shapes: Mapping[str, Shape], out_width: int
+    ) -> None:
+        super().__init__()
+        self.options, self.out_width = options, out_width
+        self.scene, self.detector = _roles(shapes)
+        width, heads = options.width, options.heads
+        self.queries = nn.Embedding(options.queries, width)
+        self.scene_proj = projection(shapes[self.scene].width, width)
+        self.visual_blocks = QueryBlocks(width, heads, options.visual_depth)
+        self.mlp_v = prompt_head(options.mlp, width, out_width)
+        if options.text_depth:
+            self.text_proj = projection(out_width, width)
+            self.text_blocks = QueryBlocks(width, heads, options.text_depth)
+            self.mlp_t = prompt_head(options.mlp, width, out_width)
+        if self.detector is None:
+            return
+        object_width = shapes[self.detector].width
+        self.object_proj = projection(object_width, width)
+        self.perception_blocks = QueryBlocks(width, heads, options.perception_depth)
+        self.fusion_blocks = QueryBlocks(width, heads, options.fusion_depth)
+        self.mlp_p = prompt_head(options.mlp, width, out_width)
+        if options.box_embed:
+            self.box_embed = nn.Sequential(nn.Linear(4, width), nn.GELU(), ZeroLinear(width, width))
+        if options.refine:
+            self.refiner = ObjectRefiner(object_width, width)
+
+    @classmethod
+    def check(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> None:
+        check_heads(options.width, options.heads, "fusion 'shared_queries'")
+        scene, detector = _roles(shapes)
+        shape = shapes[scene]
+        if isinstance(shape, GridShape) and len(shape.level_indices) != 1:
+            raise PartError(
+                f"fusion 'shared_queries' takes one level of {scene!r}, got {shape.level_indices}"
+            )
+        for name in ("box_embed", "refine"):
+            if detector is None and getattr(options, name):
+                raise PartError(f"fusion.{name}: there is no detector whose objects it could use")
+        if detector is not None:
+            _check_objects(options, detector, shapes[detector])
+
+    @classmethod
+    def refines_objects(cls, options: SharedQueriesOptions) -> bool:
+        return options.refine
+
+    @property
+    def refines(self) -> str | None:
+        return self.detector if self.options.refine else None
+
+    @classmethod
+    def num_tokens(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> int:
+        return 0
+
+    @classmethod
+    def num_prompts(cls, options: SharedQueriesOptions) -> int:
+        return options.queries
+
+    @classmethod
+    def reads_object_texts(cls, options: SharedQueriesOptions) -> bool:
+        return options.text_depth > 0
+
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        """How the queries read the scene's tokens and the detector's objects."""
+        count = self.options.queries
+        found = self.visual_blocks.attentions("Scene", self.scene, count)
+        if self.detector is None:
+            return found
+        return found + self.perception_blocks.attentions("Objects", self.detector, count)
+
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
+        scene = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))
+        queries = self.queries.weight.to(scene.dtype).expand(len(scene), -1, -1)
+        visual = self.visual_blocks(queries, scene)
+        if self.detector is None:
+            prompts = self.mlp_v(visual) + self._read_texts(bundle, queries)
+            return VisualEvidence(prompts=prompts[:, None])
+        objects = object_features(bundle, self.detector)
+        perception = self.perception_blocks(queries, self._describe(objects))
+        shared = self.fusion_blocks(torch.cat([visual, perception], dim=1))
+        fused_visual, fused_perception = shared.chunk(2, dim=1)
+        prompts = self.mlp_v(fused_visual) + self.mlp_p(fused_perception)
+        prompts = prompts + self._read_texts(bundle, queries)
+        trace = {REFINED: self.refiner(objects.queries, shared)} if self.options.refine else {}
+        return VisualEvidence(prompts=prompts[:, None], trace=trace)
+
+    def _read_texts(self, bundle: FeatureBundle, queries_IKD: Tensor) -> Tensor | float:
+        """What the words about an image's objects add to its prompts ``[I, K, H]``."""
+        if not self.options.text_depth:
+            return 0.0
+        texts = bundle.get(PERCEPTION)
+        if not isinstance(texts, TextFeatures):
+            # nobody looked: the parameters still get a gradient, which is zero
+            empty = queries_IKD.new_zeros(len(queries_IKD), 0, self.out_width)
+            texts = TextFeatures(empty, torch.zeros_like(empty[..., 0], dtype=torch.bool))
+        described = self.text_proj(texts.vectors.to(queries_IKD.dtype))
+        read = self.text_blocks(queries_IKD, described, texts.mask)
+        return self.mlp_t(read) * texts.mask.any(dim=1)[:, None, None]
+
+    def _describe(self, objects: ObjectFeatures) -> Tensor:
+        described: Tensor = self.object_proj(objects.queries)
+        if self.options.box_embed:
+            described = described + self.box_embed(objects.boxes.to(described.dtype))
+        return described
+
+
+def _check_objects(options: SharedQueriesOptions, detector: str, shape: Shape) -> None:
+    for name in ("box_embed", "refine"):
+        if getattr(options, name) and isinstance(shape, ObjectShape) and not shape.aligned:
+            raise PartError(
+                f"fusion.{name} needs one descriptor per object, but {detector!r} describes places "
+                "in the image (object_source: encoder); use object_source: decoder"
+            )
+    if options.refine:
+        check_heads(shape.width, REFINER_HEADS, f"fusion.refine, objects of {detector!r}")
+
+
+def _roles(shapes: Mapping[str, Shape]) -> tuple[str, str | None]:
+    """Return the names of the scene encoder and of the detector, if there is one.
+
+    Raises:
+        PartError: not exactly one scene encoder, or more than one detector.
+    """
+    scenes = [name for name, shape in shapes.items() if isinstance(shape, GridShape)]
+    detectors = [name for name, shape in shapes.items() if isinstance(shape, ObjectShape)]
+    if len(scenes) != 1 or len(detectors) > 1:
+        raise PartError(
+            "fusion 'shared_queries' takes one encoder with patch features and at most one "
+            f"detector, got {', '.join(scenes) or 'none'} and {', '.join(detectors) or 'none'}"
+        )
+    return scenes[0], detectors[0] if detectors else None

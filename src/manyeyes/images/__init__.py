@@ -1,0 +1,1 @@
+"""Image files to upright pictures, and boxes drawn onto pictures."""

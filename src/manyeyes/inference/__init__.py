@@ -1,0 +1,1 @@
+"""A trained model answers: images encoded once, questions asked, candidates ranked."""

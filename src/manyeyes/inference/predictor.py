@@ -1,0 +1,360 @@
+"""Our model as a `Predictor`: every image is encoded once, however many questions it gets.
+
+Shapes: I images of a group, B questions of a batch, T positions.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from manyeyes.conversation.task_types import REGION
+from manyeyes.data.annotations.objects import ObjectTable
+from manyeyes.errors import DataError, UsageError
+from manyeyes.images.reading import image_size
+from manyeyes.inference.decoding import GREEDY, Decoding
+from manyeyes.inference.encoded_images import Look
+from manyeyes.inference.image_tags import ImageTags
+from manyeyes.inference.questions import AnswerKind, Item
+from manyeyes.inference.ranking import (
+    Likelihood,
+    RankedQuestion,
+    ShownImages,
+    rank_candidates,
+    ranked_question,
+)
+from manyeyes.language import position_limit, too_long
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.processing import ManyEyesProcessor
+from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Tags, Turn
+
+MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
+    "boxes": 64,
+    "caption": 64,
+    "detections": 1024,
+    "short": 16,
+}
+"""Length limit of an answer by its kind."""
+
+REGION_ANSWERS: tuple[AnswerKind, ...] = ("boxes", "detections")
+"""Kinds of answers that are about regions, whatever the question's form (LION §2.2)."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question, the sizes of its images where they are needed, and what was detected in them."""
+
+    turn: Turn
+    sizes: list[tuple[int, int]]
+    objects: list[Detections] | None
+
+
+class ModelPredictor:
+    """Answers of a manyeyes model, in its recipe's prompt style.
+
+    Args:
+        model, processor: a trained pair; the model is put in ``eval()``.
+        batch_size: questions that are generated together, sorted by length and padded on the left.
+        image_batch: images that are encoded together.
+        max_new_tokens: limits by answer kind, instead of ``MAX_NEW_TOKENS``.
+        objects: what is written as detected in place of what the model's own detector finds, by
+            image path; for annotated, shuffled or no objects.
+        decoding: arguments of ``generate`` instead of greedy decoding, see ``inference.decoding``.
+        tags: the tags of images by their path, for models that read them.
+        dtype: run under autocast in this type (``torch.bfloat16`` is several times faster on CPUs
+            that have it; answers can differ in rare ties).
+
+    Raises:
+        UsageError: a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        model: ManyEyesForConditionalGeneration,
+        processor: ManyEyesProcessor,
+        *,
+        batch_size: int = 32,
+        image_batch: int = 32,
+        max_new_tokens: Mapping[AnswerKind, int] | None = None,
+        objects: ObjectTable | None = None,
+        decoding: Decoding = GREEDY,
+        dtype: torch.dtype | None = None,
+        tags: ImageTags | None = None,
+    ) -> None:
+        if batch_size < 1 or image_batch < 1:
+            raise UsageError(f"batch sizes must be at least 1, got {batch_size} and {image_batch}")
+        self.model, self.processor = model, processor
+        self.model.eval()
+        self.batch_size, self.image_batch = batch_size, image_batch
+        limits = MAX_NEW_TOKENS
+        if decoding.max_new_tokens is not None:
+            limits = dict.fromkeys(limits, decoding.max_new_tokens)
+        self.max_new_tokens = {**limits, **(max_new_tokens or {})}
+        self.decoding = dict(decoding.arguments)
+        self.objects, self.dtype, self.tags = objects, dtype, tags
+        self.positions = position_limit(model.config.text_config)
+
+    @property
+    def box_style(self) -> str:
+        """The recipe's box style."""
+        return self.processor.box_style
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """How answers are decoded, and their limits."""
+        return {
+            **self.decoding,
+            "max_new_tokens": dict(self.max_new_tokens),
+            "dtype": str(self.dtype or next(self.model.parameters()).dtype),
+            "prompt_style": self.processor.prompt_style,
+            **self._written_objects(),
+            **({} if self.tags is None else {"tags": self.tags.identity}),
+        }
+
+    def told(
+        self, *, objects: ObjectTable | None = None, tags: ImageTags | None = None
+    ) -> ModelPredictor:
+        """Return a predictor that is told these objects or tags in place of its own."""
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        other.objects = self.objects if objects is None else objects
+        other.tags = self.tags if tags is None else tags
+        return other
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all weights and the generation arguments."""
+        digest = hashlib.sha256(json.dumps(self.generation, sort_keys=True).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+        return digest.hexdigest()
+
+    def check_lengths(self, items: Sequence[Item]) -> None:
+        """Make sure that the language model can read every question, before any is answered.
+
+        Detected objects, which are not known yet, are counted when the question is asked.
+
+        Raises:
+            DataError: names the questions that are too long, and their tokens.
+        """
+        if self.positions is None:
+            return
+        prompts = []
+        for item in items:
+            sizes = _sizes(item) if item.boxes or item.points else []
+            tags = None if self.tags is None else (self.tags.of(item.image),)
+            turn = _turn(item, shown=True)
+            prompts.append(self.processor.prompt([turn], image_sizes=sizes, tags=tags))
+        self._lengths(items, prompts)
+
+    def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
+        """One raw answer per item, in order; without images the prompts hold no placeholder.
+
+        1. group    the questions of an image stand together, ``image_batch`` images to a group
+        2. encode   each image of the group once
+        3. generate the group's questions in batches of equal limit and similar length
+
+        Raises:
+            DataError: a question that is longer than the language model reads.
+        """
+        answers = [""] * len(items)
+        for positions in self._groups(items):
+            group = [items[position] for position in positions]
+            for place, text in self._answer_group(group, with_images):
+                answers[positions[place]] = text
+        return answers
+
+    def rank(self, items: Sequence[Item], *, with_images: bool) -> list[list[Likelihood]]:
+        """The likelihood of every candidate of every item, in order; see `ranking`.
+
+        Each image is encoded once, and each prompt is read once for all of its candidates.
+        """
+        found: list[list[Likelihood]] = [[] for _ in items]
+        for positions in self._groups(items):
+            group = [items[position] for position in positions]
+            ranked = self._rank_group(group, with_images)
+            for position, likelihoods in zip(positions, ranked, strict=True):
+                found[position] = likelihoods
+        return found
+
+    @torch.inference_mode()
+    def _rank_group(self, items: Sequence[Item], with_images: bool) -> list[list[Likelihood]]:
+        ranked: list[list[Likelihood]] = []
+        with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
+            look = self._look(items) if with_images else None
+            together = self.batch_size if look and look.reads_questions else len(items)
+            for start in range(0, len(items), together):
+                places = range(start, min(start + together, len(items)))
+                questions = [self._ranked(items[place], look) for place in places]
+                shown = self._shown(look, items, places)
+                ranked += rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
+        return ranked
+
+    def _ranked(self, item: Item, look: Look | None) -> RankedQuestion:
+        asked = self._question(item, look)
+        try:
+            return ranked_question(
+                self.processor,
+                asked.turn,
+                item.candidates,
+                image_sizes=asked.sizes,
+                objects=asked.objects,
+                tags=self._tags(item, look),
+            )
+        except DataError as error:
+            raise DataError(f"question {item.id!r}: {error}") from error
+
+    def _groups(self, items: Sequence[Item]) -> Iterator[list[int]]:
+        by_image: dict[str, list[int]] = {}
+        for position, item in enumerate(items):
+            by_image.setdefault(item.image, []).append(position)
+        images = list(by_image.values())
+        for start in range(0, len(images), self.image_batch):
+            yield [p for positions in images[start : start + self.image_batch] for p in positions]
+
+    @torch.inference_mode()
+    def _answer_group(self, items: Sequence[Item], with_images: bool) -> list[tuple[int, str]]:
+        """Answers of one group of images as (place in ``items``, text)."""
+        answered: list[tuple[int, str]] = []
+        with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
+            look = self._look(items) if with_images else None
+            prompts = [self._prompt(item, look) for item in items]
+            rooms = self._rooms(items, self._lengths(items, prompts))
+            for batch in self._batches(rooms, prompts):
+                texts = self._generate(
+                    [prompts[place] for place in batch],
+                    [items[place] for place in batch],
+                    self._shown(look, items, batch),
+                    rooms[batch[0]],
+                )
+                answered.extend(zip(batch, texts, strict=True))
+        return answered
+
+    def _look(self, items: Sequence[Item]) -> Look:
+        paths = _paths(items)
+        given = None if self.objects is None else [self.objects[path] for path in paths]
+        return Look(self.model, self.processor, paths, given)
+
+    def _shown(
+        self, look: Look | None, items: Sequence[Item], places: Sequence[int]
+    ) -> ShownImages | None:
+        """What the items at some places of a group are shown."""
+        if look is None:
+            return None
+        rows = {path: row for row, path in enumerate(_paths(items))}
+        chosen = [items[place] for place in places]
+        questions = []
+        for item in chosen if look.reads_questions else ():
+            questions.append(self._asked(item))
+        return look.shown([rows[item.image] for item in chosen], questions)
+
+    def _prompt(self, item: Item, look: Look | None) -> str:
+        asked = self._question(item, look)
+        return self.processor.prompt(
+            [asked.turn],
+            image_sizes=asked.sizes,
+            objects=asked.objects,
+            tags=self._tags(item, look),
+        )
+
+    def _tags(self, item: Item, look: Look | None) -> Tags | None:
+        return None if self.tags is None or look is None else (self.tags.of(item.image),)
+
+    def _asked(self, item: Item) -> str:
+        """The question with its boxes written, as a fusion and the choice of a route read it."""
+        asked = self._question(item, None)
+        return self.processor.write_boxes([asked.turn], asked.sizes)[0].text
+
+    def _question(self, item: Item, look: Look | None) -> _Asked:
+        """The question as a turn; ``look`` None = without its image."""
+        objects = None
+        if look is not None and self.processor.object_writer is not None and look.objects:
+            objects = [look.objects[look.paths.index(item.image)]]
+        sized = item.boxes or item.points or objects is not None
+        return _Asked(_turn(item, shown=look is not None), _sizes(item) if sized else [], objects)
+
+    def _written_objects(self) -> dict[str, Any]:
+        """For the record: by whose objects the prompts were made, where that is not the model."""
+        if self.objects is None:
+            return {}
+        digest = hashlib.sha256(repr(sorted(self.objects.items())).encode()).hexdigest()
+        return {"objects": {"file": self.objects.file, "sha256": digest}}
+
+    def _lengths(self, items: Sequence[Item], prompts: Sequence[str]) -> list[int]:
+        """Return the tokens of each prompt; DataError if the language model cannot read one."""
+        lengths = [len(ids) for ids in self.processor.prompt_ids(prompts)]
+        answered = self.processor.answers_in_sequence
+        bad = [
+            f"{item.id!r} has {problem}"
+            for item, length in zip(items, lengths, strict=True)
+            if (problem := too_long(length, self.positions, answered=answered)) is not None
+        ]
+        if bad:
+            raise DataError(
+                f"{len(bad)} of {len(items)} questions cannot be asked: question {bad[0]}; shorten "
+                "them or leave them out"
+                + (f" (also {', '.join(text.split()[0] for text in bad[1:6])})" if bad[1:] else "")
+            )
+        return lengths
+
+    def _rooms(self, items: Sequence[Item], lengths: Sequence[int]) -> list[int]:
+        """How many tokens each answer may have: its kind's limit, or what positions are left."""
+        wanted = [self.max_new_tokens[item.answer] for item in items]
+        if self.positions is None or not self.processor.answers_in_sequence:
+            return wanted
+        left = [self.positions - length for length in lengths]
+        return [min(pair) for pair in zip(wanted, left, strict=True)]
+
+    def _batches(self, rooms: Sequence[int], prompts: Sequence[str]) -> Iterator[list[int]]:
+        by_room: dict[int, list[int]] = {}
+        for place, room in enumerate(rooms):
+            by_room.setdefault(room, []).append(place)
+        for places in by_room.values():
+            places.sort(key=lambda place: len(prompts[place]))
+            for start in range(0, len(places), self.batch_size):
+                yield places[start : start + self.batch_size]
+
+    def _generate(
+        self, prompts: Sequence[str], items: Sequence[Item], shown: ShownImages | None, room: int
+    ) -> list[str]:
+        """Continuations of the prompts of B items, each of at most ``room`` tokens."""
+        inputs = self.processor.answer_inputs(
+            prompts,
+            images_encoded=shown is not None,
+            questions=[self._asked(item) for item in items],
+            tasks=[REGION if item.answer in REGION_ANSWERS else None for item in items],
+        )
+        sequences = self.model.generate(
+            **{key: value.to(self.model.device) for key, value in inputs.items()},
+            evidence=None if shown is None else shown.evidence,
+            image_index=None if shown is None else shown.rows,
+            **self.decoding,
+            max_new_tokens=room,
+        )
+        if self.processor.answers_in_sequence:
+            sequences = sequences[:, inputs["input_ids"].shape[1] :]
+        decoded = self.processor.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        return [str(text) for text in decoded]
+
+
+def _turn(item: Item, *, shown: bool) -> Turn:
+    text = f"{IMAGE_PLACEHOLDER}\n{item.prompt}" if shown else item.prompt
+    return Turn("user", text, item.boxes, points=item.points)
+
+
+def _sizes(item: Item) -> list[tuple[int, int]]:
+    return [item.size or image_size(item.image)]
+
+
+def _paths(items: Sequence[Item]) -> list[str]:
+    """The images of a group, each once."""
+    return list(dict.fromkeys(item.image for item in items))

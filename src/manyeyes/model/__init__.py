@@ -1,0 +1,1 @@
+"""The Hugging Face model: configuration, model and processor."""

@@ -1,0 +1,540 @@
+"""The model: encoders → fusion → bridge → language model, as one Hugging Face model.
+
+Shapes: B samples, T positions, I images of the batch, K visual tokens per image, H language-model
+width, S supervised predictions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from transformers import GenerationConfig, GenerationMixin
+from transformers.utils.generic import ModelOutput
+
+from manyeyes.bridge import ImageTokenIds, parse_bridge
+from manyeyes.checkpoints.originals import Originals
+from manyeyes.conversation.task_types import routes_of
+from manyeyes.encoders import ENCODERS, GridEncoder
+from manyeyes.errors import PartError, PlaceholderError, UsageError
+from manyeyes.fusion import grid_features, object_features, parse_fusion
+from manyeyes.language import add_biases, build_language, check_prompts, kind_of, parse_language
+from manyeyes.layers.adapters.attention import KEYWORD, answering, positions
+from manyeyes.layers.adapters.mixture import ROUTES, routed
+from manyeyes.layers.bundles import cast_features
+from manyeyes.layers.pooled_text import pool_text
+from manyeyes.losses.detection import ObjectTargets, no_targets, set_prediction_loss
+from manyeyes.losses.next_token import next_token_sum
+from manyeyes.model.assembly import PartsModel
+from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.inputs import (
+    FEATURES,
+    NOISE,
+    PIXELS,
+    Texts,
+    split_visual,
+    take_targets,
+    take_texts,
+    with_stop,
+    without_image_tokens,
+)
+from manyeyes.records import (
+    LOCAL_STATES,
+    PERCEPTION,
+    REFINED,
+    FeatureBundle,
+    Features,
+    FusionText,
+    Masking,
+    ObjectFeatures,
+    VisualEvidence,
+)
+
+LANGUAGE = ("logits", "targets")
+"""Intermediates that only the language model gives."""
+READ_BACK = ("predicted_patches", "target_patches", "hidden_patches")
+"""Intermediates that a masked autoencoder's decoder gives."""
+DETECTION = "detection_loss"
+"""Intermediate that a detector's heads and its own loss give for refined objects."""
+JUDGED = ("judged_logits", "judged_boxes")
+"""What a detector's heads say of refined objects, until its loss is computed."""
+_NO_TARGETS = (
+    "detection: the batch holds no targets; the processor makes them where the model has a fusion "
+    "with refine: true"
+)
+_NOTHING_REFINED = (
+    "detection needs a fusion that refines a detector's objects (fusion 'shared_queries' with a "
+    "detector and refine: true)"
+)
+
+
+@dataclass
+class ManyEyesOutput(ModelOutput):
+    """``loss`` scalar; ``logits`` ``[S, V]`` with labels, else ``[B, T, V]``; ``trace`` by name."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    trace: dict[str, Tensor] | None = None
+
+
+class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
+    """A language model that sees through one or several vision encoders.
+
+    Parts: ``encoders.<name>``, ``fusion``, ``bridge``, ``language_model``. Parts without trainable
+    parameters stay in ``eval()`` after ``train()``.
+
+    Raises:
+        PartError: parts that do not fit together.
+    """
+
+    config_class = ManyEyesConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ["image", "text"]  # noqa: RUF012  (declared by the base class)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _no_split_modules = None
+
+    def __init__(self, config: ManyEyesConfig) -> None:
+        config.resolve()
+        super().__init__(config)
+        self.encoders = nn.ModuleDict(
+            {
+                spec.name: ENCODERS[spec.family](spec, ENCODERS[spec.family].read_config(spec))
+                for spec in config.encoder_specs()
+            }
+        )
+        width = int(config.text_config.hidden_size)
+        fusion_class, fusion_options = parse_fusion(config.fusion)
+        shapes = fusion_class.accept(config.fused_shapes())
+        self.fusion = fusion_class(fusion_options, shapes, width)
+        bridge_class, bridge_options = parse_bridge(config.bridge)
+        self.bridge = bridge_class(bridge_options, config.text_config, config.given)
+        language = parse_language(config.language)
+        self.language_model: Any = build_language(language, config.text_config)
+        self.language_kind = kind_of(config.text_config)
+        if not language.idle:
+            self.bridge.attach(self.language_model)
+        added = add_biases(self.language_model, language.added_biases)
+        self._added = {f"language_model.{name}" for name in added}
+        self._touched, self._unchanged = set(self._added), Originals()
+        self.post_init()
+        self._keep_apart()
+
+    # ---- the usual accessors --------------------------------------------------------------
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.language_model.get_output_embeddings()
+
+    @property
+    def image_token_ids(self) -> ImageTokenIds:
+        """Ids of the image tokens: they follow the language model's own tokenizer."""
+        if self.config.image_tokens is None:
+            raise PartError(
+                "config.image_tokens is not set; ManyEyesProcessor.from_config(config) sets it"
+            )
+        return ImageTokenIds(*self.config.image_tokens)
+
+    def train(self, mode: bool = True) -> ManyEyesForConditionalGeneration:
+        """Set training mode; parts without trainable parameters stay in ``eval()``.
+
+        A language model stays in training mode all the same with ``language: {dropout: true}``.
+        """
+        super().train(mode)
+        if mode:
+            dropped = parse_language(self.config.language).dropout
+            language = () if dropped else (self.language_model,)
+            for part in (*self.encoders.values(), self.fusion, self.bridge, *language):
+                if not any(parameter.requires_grad for parameter in part.parameters()):
+                    part.eval()
+            self._note_trainable()
+        return self
+
+    # ---- forward, in numbered steps -------------------------------------------------------
+
+    def encode(self, **inputs: Tensor) -> FeatureBundle:
+        """Step 1. ``pixel_values_<encoder>`` ``[I, 3, h, w]`` or stored ``features_<encoder>``
+        ``[I, ...]`` (see ``Encoder.pack``) → feature bundle, in the fusion's dtype.
+        ``noise_<encoder>`` ``[I, N]`` decides which patches a masked autoencoder does not see.
+        Encoders that the fusion does not read are left out where they have no pixels.
+
+        Raises:
+            PartError: an encoder's pixels are missing.
+        """
+        dtype = next(iter(self.fusion.parameters())).dtype
+        bundle = {}
+        for name, encoder in self.encoders.items():
+            if f"{FEATURES}{name}" in inputs:
+                features: Features = encoder.unpack(inputs[f"{FEATURES}{name}"])
+            elif f"{PIXELS}{name}" in inputs:
+                noise = inputs.get(f"{NOISE}{name}")
+                features = encoder(inputs[f"{PIXELS}{name}"], training=self.training, noise=noise)
+            elif not encoder.spec.fused:
+                continue
+            else:
+                raise PartError(f"no pixels for encoder {name!r}: pass {PIXELS}{name}")
+            bundle[name] = cast_features(features, dtype)
+        return bundle
+
+    def encode_images(
+        self,
+        question: FusionText | None = None,
+        perception: FusionText | None = None,
+        **inputs: Tensor,
+    ) -> VisualEvidence:
+        """Steps 1 and 2: pixels (or stored features) → evidence.
+
+        It is reusable for many questions unless the fusion reads the ``question``. ``perception``:
+        texts about detected objects ``[I, O, T]`` for a fusion that reads them.
+        """
+        evidence: VisualEvidence = self.fusion(
+            self.told(self.encode(**inputs), perception), question
+        )
+        return evidence
+
+    def told(self, bundle: FeatureBundle, perception: FusionText | None) -> FeatureBundle:
+        """Return a bundle with the pooled texts ``[I, O, T]`` about the images' objects."""
+        if perception is None:
+            return bundle
+        texts = pool_text(self.get_input_embeddings(), perception.ids, perception.mask)
+        return {**bundle, PERCEPTION: texts}
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        evidence: VisualEvidence | None,
+        image_counts: Tensor | None,
+        image_index: Tensor | None = None,
+    ) -> Tensor:
+        """Step 3: token embeddings ``[B, T, H]`` with visual tokens at their placeholders.
+
+        Args:
+            input_ids: ``[B, T]``. evidence: of I images. image_counts: ``[B]``; inferred from the
+                placeholders when None. image_index: row of the evidence for every image in reading
+                order, so that several questions can share one image; None = one row each, in order.
+
+        Raises:
+            PlaceholderError: placeholders and images disagree in some sample.
+        """
+        ids = self.image_token_ids
+        special = (input_ids == ids.image) | (input_ids == ids.start) | (input_ids == ids.end)
+        slots = input_ids == ids.slot
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(special | slots, 0))
+        embeddings = self.bridge.fill_slots(embeddings, slots)
+        if evidence is None or evidence.tokens is None:
+            if bool(special.any()):
+                raise PlaceholderError("the text holds image tokens, but no image was given")
+            return embeddings
+        tokens = evidence.tokens if image_index is None else evidence.tokens[image_index]
+        if image_counts is None:
+            image_counts = (input_ids == ids.image).sum(dim=1) // tokens.shape[1]
+        return self.bridge(embeddings, input_ids, tokens, image_counts.tolist(), ids)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        image_counts: Tensor | None = None,
+        evidence: VisualEvidence | None = None,
+        routes: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        wanted: Collection[str] = LANGUAGE,
+        **kwargs: Any,
+    ) -> ManyEyesOutput:
+        """Run the straight line as far as ``wanted`` needs.
+
+        1. encode    pixels → feature bundle
+        2. fuse      feature bundle → evidence, and what objectives other than the language
+                     model's read; without any of ``LANGUAGE`` among ``wanted`` the line ends here
+        3. bridge    evidence + text → embeddings, and what layers read besides them
+        4. language  embeddings → logits (with ``labels``, only where a token is supervised)
+        5. loss      cross entropy summed over supervised tokens / ``num_items_in_batch``
+                     (None = this batch's own count)
+
+        ``wanted``: names of intermediates that objectives read, to be found in the output's trace.
+        ``routes`` ``[B]``: task types for a bridge with routed adapters, see ``TASKS``.
+        """
+        visual, rest = split_visual(kwargs)
+        texts, targets = take_texts(rest), take_targets(rest)
+        trace: dict[str, Tensor] = {}
+        if evidence is None and visual:
+            if DETECTION in wanted and targets is None:
+                raise PartError(_NO_TARGETS)
+            evidence, trace = self._fuse(visual, texts, wanted)
+        if not set(LANGUAGE) & set(wanted):
+            return ManyEyesOutput(trace=self._detected(trace, wanted, targets))
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise PartError("pass input_ids or inputs_embeds")
+            inputs_embeds = self.embed(input_ids, evidence, image_counts)
+            if self.training and evidence is None:
+                inputs_embeds = inputs_embeds + self._silent_image(inputs_embeds)
+            inputs_embeds = inputs_embeds + self._shared_zero(inputs_embeds)
+        inside = self.inside(len(inputs_embeds), evidence, image_counts, routes=routes)
+        if KEYWORD in inside and attention_mask is not None:
+            last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
+            rest.setdefault("position_ids", last)
+        if labels is not None:
+            labels = without_image_tokens(labels, self.config.image_tokens)
+        output = self.language_kind.forward(
+            self.language_model, inputs_embeds, attention_mask, labels, **inside, **rest
+        )
+        if output.targets is None:
+            return ManyEyesOutput(logits=output.logits, past_key_values=output.past_key_values)
+        trace |= {"logits": output.logits, "targets": output.targets}
+        count = max(1, output.targets.numel()) if num_items_in_batch is None else num_items_in_batch
+        loss = next_token_sum(output.logits, output.targets) / count
+        trace = self._detected(trace, wanted, targets)
+        return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
+
+    def inside(
+        self,
+        batch_size: int,
+        evidence: VisualEvidence | None,
+        image_counts: Tensor | None,
+        image_index: Tensor | None = None,
+        routes: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Return what layers of the language model read besides its input, by keyword."""
+        given = {
+            KEYWORD: self.bridge.prompts(
+                self.language_model, batch_size, evidence, image_counts, image_index
+            ),
+            ROUTES: routes if self.config.routed else None,
+        }
+        return {keyword: value for keyword, value in given.items() if value is not None}
+
+    @contextmanager
+    def giving(self, inside: Mapping[str, Any]) -> Iterator[None]:
+        """Let the language model's layers read ``inside`` for a block of code."""
+        with answering(inside.get(KEYWORD)), routed(inside.get(ROUTES)):
+            yield
+
+    def _fuse(
+        self,
+        visual: Mapping[str, Tensor],
+        texts: Texts,
+        wanted: Collection[str],
+    ) -> tuple[VisualEvidence | None, dict[str, Tensor]]:
+        """Step 2: evidence if it is needed, and those of ``wanted`` that images and texts give."""
+        bundle = self.told(self.encode(**visual), texts.get("perception"))
+        trace = self.fusion.intermediates(bundle, texts.get("caption"), wanted)
+        evidence = None
+        if set(LANGUAGE) & set(wanted) or not trace:
+            evidence = self.fusion(bundle, texts.get("question"))
+            trace = {**evidence.trace, **trace}
+        if set(READ_BACK) & set(wanted):
+            trace |= self._read_back(trace, bundle, visual)
+        if DETECTION in wanted:
+            found = self.judged(trace, bundle)
+            trace |= zip(JUDGED, (found.logits, found.boxes), strict=True)
+        return evidence, trace
+
+    def _detected(
+        self, trace: dict[str, Tensor], wanted: Collection[str], targets: ObjectTargets | None
+    ) -> dict[str, Tensor]:
+        """Step 5 for a detector: its own loss of what its heads say of refined objects.
+
+        All processes come by at this point, those whose batch holds no image too.
+
+        Raises:
+            PartError: nothing is refined.
+        """
+        if DETECTION not in wanted:
+            return trace
+        detector: Any = self.encoders[self.fusion.refines] if self.fusion.refines else None
+        if detector is None:
+            raise PartError(_NOTHING_REFINED)
+        if JUDGED[0] in trace and targets is not None:
+            logits, boxes = (trace.pop(name) for name in JUDGED)
+            loss = set_prediction_loss(detector.backbone, logits, boxes, targets)
+        else:
+            shape = type(detector).shape(detector.spec, detector.backbone.config)
+            logits = torch.zeros(0, shape.num_queries, shape.num_classes, device=self.device)
+            boxes, none = logits.new_zeros(0, shape.num_queries, 4), no_targets(0, self.device)
+            loss = set_prediction_loss(detector.backbone, logits, boxes, none)
+            if self.training and not set(LANGUAGE) & set(wanted):  # where no embedding is silent
+                loss = loss + self._silent_image(logits)
+        return {**trace, DETECTION: loss + self._shared_zero(loss)}
+
+    def judged(self, trace: Mapping[str, Tensor], bundle: FeatureBundle) -> ObjectFeatures:
+        """What the detector's heads say of the objects that the fusion has refined."""
+        name = self.fusion.refines
+        if name is None or REFINED not in trace:
+            raise PartError(_NOTHING_REFINED)
+        detector: Any = self.encoders[name]
+        judged: ObjectFeatures = detector.judge(object_features(bundle, name), trace[REFINED])
+        return judged
+
+    def detect(self, **inputs: Tensor) -> tuple[ObjectFeatures, ObjectFeatures | None]:
+        """Return a detector's objects of I images, and the same after refinement in the features.
+
+        ``inputs``: pixels or stored features, as for ``encode``. The second is None where the
+        fusion refines nothing; with a gate at zero it equals the first bit for bit.
+
+        Raises:
+            PartError: the model has no detector.
+        """
+        bundle = self.encode(**inputs)
+        found = [features for features in bundle.values() if isinstance(features, ObjectFeatures)]
+        if not found:
+            raise PartError("detect: this model has no detector among its encoders")
+        if self.fusion.refines is None:
+            return found[0], None
+        return found[0], self.judged(self.fusion(bundle).trace, bundle)
+
+    def _read_back(
+        self, trace: Mapping[str, Tensor], bundle: FeatureBundle, visual: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Pixels that a masked autoencoder's decoder reads out of the fusion's local states.
+
+        Raises:
+            PartError: the fusion gives none, or nothing was hidden.
+        """
+        name = self.fusion.reconstructs
+        if name is None or LOCAL_STATES not in trace:
+            raise PartError(
+                "reconstruction needs a fusion that hands local features back to their decoder "
+                "(fusion 'xformer' with reconstruct: true)"
+            )
+        masking = grid_features(bundle, name).masking
+        if masking is None:
+            raise PartError(
+                f"reconstruction: nothing is hidden from encoder {name!r}, so there is nothing to "
+                "reconstruct; give it a mask_ratio above 0"
+            )
+        states = trace[LOCAL_STATES]
+        encoder: Any = self.encoders[name]  # masked, hence one that reconstructs
+        copies = len(states) // len(masking.restore)
+        masking = Masking(masking.hidden.repeat(copies, 1), masking.restore.repeat(copies, 1))
+        target = encoder.target(visual[f"{PIXELS}{name}"]).repeat(copies, 1, 1)
+        found = (encoder.reconstruct(states, masking), target, masking.hidden)
+        return dict(zip(READ_BACK, found, strict=True))
+
+    def _silent_image(self, like: Tensor) -> Tensor:
+        """Return a zero that depends on every visual parameter, for batches without any image.
+
+        Without it a text-only batch leaves gradients undefined and distributed training waits.
+        """
+        visual = (self.encoders, self.fusion, self.bridge)
+        learning = [p for module in visual for p in module.parameters() if p.requires_grad]
+        if not learning:
+            return like.new_zeros(())
+        zeros: dict[str, Tensor] = {}
+        rules = self.config.pixel_transforms()
+        for name in self.config.fused_shapes():
+            rule = rules[name]
+            zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
+        nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
+        evidence = self.encode_images(FusionText(nothing, nothing + 1), None, **zeros)
+        total = like.new_zeros((), dtype=torch.float32)
+        for part in (evidence.tokens, evidence.prompts, *evidence.trace.values()):
+            if part is not None:
+                total = total + part.float().sum()
+        for parameter in self.bridge.parameters():
+            total = total + parameter.float().sum()
+        return (total * 0.0).to(like.dtype)
+
+    def _shared_zero(self, like: Tensor) -> Tensor:
+        """Return a zero that, in shards, depends on every parameter besides the language model's.
+
+        Processes reduce together the gradients that each of them has, the language model's first.
+        So all must have the same ones in the same order, whatever images and texts their batches
+        hold: the language model's input carries gradients in all processes or in none.
+        """
+        zero = like.new_zeros((), dtype=torch.float32)
+        if self.training and isinstance(self, FSDPModule):
+            for module in (self.encoders, self.fusion, self.bridge):
+                for parameter in module.parameters():
+                    if parameter.requires_grad:
+                        zero = zero + parameter.float().sum()
+        return (zero * 0.0).to(like.dtype)
+
+    # ---- generation -----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_counts: Tensor | None = None,
+        evidence: VisualEvidence | None = None,
+        image_index: Tensor | None = None,
+        routes: Tensor | None = None,
+        task: str | Sequence[str] | None = None,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Generate with the language model's own ``generate``; the encoders run once per call.
+
+        All of its arguments work (beams, sampling, streamer, ...). Decoder-only models return the
+        prompt's ids followed by the new ones, encoder-decoder models the new ones. With routed
+        adapters ``routes`` ``[B]`` come from the processor; ``task``, one of ``TASKS`` for all
+        samples or for each, overrides them.
+
+        Raises:
+            UsageError: an unknown task type, or one for a model that does not route; a prompt
+                longer than the language model reads.
+        """
+        visual, rest = split_visual(kwargs)
+        if input_ids is None:
+            raise PartError("generate needs input_ids")
+        check_prompts(self.config.text_config, input_ids, attention_mask)
+        texts = take_texts(rest)
+        if evidence is None and visual:
+            evidence = self.encode_images(texts.get("question"), texts.get("perception"), **visual)
+        embeddings = self.embed(input_ids, evidence, image_counts, image_index)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        # image tokens lie outside the vocabulary, where repetition penalties would look them up
+        known = input_ids.masked_fill(input_ids >= int(self.config.text_config.vocab_size), 0)
+        if generation_config is not None:
+            rest["generation_config"] = generation_config
+        elif self.config.answer_end is not None:
+            own = with_stop(self.generation_config.eos_token_id, self.config.answer_end)
+            rest.setdefault("eos_token_id", own)
+        self.language_model.generation_config = self.generation_config
+        if task is not None:
+            routes = self._routes(task, input_ids)
+        inside = self.inside(len(input_ids), evidence, image_counts, image_index, routes)
+        with self.giving(inside):
+            result = self.language_kind.generate(
+                self.language_model,
+                embeddings,
+                attention_mask,
+                known,
+                **rest,
+            )
+        if self.language_kind.answers_in_sequence:
+            sequences = result if isinstance(result, Tensor) else result.sequences
+            copies = len(sequences) // len(input_ids)
+            sequences[:, : input_ids.shape[1]] = input_ids.repeat_interleave(copies, dim=0)
+        return result
+
+    def _routes(self, task: str | Sequence[str], input_ids: Tensor) -> Tensor:
+        if not self.config.routed:
+            raise UsageError(
+                f"task={task!r}: this model does not route by task type (its bridge has no "
+                "`adapters` with a router)"
+            )
+        return torch.tensor(routes_of(task, [""] * len(input_ids)), device=input_ids.device)
+
+
+__all__ = ["FEATURES", "GridEncoder", "ManyEyesForConditionalGeneration", "ManyEyesOutput"]

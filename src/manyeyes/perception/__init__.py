@@ -1,0 +1,1 @@
+"""Detected objects: from a detector's tensors to words of the prompt, and back."""

@@ -1,0 +1,1 @@
+"""``manyeyes ablate``: what each part is worth to a trained model."""

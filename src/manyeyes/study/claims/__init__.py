@@ -1,0 +1,1 @@
+"""``manyeyes claims``: what the papers claim, tried."""

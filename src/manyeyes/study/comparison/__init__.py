@@ -1,0 +1,1 @@
+"""``manyeyes compare``: arms, verdicts between them, and the page."""

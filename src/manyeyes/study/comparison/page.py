@@ -1,0 +1,266 @@
+"""The page of a comparison: verdicts first, then cost, groups, training, disagreements, origin.
+
+Pictures of the items it shows are kept in OUT/records/pictures, so that the page can be made again
+without the data.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from manyeyes.conversation.boxes import parse_boxes
+from manyeyes.errors import ImageError
+from manyeyes.files import write_text
+from manyeyes.records import Box
+from manyeyes.study.comparison.contrast import group_measures
+from manyeyes.study.comparison.summary import (
+    COSTS,
+    ArmSummary,
+    Summary,
+    by_pair,
+    cost_cells,
+    figure,
+    headline,
+    needed,
+    score_text,
+)
+from manyeyes.study.comparison.verdict_grid import verdict_grids
+from manyeyes.study.explanation.explain import CAUTION
+from manyeyes.study.pages import figures, pictures
+from manyeyes.study.pages.page import PALETTE, Card, answer_row, render
+from manyeyes.study.pages.scatter import Point, scatter
+from manyeyes.study.record import Answer, Arm, CurvePoint, StudyItem
+from manyeyes.study.trials.evidence import Evidence, kept_evidence
+from manyeyes.study.trials.trial import Trial, arm_folder, kept_picture, trial_file
+
+REPORT_FILE = "report.html"
+TEMPLATE_FILE = "comparison.html.jinja"
+BREAKDOWNS = ("question_type", "set")
+"""Breakdowns that are shown as bars: the first that a benchmark's items have."""
+
+SHOWN = 8
+RULE = (
+    f"The {SHOWN} questions of each benchmark on which the arms' scores, averaged over seeds, "
+    "differ most; ties are decided by a hash of the question's id. Texts and boxes are those of "
+    "seed 0, marks the mean over all seeds (✓ always right, ✗ never)."
+)
+
+
+def write_page(folder: Path, summary: Summary) -> Path:
+    """Write ``report.html`` of a summary; return its path.
+
+    Raises:
+        ImageError: a picture that it shows is neither in the records nor in the data.
+    """
+    path = folder / REPORT_FILE
+    write_text(path, render_page(folder, summary))
+    return path
+
+
+def render_page(folder: Path, summary: Summary) -> str:
+    """Return the page; see `write_page`."""
+    colours = {arm.name: f"var(--c{i % PALETTE})" for i, arm in enumerate(summary.arms)}
+    numbers = _numbers(summary)
+    items = averaged(summary)
+    arms = [_drawn(arm) for arm in summary.arms]
+    stages = dict.fromkeys(point.stage for arm in arms for point in arm.curve)
+    return render(
+        TEMPLATE_FILE,
+        title="Which visual branch? " + _title([arm.name for arm in summary.arms]),
+        summary=summary,
+        titles=summary.plan.benchmarks,
+        headline=headline(summary),
+        grids=verdict_grids(summary),
+        pairs=by_pair(summary.verdicts),
+        figure=figure,
+        needed=needed,
+        colours=colours,
+        numbers=numbers,
+        costs=COSTS,
+        cost_cells=cost_cells,
+        score_text=score_text,
+        plots=_plots(summary, colours, numbers),
+        groups=_groups(summary, items, colours, numbers),
+        curves={
+            stage: figures.curves(_with_stage(arms, stage), stage, colours) for stage in stages
+        },
+        weights={
+            f"{arm.name}: {encoder}": figures.level_weights(values, colours[arm.name], encoder)
+            for arm in arms
+            for encoder, values in arm.level_weights.items()
+        },
+        rule=RULE,
+        cards=_cards(folder, summary, items, colours, numbers),
+        facts={arm.name: _facts(arm) for arm in summary.arms},
+        evidence=_evidence(folder, summary),
+        caution=CAUTION,
+    )
+
+
+def _title(names: Sequence[str]) -> str:
+    return " · ".join(names) if len(names) <= PALETTE else f"{len(names)} arms"
+
+
+def _numbers(summary: Summary) -> dict[str, str]:
+    """Arm -> its number, where there are more arms than colours; else nothing is written."""
+    few = len(summary.arms) <= PALETTE
+    return {arm.name: "" if few else str(i) for i, arm in enumerate(summary.arms, start=1)}
+
+
+def _evidence(folder: Path, summary: Summary) -> dict[str, list[Evidence]]:
+    """Arm -> its explained answers, of arms that have some."""
+    arms = [arm.name for arm in summary.arms]
+    found = {name: kept_evidence(trial_file(folder, arm_folder(name), 0).parent) for name in arms}
+    return {name: explained for name, explained in found.items() if explained}
+
+
+def averaged(summary: Summary) -> list[StudyItem]:
+    """Return the items that all trials scored; an answer's score is its arm's mean over seeds."""
+    found = []
+    for benchmark in summary.plan.benchmarks:
+        for item in summary.scores.counted(benchmark):
+            answers = {arm.name: _answer(item, arm.trials) for arm in summary.arms}
+            found.append(StudyItem(**{**vars(item), "answers": answers}))
+    return found
+
+
+def _answer(item: StudyItem, trials: Sequence[Trial]) -> Answer:
+    said = [trial.answers[item.benchmark][item.id] for trial in trials]
+    boxes: tuple[Box, ...] = ()
+    if item.target is not None and item.size is not None:
+        width, height = item.size
+        style = trials[0].box_style
+        groups = parse_boxes(said[0].text, style=style, width=width, height=height)
+        boxes = tuple(box for group in groups for box in group)
+    return Answer(said[0].text, statistics.fmean(s.score for s in said), boxes)
+
+
+def _drawn(arm: ArmSummary) -> Arm:
+    """An arm as figures take it: loss and level weights averaged over seeds."""
+    losses: dict[tuple[str, int], list[float]] = {}
+    for trial in arm.trials:
+        for point in trial.curve:
+            losses.setdefault((point.stage, point.step), []).append(point.loss)
+    curve = tuple(CurvePoint(*key, statistics.fmean(values)) for key, values in losses.items())
+    weights = {
+        encoder: tuple(
+            map(statistics.fmean, zip(*(t.level_weights[encoder] for t in arm.trials), strict=True))
+        )
+        for encoder in arm.trials[0].level_weights
+    }
+    return Arm(arm.name, arm.name, arm.description, curve=curve, level_weights=weights)
+
+
+def _with_stage(arms: Sequence[Arm], stage: str) -> list[Arm]:
+    return [arm for arm in arms if any(point.stage == stage for point in arm.curve)]
+
+
+def _plots(
+    summary: Summary, colours: Mapping[str, str], numbers: Mapping[str, str]
+) -> dict[str, Markup]:
+    plots = {}
+    for name, title in summary.plan.benchmarks.items():
+        points = [
+            Point(
+                arm.name,
+                colours[arm.name],
+                arm.trials[0].price.operations_per_sample / 1e9,
+                arm.means[name],
+                arm.deviations[name] or 0.0,
+                numbers[arm.name],
+            )
+            for arm in summary.arms
+        ]
+        plots[title] = scatter(
+            points, x_title="GFLOP per training sample", name=f"{title} over training cost"
+        )
+    return plots
+
+
+def _groups(
+    summary: Summary,
+    items: Sequence[StudyItem],
+    colours: Mapping[str, str],
+    numbers: Mapping[str, str],
+) -> dict[str, Markup]:
+    """Bars for every benchmark with at least two groups of a known breakdown."""
+    drawn = {}
+    names = {arm.name: arm.name for arm in summary.arms}
+    for benchmark, title in summary.plan.benchmarks.items():
+        chosen = [item for item in items if item.benchmark == benchmark]
+        kinds = [kind for kind in BREAKDOWNS if any(kind in item.groups for item in chosen)]
+        groups = group_measures(chosen, kinds[0], list(names)) if kinds else {}
+        if len(groups) > 1:
+            drawn[title] = figures.bars(groups, colours, names=names, numbers=numbers)
+    return drawn
+
+
+def _cards(
+    folder: Path,
+    summary: Summary,
+    items: Sequence[StudyItem],
+    colours: Mapping[str, str],
+    numbers: Mapping[str, str],
+) -> dict[str, list[Card]]:
+    cards = {}
+    for benchmark, title in summary.plan.benchmarks.items():
+        group = [item for item in items if item.benchmark == benchmark]
+        chosen = pictures.most_disputed(group, SHOWN)
+        if chosen:
+            cards[title] = [_card(folder, summary, item, colours, numbers) for item in chosen]
+    return cards
+
+
+def _card(
+    folder: Path,
+    summary: Summary,
+    item: StudyItem,
+    colours: Mapping[str, str],
+    numbers: Mapping[str, str],
+) -> Card:
+    boxes: dict[str, list[Box]] = {"truth": [item.target] if item.target else []}
+    if len(summary.arms) <= PALETTE:  # more could not be told apart
+        for place, arm in enumerate(summary.arms):
+            boxes[f"arm{place}"] = list(item.answers[arm.name].boxes)
+    kept = StudyItem(**{**vars(item), "image": _kept_picture(folder, summary, item)})
+    return Card(
+        picture=pictures.picture(folder, kept, boxes),
+        reason="arms disagree",
+        question=item.question,
+        truth=item.truth,
+        group=next((item.groups[kind] for kind in BREAKDOWNS if kind in item.groups), ""),
+        answers=tuple(
+            answer_row(arm.name, item.answers[arm.name], colours[arm.name], numbers[arm.name])
+            for arm in summary.arms
+        ),
+    )
+
+
+def _kept_picture(folder: Path, summary: Summary, item: StudyItem) -> str:
+    """Copy an item's image into the records, once; return its path relative to ``folder``."""
+    kept = kept_picture(item.image)
+    if not (folder / kept).is_file():
+        source = folder / summary.plan.data / item.image
+        if not source.is_file():
+            raise ImageError("no such picture, and none in the records", file=str(source))
+        (folder / kept).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / kept)
+    return kept.as_posix()
+
+
+def _facts(arm: ArmSummary) -> dict[str, str]:
+    first = arm.trials[0]
+    return {
+        "recipe": arm.recipe,
+        "seeds": ", ".join(str(trial.seed) for trial in arm.trials),
+        "training": f"{first.steps:,} steps, {first.samples:,} samples",
+        "weights (SHA-256)": " ".join(trial.weights[:12] for trial in arm.trials),
+        "inputs": " ".join(f"{key} {value[:12]}" for key, value in first.inputs.items()),
+        "torch": str(first.measured.environment.get("torch")),
+        "device": str(first.measured.environment.get("device")),
+    }

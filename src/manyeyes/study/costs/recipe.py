@@ -1,0 +1,178 @@
+"""What a recipe will build and cost, before anything is loaded or run.
+
+The model is built on PyTorch's meta device: exact parameter counts, no memory, no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from manyeyes.encoders import GridEncoder
+from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.recipes import Recipe, model_config, stage_model
+from manyeyes.study.costs.stage import ASSUMPTIONS, StageCost, measure_rate, stage_cost
+from manyeyes.training.parts import Assignment, assign
+
+PARTS: Mapping[str, str] = {
+    "encoders": "encoders",
+    "fusion": "fusion",
+    "bridge": "bridge",
+    "language": "language_model",
+}
+"""Part of a recipe → attribute of the model."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of one part: all, those that learn in some stage, per stage, per module.
+
+    ``modules`` also names what the part holds directly, such as gates. ``modules_by_stage``: of
+    each stage's own model, which may hold more, two names deep.
+    """
+
+    total: int
+    trainable: int
+    trainable_by_stage: Mapping[str, int]
+    modules: Mapping[str, int]
+    modules_by_stage: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything ``manyeyes check RECIPE`` reports.
+
+    ``published_sizes``: parameters of each encoder as its authors count them.
+    """
+
+    recipe: str
+    description: str
+    dtype: str
+    parts: Mapping[str, Part]
+    visual_tokens: int
+    image_sizes: Mapping[str, tuple[int, int]]
+    published_sizes: Mapping[str, int]
+    stages: tuple[StageCost, ...]
+    operations_per_second: float
+
+    @property
+    def trainable_by_stage(self) -> dict[str, int]:
+        """Parameters that learn in each stage, over all parts."""
+        return {
+            stage.name: sum(part.trainable_by_stage[stage.name] for part in self.parts.values())
+            for stage in self.stages
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the inspection as JSON data; sizes in bytes."""
+        stages = []
+        for stage in self.stages:
+            memory = {name: {**vars(m), "total": m.total} for name, m in stage.memory.items()}
+            stages.append({**vars(stage), "memory": memory})
+        return {
+            "recipe": self.recipe,
+            "description": self.description,
+            "dtype": self.dtype,
+            "parts": {name: vars(part) for name, part in self.parts.items()},
+            "trainable_by_stage": self.trainable_by_stage,
+            "visual_tokens": self.visual_tokens,
+            "image_sizes": {name: list(size) for name, size in self.image_sizes.items()},
+            "published_sizes": dict(self.published_sizes),
+            "stages": stages,
+            "operations_per_second": self.operations_per_second,
+            "assumptions": list(ASSUMPTIONS),
+        }
+
+
+def inspect_recipe(recipe: Recipe) -> Inspection:
+    """Build every stage's model on the meta device and count.
+
+    Raises:
+        RecipeError: an impossible model block, or a ``train`` pattern that covers nothing.
+        PartError: parts that do not fit together.
+        CheckpointError: an architecture that is neither written in the recipe nor found.
+    """
+    rate = {dtype: measure_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    config, model = build_on_meta(recipe.model)
+    models: dict[str, nn.Module] = {}
+    assignments: dict[str, Assignment] = {}
+    costs = []
+    for stage in recipe.stages:
+        own = build_on_meta(stage_model(recipe, stage)) if stage.model else (config, model)
+        models[stage.name] = own[1]
+        assignments[stage.name] = assign(own[1], stage.train)
+        costs.append(stage_cost(recipe, stage, *own, assignments[stage.name], rate))
+    return Inspection(
+        recipe=recipe.name,
+        description=recipe.description,
+        dtype=recipe.dtype,
+        parts={
+            name: _part(model, attribute, models, assignments) for name, attribute in PARTS.items()
+        },
+        visual_tokens=config.visual_tokens,
+        image_sizes={name: rule.size for name, rule in config.pixel_transforms().items()},
+        published_sizes=_published_sizes(model),
+        stages=tuple(costs),
+        operations_per_second=rate[torch.float32],
+    )
+
+
+def _published_sizes(model: ManyEyesForConditionalGeneration) -> dict[str, int]:
+    return {
+        name: encoder.published_size
+        for name, encoder in model.encoders.items()
+        if isinstance(encoder, GridEncoder)
+    }
+
+
+def build_on_meta(
+    model_block: Mapping[str, Any],
+) -> tuple[ManyEyesConfig, ManyEyesForConditionalGeneration]:
+    """Return configuration and model of a recipe's ``model:`` block, without memory or weights."""
+    config = model_config(model_block)
+    with torch.device("meta"):
+        return config, ManyEyesForConditionalGeneration(config)
+
+
+def _part(
+    model: nn.Module,
+    attribute: str,
+    models: Mapping[str, nn.Module],
+    assignments: Mapping[str, Assignment],
+) -> Part:
+    sizes = _sizes(model, attribute)
+    own = {stage: _sizes(models[stage], attribute) for stage in models}
+    learning = {
+        stage: {n: size for n, size in own[stage].items() if assignments[stage].get(n) is not None}
+        for stage in models
+    }
+    ever: dict[str, int] = {}
+    for learnt in learning.values():
+        ever.update(learnt)
+    return Part(
+        total=sum(sizes.values()),
+        trainable=sum(ever.values()),
+        trainable_by_stage={stage: sum(learnt.values()) for stage, learnt in learning.items()},
+        modules=_modules(sizes, depth=1),
+        modules_by_stage={stage: _modules(own[stage], depth=2) for stage in models},
+    )
+
+
+def _sizes(model: nn.Module, attribute: str) -> dict[str, int]:
+    """Return the size of every parameter of one part, by its name in the model."""
+    module = getattr(model, attribute)
+    return {f"{attribute}.{name}": p.numel() for name, p in module.named_parameters()}
+
+
+def _modules(sizes: Mapping[str, int], depth: int) -> dict[str, int]:
+    """Return the sizes of a part's modules and of its own parameters, down to ``depth`` names."""
+    found: dict[str, int] = {}
+    for name, size in sizes.items():
+        key = ".".join(name.split(".")[1 : 1 + depth])
+        found[key] = found.get(key, 0) + size
+    return found

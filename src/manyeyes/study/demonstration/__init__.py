@@ -1,0 +1,1 @@
+"""``manyeyes demo``: the whole line in minutes."""

@@ -1,0 +1,1 @@
+"""``manyeyes explain``: one answer, and what it came from."""

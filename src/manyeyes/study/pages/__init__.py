@@ -1,0 +1,1 @@
+"""What the pages of all commands are made of: templates, figures, pictures."""

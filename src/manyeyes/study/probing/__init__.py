@@ -1,0 +1,1 @@
+"""``manyeyes probe``: what each level of each encoder knows."""

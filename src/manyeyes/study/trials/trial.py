@@ -1,0 +1,180 @@
+"""What is kept of one arm trained with one seed: a small file that a study can be judged from.
+
+    OUT/records/ARM/seed-S.json     one trial: scores, answers, loss, cost, hashes of its inputs
+    OUT/records/questions.jsonl     the questions that all trials answered
+    OUT/records/study.json          arms, seeds, budget, benchmarks
+    OUT/records/pictures/           images that the report shows
+
+With these files alone a study is continued elsewhere and its report made again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from manyeyes.errors import DataError
+from manyeyes.files import write_text
+from manyeyes.lines import split_lines
+from manyeyes.study.costs.arm import Price
+from manyeyes.study.record import CurvePoint, Measure, StudyItem
+
+RECORDS, PICTURES = "records", "pictures"
+STUDY_FILE, QUESTIONS_FILE = "study.json", "questions.jsonl"
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer: its text and the item's own score (a share 0..1; CIDEr-D on its own scale)."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What depends on the machine.
+
+    ``train_seconds``: steps x the median time of one, encoding and saving not counted.
+    ``encode_ms``: from pixels of one image to what the language model reads of it, mean of a batch.
+    ``peak_gib``: largest resident memory of the process, or of the device where there is one.
+    """
+
+    train_seconds: float
+    encode_ms: float
+    peak_gib: float
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm, trained with one seed and examined.
+
+    ``inputs``: hashes of what decides the weights (see `inputs`); ``exam``: benchmark -> hash of
+    its questions. ``measures`` and ``majority``: benchmark -> headline. ``answers``: benchmark ->
+    item id -> what was said. ``box_style`` is that of boxes in the answers. ``weights``: SHA-256.
+    """
+
+    arm: str
+    seed: int
+    recipe: str
+    description: str
+    settings: tuple[str, ...]
+    inputs: Mapping[str, str]
+    exam: Mapping[str, str]
+    steps: int
+    samples: int
+    box_style: str
+    measures: Mapping[str, Measure]
+    majority: Mapping[str, Measure]
+    answers: Mapping[str, Mapping[str, Said]]
+    curve: tuple[CurvePoint, ...]
+    level_weights: Mapping[str, tuple[float, ...]]
+    price: Price
+    weights: str
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The settings of a study, as its report states them.
+
+    ``arms``: name -> recipe with its changes, in order. ``reference``: the arm that all others are
+    compared with (None: every pair). ``benchmarks``: name -> title. ``data``: where the images of
+    the questions lie. ``inputs``: arm -> hash of its trials' inputs, seed by seed.
+    """
+
+    arms: Mapping[str, str]
+    seeds: int
+    budget: str | None
+    benchmarks: Mapping[str, str]
+    data: str
+    split: str
+    limit: int | None = None
+    reference: str | None = None
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def arm_folder(name: str) -> str:
+    """Return an arm's name as that of a folder."""
+    return name.replace("/", "-")
+
+
+def trial_file(out: Path, folder: str, seed: int) -> Path:
+    """Return where the record of one trial lies."""
+    return out / RECORDS / folder / f"seed-{seed}.json"
+
+
+def save_trial(path: Path, trial: Trial) -> None:
+    """Write a trial's record, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(asdict(trial), ensure_ascii=False) + "\n")
+
+
+def load_trial(path: Path) -> Trial | None:
+    """Return a stored trial, None if there is none; DataError if it is broken."""
+    if not path.is_file():
+        return None
+    return _parsed(Trial, path, path.read_text(encoding="utf-8"))
+
+
+def kept_picture(image: str) -> Path:
+    """Return where the picture of an item is kept, relative to the study's folder."""
+    outside = Path(image).is_absolute()
+    name = hashlib.sha256(image.encode()).hexdigest()[:16] if outside else image
+    return Path(RECORDS) / PICTURES / name
+
+
+def save_plan(out: Path, plan: StudyPlan, questions: Sequence[StudyItem]) -> None:
+    """Write the settings and the questions of a study."""
+    folder = out / RECORDS
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{json.dumps(asdict(q), ensure_ascii=False)}\n" for q in questions)
+    write_text(folder / QUESTIONS_FILE, lines)
+    write_text(folder / STUDY_FILE, json.dumps(asdict(plan), indent=1, ensure_ascii=False))
+
+
+def load_plan(out: Path) -> tuple[StudyPlan, list[StudyItem]]:
+    """Read the settings and the questions of a study.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    folder = out / RECORDS
+    plan: StudyPlan = _parsed(StudyPlan, folder / STUDY_FILE, _text(folder / STUDY_FILE))
+    for key in ("arms", "benchmarks"):
+        if not getattr(plan, key):
+            raise DataError("a study has at least one", file=str(folder / STUDY_FILE), key=key)
+    path = folder / QUESTIONS_FILE
+    rows = [row for row in split_lines(_text(path)) if row.strip()]
+    return plan, [_parsed(StudyItem, path, row) for row in rows]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror}); is this a study?", file=str(path)
+        ) from error
+
+
+@functools.cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _parsed(kind: Any, path: Path, text: str) -> Any:
+    try:
+        return _reader(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or None
+        raise DataError(first["msg"], file=str(path), key=key) from error

@@ -1,0 +1,1 @@
+"""What frozen parts find in every image, computed once before a stage."""

@@ -1,0 +1,1 @@
+"""The files of a run: complete folders, weights, optimizer state, results."""

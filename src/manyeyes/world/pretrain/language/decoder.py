@@ -1,0 +1,177 @@
+"""The decoder language model of the world: words only, from scratch (see ``documents``).
+
+Like a real language model it brings language and reading, and has never seen an image. Llama type,
+width 128, five layers, tied embeddings. Shapes: B documents, T tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME
+from manyeyes.model.precision import CPU, autocast
+from manyeyes.world.pretrain.language.chats import (
+    CONTEXT_WEIGHT,
+    Document,
+    DocumentBatch,
+    batch_documents,
+    encode_document,
+)
+from manyeyes.world.pretrain.language.documents import Form
+from manyeyes.world.pretrain.language.layouts import embed_rows
+from manyeyes.world.pretrain.language.lessons import CHAT_LESSONS
+from manyeyes.world.pretrain.language.text import (
+    Reply,
+    TextObjective,
+    reply_figures,
+    start_as_search,
+)
+from manyeyes.world.pretrain.loop import step_generator
+
+LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 128, 384, 4
+MAX_POSITIONS = 2048
+
+MATCHING_SCALE = 0.08
+"""Standard deviation of the query and key weights of heads that start by matching."""
+
+
+class LanguageObjective(TextObjective[Document]):
+    """Next-token loss, mostly on replies. What starts from another model has had its lessons."""
+
+    learning_rate = 1e-3
+    later = CHAT_LESSONS[-1].end
+
+    def __init__(
+        self, seed: int, tokenizer: PreTrainedTokenizerBase, images_per_step: int = 16
+    ) -> None:
+        super().__init__(seed, tokenizer, images_per_step)
+
+    def build(self) -> LlamaForCausalLM:
+        """Return the network; half of its heads start by matching."""
+        network = LlamaForCausalLM(language_config(self.tokenizer))
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        for layer in network.model.layers:
+            attention = layer.self_attn
+            start_as_search(
+                attention.q_proj,
+                attention.k_proj,
+                attention.v_proj,
+                attention.o_proj,
+                heads=HEADS,
+                scale=MATCHING_SCALE,
+                generator=generator,
+            )
+        return network
+
+    def attention(self) -> str:
+        """Texts of a document share its beginning."""
+        return NAME
+
+    def draw(self, index: int) -> Document:
+        """Return training document ``index`` as a chat."""
+        return encode_document(index, self.seed, self.tokenizer)
+
+    def length(self, document: Document) -> int:
+        """Return its number of tokens."""
+        return len(document.beginning)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the weighted mean cross-entropy of step ``step``'s documents."""
+        batch = batch_documents(self.documents(step), int(self.tokenizer.pad_token_id))
+        noise = step_generator(self.seed, step)
+        with autocast(CPU):
+            logits = next_logits(self.network, batch, noise)
+        losses = functional.cross_entropy(
+            logits.float().flatten(0, 1), batch.goals.flatten(), reduction="none"
+        )
+        weight = batch.weights.flatten()
+        replies = weight > CONTEXT_WEIGHT
+        figures = {
+            "reply_nats": float(losses.detach()[replies].mean()),
+            "replies": float(len(batch.replies)),
+            "tokens": float((weight > 0).sum()),
+        }
+        return (losses * weight).sum() / weight.sum(), figures
+
+
+def next_logits(
+    network: LlamaForCausalLM, batch: DocumentBatch, noise: torch.Generator | None = None
+) -> Tensor:
+    """Return ``[B, T, V]``: what follows every position of a batch, see ``layouts.embed_rows``."""
+    embeds = embed_rows(network.model.embed_tokens.weight, batch.ids, batch.layouts, noise)
+    logits: Tensor = network(
+        inputs_embeds=embeds,
+        position_ids=batch.positions,
+        use_cache=False,
+        **{KEYWORD: batch.shared},
+    ).logits
+    return logits
+
+
+def language_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+    """Return the shipped configuration for ``tokenizer``."""
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=INNER_WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        rms_norm_eps=1e-5,
+        initializer_range=0.04,
+    )
+
+
+def reading_figures(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    number: int = 200,
+    batch: int = 20,
+    form: Form = "words",
+    described: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Measure how well the model reads held-out descriptions, or layouts.
+
+    A reply is right when every token is the most likely one given the tokens before it, which is
+    the same as greedy decoding giving the exact reply. Returns ``text.reply_figures`` of
+    ``number`` documents. Without ``described`` nothing tells of the scene, which shows what can be
+    guessed.
+    """
+
+    def replies() -> Iterator[Reply]:
+        for start in range(0, number, batch):
+            documents = [
+                encode_document(index, seed, tokenizer, split="val", form=form, described=described)
+                for index in range(start, min(start + batch, number))
+            ]
+            yield from _read(model, documents, int(tokenizer.pad_token_id))
+
+    model.set_attn_implementation(NAME)
+
+    return reply_figures(replies())
+
+
+@torch.no_grad()
+def _read(model: LlamaForCausalLM, documents: Sequence[Document], pad: int) -> list[Reply]:
+    batch = batch_documents(documents, pad)
+    with autocast(CPU):
+        logits = next_logits(model, batch).float()
+    losses = functional.cross_entropy(logits.transpose(1, 2), batch.goals, reduction="none")
+    hits = logits.argmax(dim=-1) == batch.goals
+    found = []
+    for reply in batch.replies:
+        span = slice(reply.first, reply.end)
+        exact = bool(hits[reply.document, span].all())
+        found.append(Reply(reply.kind, exact, losses[reply.document, span].tolist()))
+    return found

@@ -1,0 +1,1 @@
+"""What the world's parts are measured on."""

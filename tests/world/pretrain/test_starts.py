@@ -1,0 +1,120 @@
+"""Starts: fusion and bridge learn before frozen parts, alike for every arm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from manyeyes.checkpoints.hub import WORLD_PARTS
+from manyeyes.errors import UsageError
+from manyeyes.recipes import load_recipe
+from manyeyes.training.build import new_model
+from manyeyes.world.pretrain import run_starts
+from manyeyes.world.pretrain.cards import read_card, weight_files
+from manyeyes.world.pretrain.loop import train
+from manyeyes.world.pretrain.run import pretrain
+from manyeyes.world.pretrain.run_starts import STEPS
+from manyeyes.world.pretrain.starts import ARMS, StartObjective
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def objective(tmp_path_factory: pytest.TempPathFactory) -> StartObjective:
+    """CLIP's start after six small steps."""
+    objective = StartObjective(ARMS["clip"], 0, images_per_step=8)
+    objective.before = {n: p.detach().clone() for n, p in objective.network.named_parameters()}
+    objective.first = float(objective.loss(0)[0].detach())
+    train(objective, tmp_path_factory.mktemp("run"), steps=6)
+    return objective
+
+
+def test_fusion_and_bridge_learn_and_nothing_else(objective: StartObjective) -> None:
+    changed = {
+        name
+        for name, parameter in objective.network.named_parameters()
+        if not torch.equal(parameter, objective.before[name])
+    }
+    learning = {n for n, p in objective.network.named_parameters() if p.requires_grad}
+    assert changed == learning
+    assert {name.split(".")[0] for name in learning} == {"fusion", "bridge"}
+    assert float(objective.loss(0)[0].detach()) < objective.first
+
+
+def test_cells_are_compared_with_the_layouts_of_their_scenes(objective: StartObjective) -> None:
+    """A projector that says exactly what the layout says has no error; a shuffled one has."""
+    from random import Random
+
+    from manyeyes.records import VisualEvidence
+    from manyeyes.world.pretrain.language.documents import document_scene
+    from manyeyes.world.pretrain.language.layouts import mix_words
+
+    scenes = [document_scene("train", index, 0) for index in range(4)]
+    tokenizer = objective.processor.tokenizer
+    table = objective.network.get_input_embeddings().weight
+    layouts = [mix_words(scene, Random(0), tokenizer, clean=True) for scene in scenes]
+    tokens = torch.stack(layouts)[..., : len(table)] @ table
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objective.network.bridge, "mix", None)
+        patch.setattr(objective, "evidence", lambda scenes: VisualEvidence(tokens=tokens))
+        assert float(objective.cell_error(scenes)) < 1e-6
+        patch.setattr(objective, "evidence", lambda scenes: VisualEvidence(tokens=tokens.flip(0)))
+        assert float(objective.cell_error(scenes)) > 0.5
+
+
+def test_every_arm_sees_the_same_pictures_and_questions() -> None:
+    """Only ids of the image places could differ, and the arms have equally many."""
+    from manyeyes.world.pretrain.language.documents import document_scene
+
+    scenes = [document_scene("train", index, 0) for index in range(2)]
+    batches = [
+        StartObjective(ARMS[arm], 0, images_per_step=8).questions(scenes, 0)
+        for arm in ("clip", "comm")
+    ]
+    assert torch.equal(batches[0].ids, batches[1].ids)
+    assert torch.equal(batches[0].goals, batches[1].goals)
+
+
+def test_a_start_is_written_with_a_card_and_repeats_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_starts, "MEASURED", 4)
+    options = {"steps": 2, "threads": torch.get_num_threads()}
+    card = pretrain("starts/clip", tmp_path / "one", **options)
+    folder = tmp_path / "one/starts/clip"
+    assert read_card(folder).files == card.files
+    table = card.figures["replies about held-out pictures"]
+    assert table["rec"]["replies"] > 0 and 0 <= table["questions"]["exact"] <= 100
+    again = pretrain("starts/clip", tmp_path / "two", **options)
+    assert again.files == card.files
+    resumed = pretrain("starts/clip", tmp_path / "two", **options, resume=True)
+    assert resumed.files == card.files
+
+
+def test_what_cannot_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="takes no other weights"):
+        pretrain("starts/clip", tmp_path, steps=1, start=tmp_path)
+    with pytest.raises(UsageError, match="64 visual tokens"):
+        StartObjective("interleaved/world", 0)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_shipped_starts_are_those_of_their_cards_and_recipes(arm: str) -> None:
+    """Every tensor of a start goes into its recipe; all arms had equal budgets."""
+    folder = WORLD_PARTS / "starts" / arm
+    card = read_card(folder)
+    assert card.part == f"starts/{arm}" and card.files == weight_files(folder) != {}
+    assert (card.training["steps"], card.training["images per step"]) == (STEPS, 52)
+    recipe = load_recipe(ARMS[arm])
+    (source,) = recipe.stages[0].start
+    assert source.checkpoint == f"world:starts/{arm}"
+    model, _ = new_model(recipe, recipe.stages[0], [(folder, source)])
+    stored = load_file(folder / "model.safetensors")
+    loaded = model.state_dict()
+    learning = {name for name in loaded if name.startswith(("fusion.", "bridge."))}
+    assert stored.keys() == learning
+    for name, tensor in stored.items():
+        assert torch.equal(loaded[name], tensor.float()), name
