@@ -235,7 +235,7 @@ def test_only_reports_that_mean_nothing_are_left_out(
     published_files.publish(tmp_path / "published", kind, random_parts(block, kind))
     file = tmp_path / "published" / "model.safetensors"
     save_file({**load_file(file), foreign: torch.ones(1)}, file, {"format": "pt"})
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="transformers"):
         ManyEyesForConditionalGeneration.from_parts(ManyEyesConfig(**block))
     assert ("LOAD REPORT" in caplog.text) == (foreign != "text_model.x")
     if "LOAD REPORT" in caplog.text:

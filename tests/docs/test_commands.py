@@ -7,12 +7,16 @@ import shlex
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 import tiny
 import tiny_detector
 from cli_runs import invoke
 from manyeyes.checkpoints import hub
 from manyeyes.cli import COMMANDS, WORLD_COMMANDS
+from manyeyes.recipes import load_recipe
+from manyeyes.training.build import new_model
+from manyeyes.world.pretrain.starts import ARMS
 from manyeyes.world.scene import SHAPES
 
 pytestmark = pytest.mark.long
@@ -35,9 +39,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny_detector.save_detector(parts / "detector", labels=SHAPES)
     tiny.save_tagger(parts / "tagger")
     monkeypatch.setattr(hub, "WORLD_PARTS", parts)
+    for arm in ("clip", "comm"):
+        save_start(parts / "starts" / arm, arm)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
+
+
+def save_start(folder: Path, arm: str) -> None:
+    """Write random weights of an arm's fusion and bridge before the present world parts."""
+    recipe = load_recipe(ARMS[arm])
+    model, _ = new_model(recipe, recipe.stages[0], [])
+    state = {n: t for n, t in model.state_dict().items() if n.startswith(("fusion.", "bridge."))}
+    folder.mkdir(parents=True)
+    save_file(state, folder / "model.safetensors")
+    model.config.save_pretrained(folder)
 
 
 def run_all(lines: list[list[str]]) -> None:
