@@ -13,9 +13,9 @@ would leave most waves constant."""
 def wave_positions(rows: int, columns: int, width: int) -> Tensor:
     """Return ``[N, D]`` float32, row by row: half of the width tells the row, half the column.
 
-    Each half holds sines, then cosines of the index at frequencies from 1 down to 1/``SLOWEST``, as
-    in the ViTs of MoCo v3 and MAE; root mean square 0.707. A width that is no multiple of four gets
-    zeros at its end.
+    Each half holds sines, then cosines of the index at frequencies from 1 down to 1/``SLOWEST``,
+    laid out as in MAE; root mean square 0.707. A width that is no multiple of four gets zeros at
+    its end.
     """
     quarter = width // 4
     frequencies = SLOWEST ** -(torch.arange(quarter) / max(1, quarter))

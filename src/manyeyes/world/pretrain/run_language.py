@@ -66,7 +66,7 @@ TEXT: dict[str, TextRecipe] = {
         "Decoder language model (`LlamaForCausalLM`) with its tokenizer and chat template, "
         + _TAUGHT,
         "conversations about scenes of split train: lessons in objects, boxes and places, then "
-        "three quarters over layouts and one over descriptions, with 4 % bare captions",
+        "85 % over layouts and the rest over descriptions, with 4 % bare captions",
     ),
     "t5": TextRecipe(
         T5Objective,
@@ -76,7 +76,7 @@ TEXT: dict[str, TextRecipe] = {
         "Encoder-decoder language model (`T5ForConditionalGeneration`) with the tokenizer and chat "
         "template of the decoder language model, " + _TAUGHT,
         f"{PAIRS} questions about each of many scenes of split train: lessons in objects, boxes "
-        "and places, then three quarters over layouts and one over descriptions",
+        "and places, then 85 % over layouts and the rest over descriptions",
     ),
 }
 """Every language model; ``minutes`` is the default budget on one CPU thread."""
