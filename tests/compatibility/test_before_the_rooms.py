@@ -75,7 +75,7 @@ def test_the_checkpoint_holds_what_was_trained_and_finds_its_frozen_parts(loaded
 
 def test_the_checkpoint_answers(loaded: Loaded) -> None:
     model, processor = loaded
-    picture = Image.open(BEFORE / "demo" / "images" / "000000.png")
+    picture = Image.open(BEFORE / "demo" / "world" / "images" / "test" / "000000.png")
     prompt = processor.prompt([Turn("user", "<image>\nDescribe the image.")])
     inputs = processor.answer_inputs([prompt], [picture])
     words = model.generate(**inputs, max_new_tokens=6, do_sample=False)
