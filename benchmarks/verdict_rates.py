@@ -17,7 +17,8 @@ import itertools
 import numpy as np
 
 from manyeyes.evaluation.confidence.crossed import crossed_difference, seed_noise
-from manyeyes.evaluation.confidence.intervals import FloatArray, holm
+from manyeyes.evaluation.confidence.families import holm
+from manyeyes.evaluation.confidence.intervals import FloatArray
 
 IMAGES, EACH = 200, 4
 CLUSTERS = [str(image) for image in range(IMAGES) for _ in range(EACH)]

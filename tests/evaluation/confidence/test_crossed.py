@@ -15,7 +15,8 @@ from manyeyes.evaluation.confidence.crossed import (
     crossed_difference,
     seed_noise,
 )
-from manyeyes.evaluation.confidence.intervals import holm, paired_difference
+from manyeyes.evaluation.confidence.families import holm
+from manyeyes.evaluation.confidence.intervals import paired_difference
 
 IMAGES, EACH = 100, 4
 CLUSTERS = [str(image) for image in range(IMAGES) for _ in range(EACH)]

@@ -9,6 +9,7 @@ import pytest
 
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.confidence import intervals
+from manyeyes.evaluation.confidence.families import Effect, claimed_sign, holm, judge_family
 
 A = [int(digit) for digit in "110100111011"]
 B = [int(digit) for digit in "100100011101"]
@@ -137,9 +138,31 @@ def test_paired_bootstrap_sees_a_clear_difference_and_no_difference() -> None:
 
 
 def test_holm_adjusts_step_down_and_keeps_names() -> None:
-    adjusted = intervals.holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03})
     assert adjusted == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert list(adjusted) == ["a", "b", "c"]
+
+
+def test_a_family_is_judged_together_and_what_was_not_tested_stays_out() -> None:
+    found = judge_family(
+        {
+            "clear": Effect(2.0, (1.0, 3.0), 0.01),
+            "close": Effect(-2.0, (-3.0, -0.1), 0.03),
+            "lost": Effect(1.0, None, None),
+            "nan": Effect(1.0, None, math.nan),
+        }
+    )
+    assert (found["clear"].p, found["clear"].sign) == (0.02, 1)
+    assert (found["close"].p, found["close"].sign) == (0.03, -1)
+    assert found["lost"].sign == found["nan"].sign == 0
+    assert math.isnan(found["lost"].p) and math.isnan(found["nan"].p)
+
+
+def test_a_difference_is_claimed_by_p_and_interval_together() -> None:
+    assert claimed_sign(2.0, (0.1, 3.9), 0.04) == 1
+    assert claimed_sign(2.0, (0.1, 3.9), 0.05) == 0
+    assert claimed_sign(2.0, (-0.1, 4.1), 0.04) == 0
+    assert claimed_sign(-2.0, None, 0.04) == -1
 
 
 def test_power_and_minimum_detectable_difference_are_inverse() -> None:

@@ -17,6 +17,7 @@ from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Answers, Grade
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.confidence import intervals
+from manyeyes.evaluation.confidence.families import holm
 from manyeyes.evaluation.tables.comparison import Comparison, compare_predictions
 from manyeyes.evaluation.tables.paired_grades import BOOTSTRAP, T_TEST
 from manyeyes.evaluation.tables.table import format_comparison
@@ -175,7 +176,7 @@ def test_several_metrics_are_one_family_after_holm() -> None:
     )
     p = {metric.metric: metric.p for metric in found.metrics}
     assert found.family == tuple(p) and len(p) == 5
-    assert {m.metric: m.p_holm for m in found.metrics} == intervals.holm(p)
+    assert {m.metric: m.p_holm for m in found.metrics} == holm(p)
     alone = compare_predictions(
         get_benchmark("pope"), questions(), answers(A), answers(B), metrics=["accuracy"], draws=200
     )

@@ -10,7 +10,7 @@ Sources: standard errors and paired differences after Miller, "Adding Error Bars
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -259,19 +259,6 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
     # With b = c the doubled tail counts the centre twice; 2·tail - centre is then exactly 1.
     mid = min(1.0, (2 * tail - math.comb(total, fewer)) / 2**total)
     return McNemar(only_a, only_b, exact, mid)
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p values of a family of tests, by name.
-
-    With p_(1) <= ... <= p_(m): adjusted p_(i) = max_{j<=i} min(1, (m - j + 1) · p_(j)).
-    """
-    adjusted: dict[str, float] = {}
-    largest = 0.0
-    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
-        adjusted[name] = largest
-    return {name: adjusted[name] for name in p_values}
 
 
 def correlation(a: ArrayLike, b: ArrayLike) -> float:

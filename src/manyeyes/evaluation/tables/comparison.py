@@ -15,7 +15,7 @@ from typing import Any
 
 from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.benchmarks.contract import Benchmark
-from manyeyes.evaluation.confidence import intervals
+from manyeyes.evaluation.confidence.families import Effect, judge_family
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.tables.paired_grades import MetricComparison, PairedGrades
 from manyeyes.inference.questions import Item
@@ -96,8 +96,8 @@ def compare_predictions(
     chosen = _chosen(pair, metrics, benchmark.name)
     bootstrapped = pair.bootstrap([name for name in chosen if not pair.has_pairs(name)])
     compared = [pair.t_test(n) if pair.has_pairs(n) else bootstrapped[n] for n in chosen]
-    tested = {m.metric: m.p for m in compared if m.p is not None}
-    adjusted = intervals.holm(tested)
+    tested = {m.metric: Effect(m.difference, m.ci95, m.p) for m in compared if m.p is not None}
+    adjusted = {name: one.p for name, one in judge_family(tested).items()}
     done = tuple(replace(m, p_holm=adjusted.get(m.metric)) for m in compared)
     left_out = [name for name in pair.names if not pair.comparable(name)]
     notes = _notes(done, left_out if metrics is None else [])

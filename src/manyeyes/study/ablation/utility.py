@@ -26,10 +26,10 @@ from typing import TypeVar
 import numpy as np
 
 from manyeyes.errors import UsageError
+from manyeyes.evaluation.confidence.families import Effect, Interval, judge_family
 from manyeyes.evaluation.confidence.intervals import (
     FloatArray,
     estimate_mean,
-    holm,
     no_spread,
     paired_difference,
     resampled,
@@ -39,12 +39,10 @@ from manyeyes.evaluation.confidence.intervals import (
 DRAWS = 2000
 MARGIN = 0.02
 """An encoder is redundant where its CUR surely lies within this share of the score."""
-ALPHA = 0.05
 _MOST_EMPTY = 0.025
 """Share of draws without a right answer beyond which a rate has no interval."""
 
 USEFUL, HARMFUL, REDUNDANT, OPEN = "useful", "harmful", "redundant", "undecided"
-Interval = tuple[float, float]
 K = TypeVar("K", bound=Hashable)
 
 
@@ -166,24 +164,21 @@ def adjusted(found: Mapping[K, GroupUtility], margin: float = MARGIN) -> dict[K,
     useful, harmful: the CUR's interval leaves 0 out and the adjusted p is below 0.05; redundant:
     the interval lies within ± ``margin``; undecided: more items are needed to tell.
     """
-    every = [(key, name) for key, entry in found.items() for name in entry.parts]
-    raw = {str(number): found[key].parts[name].p for number, (key, name) in enumerate(every)}
-    holmed = holm({number: p for number, p in raw.items() if p is not None})
-    judged: dict[K, dict[str, Utility]] = {key: {} for key in found}
-    for number, (key, name) in enumerate(every):
-        part, p = found[key].parts[name], holmed.get(str(number))
-        judged[key][name] = replace(part, p=p, verdict=_verdict(part.cur_ci95, p, margin))
-    return {key: replace(entry, parts=judged[key]) for key, entry in found.items()}
+    every = {(key, name): part for key, e in found.items() for name, part in e.parts.items()}
+    judged = judge_family(
+        {place: Effect(part.cur or 0.0, part.cur_ci95, part.p) for place, part in every.items()}
+    )
+    parts: dict[K, dict[str, Utility]] = {key: {} for key in found}
+    for (key, name), part in every.items():
+        p, sign = judged[key, name].p, judged[key, name].sign
+        verdict = OPEN if part.p is None else _verdict(part.cur_ci95, sign, margin)
+        parts[key][name] = replace(part, p=None if part.p is None else p, verdict=verdict)
+    return {key: replace(entry, parts=parts[key]) for key, entry in found.items()}
 
 
-def _verdict(interval: Interval | None, p: float | None, margin: float) -> str:
-    if interval is None or p is None:
+def _verdict(interval: Interval | None, sign: int, margin: float) -> str:
+    if interval is None:
         return OPEN
-    low, high = interval
-    if -margin <= low and high <= margin:
+    if -margin <= interval[0] and interval[1] <= margin:
         return REDUNDANT
-    if p < ALPHA and low > 0.0:
-        return USEFUL
-    if p < ALPHA and high < 0.0:
-        return HARMFUL
-    return OPEN
+    return {1: USEFUL, -1: HARMFUL, 0: OPEN}[sign]

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manyeyes.errors import DataError
-from manyeyes.evaluation.confidence.intervals import estimate_mean, holm, paired_difference
+from manyeyes.evaluation.confidence.families import claimed_sign, holm
+from manyeyes.evaluation.confidence.intervals import estimate_mean, paired_difference
 from manyeyes.study.comparison.constant import below_constant
 from manyeyes.study.record import Measure, Study, StudyItem
 
@@ -22,9 +23,6 @@ SCALE = 100.0
 
 MAJORITY = "majority"
 """The baseline arm that gives the best constant answer."""
-
-ALPHA = 0.05
-"""Largest adjusted p at which a difference is claimed."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,8 @@ class Contrast:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where a difference is claimed (see the module's rule), else 0."""
-        covers = self.ci95 is not None and self.ci95[0] <= 0.0 <= self.ci95[1]
-        if covers or not self.p < ALPHA:
-            return 0
-        return 1 if self.difference > 0 else -1
+        """1 or -1 where a difference is claimed, else 0."""
+        return claimed_sign(self.difference, self.ci95, self.p)
 
 
 def contrasts(study: Study, items: Sequence[StudyItem]) -> list[Contrast]:
@@ -53,7 +48,7 @@ def contrasts(study: Study, items: Sequence[StudyItem]) -> list[Contrast]:
         DataError: an item lacks an answer of one of the two arms.
     """
     found = [c for name in study.benchmarks if (c := _contrast(study, items, name)) is not None]
-    adjusted = holm({c.benchmark: c.p for c in found if not math.isnan(c.p)})
+    adjusted = holm({c.benchmark: c.p for c in found})
     return [
         Contrast(c.benchmark, c.difference, c.ci95, adjusted.get(c.benchmark, math.nan), c.n)
         for c in found

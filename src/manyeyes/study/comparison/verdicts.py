@@ -22,7 +22,8 @@ from manyeyes.evaluation.confidence.crossed import (
     crossed_difference,
     seed_noise,
 )
-from manyeyes.evaluation.confidence.intervals import FloatArray, holm
+from manyeyes.evaluation.confidence.families import ALPHA, Effect, Judged, judge_family
+from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trials.trial import Trial
 
@@ -30,7 +31,8 @@ BETTER, WORSE, OPEN = "better", "worse", "not separable"
 SCALE = 100.0
 """Item scores (shares, CIDEr-D per caption) to points."""
 
-ALPHA, POWER = 0.05, 0.8
+POWER = 0.8
+_WORDS = {1: BETTER, -1: WORSE, 0: OPEN}
 
 
 @dataclass(frozen=True)
@@ -167,17 +169,12 @@ def judge(scores: Scores, questions: Sequence[Question]) -> list[Verdict]:
 
 def judge_differences(found: Mapping[Question, CrossedDifference]) -> list[Verdict]:
     """Return the verdict on every difference; all of them are one family."""
-    known = {str(i): d.p for i, d in enumerate(found.values()) if not math.isnan(d.p)}
-    adjusted = holm(known)
-    return [
-        _verdict(question, difference, adjusted.get(str(i), math.nan), len(found))
-        for i, (question, difference) in enumerate(found.items())
-    ]
+    judged = judge_family({q: Effect(d.difference, d.ci95, d.p) for q, d in found.items()})
+    return [_verdict(q, found[q], one, len(found)) for q, one in judged.items()]
 
 
-def _verdict(question: Question, found: CrossedDifference, p: float, family: int) -> Verdict:
-    claimed = p < ALPHA
-    sign = BETTER if found.difference > 0 else WORSE
+def _verdict(question: Question, found: CrossedDifference, judged: Judged, family: int) -> Verdict:
+    claimed = judged.sign != 0
     spread, level = found.spread, ALPHA / family
     if found.ci95 is None:
         spread = None
@@ -187,12 +184,12 @@ def _verdict(question: Question, found: CrossedDifference, p: float, family: int
         items = None if times is None else times * found.n
     return Verdict(
         question=question,
-        verdict=sign if claimed else OPEN,
+        verdict=_WORDS[judged.sign],
         difference=found.difference,
         ci95=found.ci95,
         se=found.se,
         df=found.df,
-        p=p,
+        p=judged.p,
         p_alone=found.p,
         family=family,
         seeds=found.seeds,

@@ -10,15 +10,17 @@ two of its levels side by side: a second encoder helps only where the pair beats
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from manyeyes.evaluation.confidence.intervals import estimate_mean, holm, paired_difference
+from manyeyes.evaluation.confidence.families import claimed_sign, holm
+from manyeyes.evaluation.confidence.intervals import estimate_mean, paired_difference
 from manyeyes.evaluation.environment import describe_environment
 from manyeyes.files import write_text
 from manyeyes.probes.fitting import standardized
@@ -59,8 +61,7 @@ class ProbedRow:
 class Gain:
     """A pair of encoders minus the better control of equal width, in points.
 
-    ``p`` is adjusted after Holm over all gains; ``helps``: the interval lies above 0 and p < 0.05.
-    Where all pictures gain the same there is no interval, and p alone decides.
+    ``p`` is adjusted for the family of all gains; ``helps``: a gain may be claimed.
     """
 
     pair: str
@@ -73,8 +74,7 @@ class Gain:
 
     @property
     def helps(self) -> bool:
-        above = self.difference > 0.0 if self.ci95 is None else self.ci95[0] > 0.0
-        return above and self.p < 0.05
+        return claimed_sign(self.difference, self.ci95, self.p) > 0
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,8 @@ def _gains(
                         test.p,
                     )
                 )
-    adjusted = holm({str(number): gain.p for number, gain in enumerate(raw)})
-    return tuple(
-        Gain(**{**asdict(gain), "p": adjusted[str(number)]}) for number, gain in enumerate(raw)
-    )
+    adjusted = holm({number: gain.p for number, gain in enumerate(raw)})
+    return tuple(replace(gain, p=adjusted.get(i, math.nan)) for i, gain in enumerate(raw))
 
 
 def write_probes(study: ProbeStudy, out: Path) -> None:
