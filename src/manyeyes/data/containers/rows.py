@@ -106,6 +106,13 @@ class Row:
             raise self.error(key, f"expected {expected}, got {show(value)}")
         return value
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, at least one."""
+        texts = self.items(key, "a list of texts")
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise self.error(key, f"expected a list of texts, got {show(texts)}")
+        return tuple(texts)
+
     def child(self, key: str, index: int, value: Any) -> Row:
         """The object at place ``index`` of the list ``key``, as a row of its own."""
         place = f"{key}[{index}]"

@@ -1,4 +1,4 @@
-"""Tab-separated tables as pandas writes them, with images in their cells (MMBench)."""
+"""Tables as pandas writes them, cells parted by tabs or by commas, images in base64 (MMBench)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as stream, _long_cells():
-            reader = csv.reader(stream, delimiter="\t")
+            first = stream.readline()
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter="\t" if "\t" in first else ",")
             header = next(reader, [])
             missing = [column for column in columns if column not in header]
             if missing:

@@ -173,7 +173,7 @@ def _run_benchmark(
         "prompt": plan.prompt_of(benchmark),
         "choice": plan.choice,
         "n": model["n"],
-        "files": hash_files(benchmark.locate(source), plan.data_dir),
+        "files": hash_files(benchmark.paths(source), plan.data_dir),
         "model": model,
         "text_only": job.arm(with_images=False) if plan.text_only else None,
         "majority": {**job.score(constant.answers).to_json(), "source": constant.source},

@@ -24,12 +24,11 @@ from manyeyes.data.containers.rows import Row, named_image, show
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import (
     Source,
-    expect_files,
     find_file,
     record_rows,
     written_image,
 )
-from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.benchmarks.measures import mean_score, most_frequent
 from manyeyes.evaluation.benchmarks.results import row_loader
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.inference.questions import Item
@@ -49,12 +48,11 @@ def locate(source: Source) -> list[Path]:
     return [find_file(source, names, "A-OKVQA questions")]
 
 
-def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+def read(path: Path, prompt: str) -> list[Item]:
     """One item per question: references are the direct answers, candidates the four choices.
 
     A prompt may hold ``{choices}``: the choices, separated by commas.
     """
-    (path,) = expect_files(paths, "A-OKVQA questions")
     return [_item(row, prompt) for row in record_rows(open_document(path))]
 
 
@@ -95,7 +93,7 @@ def _few_answers(items: Sequence[Item]) -> str:
 def _item(row: Row, prompt: str) -> Item:
     image = row.identity("image_id")
     name = named_image(row, "image_id", _IMAGE, split=row.text("split"), image_id=image)
-    choices = _texts(row, "choices")
+    choices = row.texts("choices")
     right = row.get("correct_choice_idx", "the place of the right choice")
     if isinstance(right, bool) or not isinstance(right, int) or not 0 <= right < len(choices):
         raise row.error("correct_choice_idx", f"expected a place in 'choices', got {show(right)}")
@@ -103,7 +101,7 @@ def _item(row: Row, prompt: str) -> Item:
         id=str(row.identity("question_id")),
         image=written_image(row, "image_id", name),
         prompt=prompt.format(question=row.text("question").strip(), choices=", ".join(choices)),
-        references=_texts(row, "direct_answers"),
+        references=row.texts("direct_answers"),
         cluster=str(image),
         candidates=choices,
         meta={
@@ -111,13 +109,6 @@ def _item(row: Row, prompt: str) -> Item:
             "difficult": row.value.get("difficult_direct_answer") is True,
         },
     )
-
-
-def _texts(row: Row, key: str) -> tuple[str, ...]:
-    texts = row.items(key, "a list of texts")
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise row.error(key, f"expected a list of texts, got {show(texts)}")
-    return tuple(texts)
 
 
 def _part(prediction: Prediction | None, task: str) -> str | None:
@@ -166,7 +157,7 @@ def _constant(
     places = Counter(item.candidates.index(item.meta["right"]) for item in counted)
     said = Counter(text for item in counted for text in item.references)
     place = min(places, key=lambda place: (-places[place], place))
-    text = min(said, key=lambda text: (-said[text], text))
+    text = most_frequent(said)
     return [{CHOICE: item.candidates[place % len(item.candidates)], DIRECT: text} for item in items]
 
 
@@ -195,12 +186,11 @@ BENCHMARK = Benchmark(
     description="knowledge questions, multiple choice and direct answer (A-OKVQA)",
     metric=CHOICE,
     variants=("official", *TASKS),
-    prompt="{question}",
-    answer="short",
     files=FILES,
     result_format='{question_id: {"multiple_choice": "...", "direct_answer": "..."}}',
+    holds="A-OKVQA questions",
     locate=locate,
-    read=read,
+    read_one=read,
     grade=grade,
     constant=_constant,
     load=row_loader("question_id", _prediction, keyed=_keyed),

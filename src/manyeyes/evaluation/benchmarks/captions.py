@@ -8,11 +8,11 @@ a score over a part of a split is another metric and says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from manyeyes.data.readers.prompts import CAPTION_PROMPT
-from manyeyes.evaluation.benchmarks.contract import Answers, Grade, evenly
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade, evenly
 from manyeyes.evaluation.benchmarks.files import load_samples
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
@@ -54,6 +54,33 @@ def caption_item(
         groups=groups or {},
         split=split,
         meta={"images": images},
+    )
+
+
+def caption_benchmark(
+    name: str,
+    description: str,
+    *,
+    files: tuple[str, ...],
+    holds: str,
+    read_one: Callable[[Path, str], list[Item]],
+    grade: Callable[[Answers], Grade] | None = None,
+    result_format: str = RESULT_FORMAT,
+) -> Benchmark:
+    """Captions of one file per split; ``grade`` is `grade_captions` unless given."""
+    return Benchmark(
+        name=name,
+        description=description,
+        metric="CIDEr",
+        prompt=PROMPT,
+        answer="caption",
+        files=files,
+        holds=holds,
+        result_format=result_format,
+        read_one=read_one,
+        grade=grade or grade_captions,
+        constant=central_caption,
+        load=load_captions,
     )
 
 

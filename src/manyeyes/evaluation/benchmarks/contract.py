@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.evaluation.benchmarks.files import Source, collector_paused, place_images
+from manyeyes.evaluation.benchmarks.files import (
+    Source,
+    collector_paused,
+    expect_files,
+    find_file,
+    place_images,
+)
 from manyeyes.evaluation.benchmarks.measures import Corpus
 from manyeyes.evaluation.contract import BenchmarkResult, Prediction
 from manyeyes.inference.questions import AnswerKind, Item
@@ -70,31 +76,35 @@ class Constant:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One benchmark.
 
     ``metric`` is the headline; ``variants`` the known scoring rules, default first; ``prompt`` the
     template of the question; ``files`` the accepted file names, ``{split}`` to be filled in;
-    ``result_format`` the official layout of a predictions file.
-    ``locate`` finds a split's files in a data folder (DataError if they are missing), in the order
-    in which ``read`` takes them; ``read`` makes items of annotation files and a prompt template, no
-    image needed; ``grade`` scores answers; ``constant`` chooses answers for ``items`` from
-    ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
+    ``holds`` what they hold, for messages; ``result_format`` the official layout of a predictions
+    file.
+    ``read_one`` makes items of one annotation file and a prompt template, no image needed; where a
+    split has several files, ``read`` makes items of all of them. ``locate`` finds a split's files
+    in a data folder, in the order in which they are read (None: the first of ``files`` that is
+    there; DataError if they are missing). ``grade`` scores answers; ``constant`` chooses answers
+    for ``items`` from ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
     Where candidates are scored, not written, ``ranking_prompt`` is the template (None: ``prompt``),
     and ``from_losses`` makes a prediction of the candidates' losses (None: the best one's text).
     """
 
     name: str
     description: str
-    metric: str
-    variants: tuple[str, ...]
-    prompt: str
-    answer: AnswerKind
     files: tuple[str, ...]
     result_format: str
-    locate: Callable[[Source], list[Path]]
-    read: Callable[[Sequence[Path], str], list[Item]]
+    metric: str = "accuracy"
+    variants: tuple[str, ...] = ("official",)
+    prompt: str = "{question}"
+    answer: AnswerKind = "short"
+    holds: str = "annotations"
+    locate: Callable[[Source], list[Path]] | None = None
+    read: Callable[[Sequence[Path], str], list[Item]] | None = None
+    read_one: Callable[[Path, str], list[Item]] | None = None
     grade: Callable[[Answers], Grade]
     constant: Callable[[Sequence[Item], Sequence[Item], str], Sequence[Prediction]]
     load: Callable[[Path], dict[str, Prediction]]
@@ -134,7 +144,7 @@ class Benchmark:
         """
         where = ", ".join(map(str, paths))
         with collector_paused():
-            items = self.read([Path(path) for path in paths], self.checked_prompt(prompt))
+            items = self._read([Path(path) for path in paths], self.checked_prompt(prompt))
         splits = sorted({item.split for item in items if item.split is not None})
         if split is None and len(splits) > 1:
             raise UsageError(f"{where}: holds the splits {', '.join(splits)}; choose one")
@@ -235,17 +245,30 @@ class Benchmark:
             raise UsageError(f"the prompt of {self.name!r} must hold {needed}, got {prompt!r}")
         return prompt or self.prompt
 
+    def paths(self, source: Source) -> list[Path]:
+        """The annotation files of a split; DataError if they are missing."""
+        if self.locate is not None:
+            return self.locate(source)
+        return [find_file(source, self.files, self.holds)]
+
+    def _read(self, paths: Sequence[Path], prompt: str) -> list[Item]:
+        if self.read is not None:
+            return self.read(paths, prompt)
+        assert self.read_one is not None, f"benchmark {self.name!r} reads no files"
+        (path,) = expect_files(paths, self.holds)
+        return self.read_one(path, prompt)
+
     def _split_items(self, source: Source, prompt: str | None) -> list[Item]:
         """All items of a split with the paths of the images that are found."""
-        paths = self.locate(source)
+        paths = self.paths(source)
         with collector_paused():
-            items = self.read(paths, self.checked_prompt(prompt))
+            items = self._read(paths, self.checked_prompt(prompt))
         return place_images(_of_split(items, source.split, ", ".join(map(str, paths))), source)
 
     def _files(self, source: Source) -> list[Path]:
         """The split's files; none where something is missing."""
         try:
-            return self.locate(source)
+            return self.paths(source)
         except DataError:
             return []
 

@@ -8,24 +8,14 @@ without a number count as 0 in MAE and RMSE. On COCO's file the constant answer 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from manyeyes.data.containers.rows import Row
-from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.gvt import (
-    PROMPT,
-    RESULT_FORMAT,
-    constant_answer,
-    constant_note,
-    gvt_files,
-    load_gvt,
-    locate_gvt,
-    read_gvt,
-)
+from manyeyes.evaluation.benchmarks.contract import Answers, Grade
+from manyeyes.evaluation.benchmarks.gvt import constant_note, gvt_benchmark, read_gvt
 from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
 from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.evaluation.scorers.counting import COUNT_VARIANTS
@@ -35,9 +25,9 @@ _BIN = 3
 """GVT breaks its figures down by 0-2, 3-5, 6-8, ... objects."""
 
 
-def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+def read(path: Path, prompt: str) -> list[Item]:
     """One item per row; answers must be whole numbers."""
-    return read_gvt(paths, prompt, _groups)
+    return read_gvt(path, prompt, _groups)
 
 
 def grade(answers: Answers) -> Grade:
@@ -70,18 +60,11 @@ def _groups(row: Row, answer: str) -> Mapping[str, str]:
     return {"count": f"{low}-{low + _BIN - 1}"}
 
 
-BENCHMARK = Benchmark(
-    name="counting",
-    description="counting objects (GVTBench OC), accuracy, MAE, RMSE",
-    metric="accuracy",
-    variants=tuple(COUNT_VARIANTS),
-    prompt=PROMPT,
-    answer="short",
-    files=gvt_files("oc"),
-    result_format=RESULT_FORMAT,
-    locate=partial(locate_gvt, task="oc"),
-    read=read,
-    grade=grade,
-    constant=constant_answer,
-    load=load_gvt,
+BENCHMARK = gvt_benchmark(
+    "counting",
+    "counting objects (GVTBench OC), accuracy, MAE, RMSE",
+    "oc",
+    read,
+    grade,
+    COUNT_VARIANTS,
 )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manyeyes.data.containers.documents import Document
+from manyeyes.data.containers.documents import Document, open_document
 from manyeyes.data.containers.rows import Row, SourceOptions, image_path
+from manyeyes.data.containers.tables import table_rows
 from manyeyes.data.files import iter_samples
 from manyeyes.data.readers.coco import entries
 from manyeyes.errors import DataError, UsageError
 from manyeyes.inference.questions import Item
 from manyeyes.records import Sample
 
+TABLE_SUFFIXES = (".tsv", ".csv", ".txt")
 _COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017")
 _IMAGE_FOLDERS = (
     *("", "images/{split}", "images", "{split}"),
@@ -48,6 +50,24 @@ def find_file(source: Source, patterns: Sequence[str], what: str) -> Path:
         raise DataError("no such data folder", file=str(source.data_dir))
     message = f"holds no {what} for split {source.split!r}; expected one of: {', '.join(names)}"
     raise DataError(message, file=str(source.data_dir))
+
+
+def placed(*names: str) -> tuple[str, ...]:
+    """Each file name, and the same name in the folder ``annotations``."""
+    return tuple(f"{folder}{name}" for name in names for folder in ("", "annotations/"))
+
+
+def find_sets(source: Source, sets: Mapping[str, Sequence[str]], what: str) -> list[Path]:
+    """The files of those sets (name -> patterns) that exist; DataError if there is none."""
+    found, failure = [], None
+    for patterns in sets.values():
+        try:
+            found.append(find_file(source, patterns, what))
+        except DataError as error:
+            failure = failure or error
+    if not found and failure is not None:
+        raise failure
+    return found
 
 
 def find_image(source: Source, written: str) -> str:
@@ -102,6 +122,26 @@ def record_rows(document: Document) -> Iterator[Row]:
         if isinstance(row, DataError):
             raise row
         yield row
+
+
+def file_rows(path: Path, key: str | None = None) -> Iterator[Row]:
+    """The rows of a file in any layout: a table, JSON (a list, or that under ``key``), parquet.
+
+    Raises:
+        DataError: the first broken row, or a file without rows.
+    """
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        rows = table_rows(path, ())
+    else:
+        document = open_document(path)
+        listed = key is not None and document.layout == "object"
+        rows = iter(list_rows(document, str(key))) if listed else record_rows(document)
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise DataError("holds no rows", file=str(path))
 
 
 def list_rows(document: Document, key: str) -> list[Row]:

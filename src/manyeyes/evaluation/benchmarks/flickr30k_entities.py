@@ -22,7 +22,6 @@ from manyeyes.data.readers.flickr30k_entities import Entities
 from manyeyes.data.readers.prompts import REC_PROMPT
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
 from manyeyes.evaluation.benchmarks.grounding import box_answer, constant_box, predicted_boxes
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
@@ -37,14 +36,8 @@ FILES = ("{split}.txt", "flickr30k_entities/{split}.txt")
 RANKS = (1, 5, 10)
 
 
-def locate(source: Source) -> list[Path]:
-    """The split's list of image ids; ``Sentences`` and ``Annotations`` lie beside it."""
-    return [find_file(source, FILES, "list of Flickr30k Entities images")]
-
-
-def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+def read(path: Path, prompt: str) -> list[Item]:
     """One item per phrase with boxes; a prompt may also hold ``{sentence}``."""
-    (path,) = expect_files(paths, "list of images")
     document = open_document(path)
     if not isinstance(document.content, dict) or not flickr30k_entities.matches(document.content):
         message = (
@@ -143,8 +136,8 @@ BENCHMARK = Benchmark(
     files=FILES,
     result_format='[{"image_id": ..., "sentence_id": ..., "boxes": [[[x1, y1, x2, y2], ...], ...]}]'
     ' or [{"id": "IMAGE/CAPTION/PHRASE", "answer": "[x1,y1,x2,y2]"}]',
-    locate=locate,
-    read=read,
+    holds="list of Flickr30k Entities images",
+    read_one=read,
     grade=grade,
     constant=constant_box,
     load=load,

@@ -6,7 +6,7 @@ A prediction is box text in the model's style, or numbers in pixels of the origi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyeyes.conversation.boxes import format_boxes, parse_boxes
+from manyeyes.data.containers.pickles import SUFFIXES
 from manyeyes.data.containers.rows import Row, show
-from manyeyes.errors import DataError, ImageError
+from manyeyes.errors import DataError, ImageError, UsageError
 from manyeyes.evaluation.benchmarks.contract import Answers, Grade, evenly
+from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import Loader, row_loader
 from manyeyes.evaluation.contract import Prediction
@@ -31,6 +33,30 @@ _COUNTED = 2000
 _CANDIDATES = 300
 _FARTHEST = 1e12
 """Numbers beyond it are neither coordinates nor areas."""
+
+
+def with_instances(files: Sequence[str]) -> Callable[[Source], list[Path]]:
+    """Find the first of ``files``, and the instances that stand beside a pickle."""
+
+    def locate(source: Source) -> list[Path]:
+        found = find_file(source, files, "referring expressions")
+        return [found, found.with_name("instances.json")] if found.suffix == ".p" else [found]
+
+    return locate
+
+
+def load_expressions(paths: Sequence[Path]) -> list[Sample]:
+    """Referring expressions of all splits of a pickle, or of one file of lines.
+
+    A pickle may be followed by its instances; else they are looked for beside it.
+    """
+    if paths and paths[0].name.lower().endswith(SUFFIXES):
+        if len(paths) > 2:
+            raise UsageError(f"expected a pickle and its instances.json, got {len(paths)} files")
+        instances = paths[1] if len(paths) == 2 else None
+        return load_samples(paths[0], "refcoco_pickle", annotations=instances)
+    (path,) = expect_files(paths, "referring expressions")
+    return load_samples(path, "refcoco")
 
 
 def expression_items(samples: Iterable[Sample], prompt: str) -> list[Item]:

@@ -9,43 +9,51 @@ Results are GVT's rows ``{"image_id", "pred"}`` in that order, or rows with thes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from manyeyes.data.containers.documents import open_document
 from manyeyes.data.containers.rows import Row
-from manyeyes.evaluation.benchmarks.files import (
-    Source,
-    expect_files,
-    find_file,
-    record_rows,
-    written_image,
-)
+from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
+from manyeyes.evaluation.benchmarks.files import record_rows, written_image
+from manyeyes.evaluation.benchmarks.measures import most_frequent
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.inference.questions import Item
 
-PROMPT = "{question}"
 RESULT_FORMAT = '[{"image_id": ..., "pred": "..."}] in the order of the questions'
 _OBJECTS = ((9, "1-9"), (19, "10-19"))
 _MANY = "20+"
 
 
-def gvt_files(task: str) -> tuple[str, ...]:
-    """File names of a task ("oc", "mci"); splits are the sources of images, coco and vcr."""
-    return tuple(f"{folder}{{split}}_{task}.json" for folder in ("", "GVTBench/", "annotations/"))
-
-
-def locate_gvt(source: Source, task: str) -> list[Path]:
-    """The file of a task for a split, "coco" or "vcr"."""
-    return [find_file(source, gvt_files(task), "GVTBench questions")]
+def gvt_benchmark(
+    name: str,
+    description: str,
+    task: str,
+    read_one: Callable[[Path, str], list[Item]],
+    grade: Callable[[Answers], Grade],
+    variants: Iterable[str],
+) -> Benchmark:
+    """A task ("oc", "mci") of GVTBench; splits are the sources of images, coco and vcr."""
+    folders = ("", "GVTBench/", "annotations/")
+    return Benchmark(
+        name=name,
+        description=description,
+        variants=tuple(variants),
+        files=tuple(f"{folder}{{split}}_{task}.json" for folder in folders),
+        holds="GVTBench questions",
+        result_format=RESULT_FORMAT,
+        read_one=read_one,
+        grade=grade,
+        constant=constant_answer,
+        load=load_gvt,
+    )
 
 
 def read_gvt(
-    paths: Sequence[Path], prompt: str, groups: Callable[[Row, str], Mapping[str, str]]
+    path: Path, prompt: str, groups: Callable[[Row, str], Mapping[str, str]]
 ) -> list[Item]:
     """One item per row; ``groups`` checks a row's answer and gives its breakdowns."""
-    (path,) = expect_files(paths, "GVTBench questions")
     seen: Counter[str] = Counter()
     items = []
     for row in record_rows(open_document(path)):
@@ -94,7 +102,7 @@ def constant_note(items: Sequence[Item]) -> str:
 
 def _most_frequent(items: Sequence[Item]) -> tuple[str, int]:
     counts = Counter(item.references[0] for item in items)
-    answer = min(counts, key=lambda answer: (-counts[answer], answer))
+    answer = most_frequent(counts)
     return answer, counts[answer]
 
 

@@ -6,31 +6,21 @@ Accuracy under GVT's rule, which looks for "yes" or "no" anywhere in the answer,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from manyeyes.data.containers.rows import Row
-from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.gvt import (
-    PROMPT,
-    RESULT_FORMAT,
-    constant_answer,
-    constant_note,
-    gvt_files,
-    load_gvt,
-    locate_gvt,
-    read_gvt,
-)
+from manyeyes.evaluation.benchmarks.contract import Answers, Grade
+from manyeyes.evaluation.benchmarks.gvt import constant_note, gvt_benchmark, read_gvt
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.scorers.counting import PRESENCE_VARIANTS
 from manyeyes.inference.questions import Item
 
 
-def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+def read(path: Path, prompt: str) -> list[Item]:
     """One item per row; answers must hold Yes or No."""
-    return [replace(i, candidates=("Yes", "No")) for i in read_gvt(paths, prompt, _groups)]
+    return [replace(i, candidates=("Yes", "No")) for i in read_gvt(path, prompt, _groups)]
 
 
 def grade(answers: Answers) -> Grade:
@@ -54,18 +44,11 @@ def _groups(row: Row, answer: str) -> Mapping[str, str]:
     return {"answer": "yes" if "Yes" in answer else "no"}
 
 
-BENCHMARK = Benchmark(
-    name="identification",
-    description="is an object there? (GVTBench MCI), accuracy",
-    metric="accuracy",
-    variants=tuple(PRESENCE_VARIANTS),
-    prompt=PROMPT,
-    answer="short",
-    files=gvt_files("mci"),
-    result_format=RESULT_FORMAT,
-    locate=partial(locate_gvt, task="mci"),
-    read=read,
-    grade=grade,
-    constant=constant_answer,
-    load=load_gvt,
+BENCHMARK = gvt_benchmark(
+    "identification",
+    "is an object there? (GVTBench MCI), accuracy",
+    "mci",
+    read,
+    grade,
+    PRESENCE_VARIANTS,
 )

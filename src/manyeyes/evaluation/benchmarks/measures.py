@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -81,6 +82,17 @@ def corpus_scores(corpus: Corpus, items: Sequence[Item]) -> list[Score]:
             zip(corpus.names, whole, intervals, strict=True)
         )
     ]
+
+
+def most_frequent(counts: Counter[str]) -> str:
+    """The text that was counted most often (ties: first in the alphabet)."""
+    return min(counts, key=lambda text: (-counts[text], text))
+
+
+def majority_candidate(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
+    """The candidate that is right most often, everywhere (ties: the first of the candidates)."""
+    counts = Counter(item.references[0].lower() for item in counted)
+    return [max(item.candidates, key=lambda said: counts[said.lower()]) for item in items]
 
 
 def by_group(

@@ -13,6 +13,7 @@ and counted. The leaderboard asks GPT-4 in such cases.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -22,41 +23,31 @@ from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.choices import (
     PROMPT,
     RANKING_PROMPT,
-    chosen_letter,
+    choice_item,
+    chosen_letters,
     from_losses,
     lettered,
     majority_letter,
 )
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
+from manyeyes.evaluation.benchmarks.files import TABLE_SUFFIXES, placed
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.inference.questions import Item
 
-FILES = (
-    "MMBench_{split}.tsv",
-    "mmbench_{split}.tsv",
-    "annotations/mmbench_{split}.tsv",
-)
+FILES = ("MMBench_{split}.tsv", *placed("mmbench_{split}.tsv"))
 COPIES = 1_000_000
 """The indices of rotated copies differ by multiples of this."""
 
-_TABLE_SUFFIXES = (".tsv", ".csv", ".txt")
 _LONGEST_INDEX = 16
 """A shorter image cell is the index of the row whose image it shares."""
 
 _from_json = text_loader("index", "prediction")
 
 
-def locate(source: Source) -> list[Path]:
-    """The split's table."""
-    return [find_file(source, FILES, "MMBench table")]
-
-
-def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+def read(path: Path, prompt: str) -> list[Item]:
     """One item per question and rotation, those of the file first."""
-    (path,) = expect_files(paths, "MMBench table")
     rows = {_index(row): row for row in _unique(path)}
     if not rows:
         raise DataError("holds no rows", file=str(path))
@@ -75,7 +66,7 @@ def grade(answers: Answers) -> Grade:
     circular = answers.variant == "circular"
     if circular:
         _check_copies(items, given)
-    chosen = [None if p is None else chosen_letter(i, p) for i, p in zip(items, given, strict=True)]
+    chosen = chosen_letters(answers)
     right = [i.references[0] == c for i, c in zip(items, chosen, strict=True)]
     groups: dict[str, list[int]] = {}
     for place, item in enumerate(items):
@@ -95,7 +86,7 @@ def grade(answers: Answers) -> Grade:
 
 def load(path: Path) -> dict[str, Prediction]:
     """A table with the columns ``index`` and ``prediction``, or the same in JSON."""
-    if path.suffix.lower() not in _TABLE_SUFFIXES:
+    if path.suffix.lower() not in TABLE_SUFFIXES:
         return _from_json(path)
     found: dict[str, Prediction] = {}
     for row in table_rows(path, ("index", "prediction")):
@@ -155,17 +146,18 @@ def _item(row: Row, index: int, image: str, prompt: str) -> Item:
     if "hint" in row.value:
         question = f"{row.text('hint')}\n{question}"
     names = {"category": "category", "l2_category": "l2-category"}
-    return Item(
+    item = choice_item(
+        prompt,
         id=str(index),
         image=image,
-        prompt=prompt.format(question=question, options=lettered(options)),
-        references=(one_of(row, "answer", options),),
         cluster=image,
+        question=question,
+        options=options,
+        answer=one_of(row, "answer", options),
         groups={name: row.text(key) for name, key in names.items() if key in row.value},
-        candidates=tuple(options.values()),
-        meta={"letters": tuple(options), "question": str(index % COPIES), "asked": question},
-        required=index < COPIES,
     )
+    meta = {**item.meta, "question": str(index % COPIES), "asked": question}
+    return replace(item, meta=meta, required=index < COPIES)
 
 
 def _rotations(item: Item, prompt: str) -> Iterator[Item]:
@@ -175,15 +167,12 @@ def _rotations(item: Item, prompt: str) -> Iterator[Item]:
     for turn in range(1, len(letters)):
         choices = (*item.candidates[turn:], *item.candidates[:turn])
         options = lettered(dict(zip(letters, choices, strict=True)))
-        yield Item(
+        yield replace(
+            item,
             id=str(int(item.id) + turn * COPIES),
-            image=item.image,
             prompt=prompt.format(question=item.meta["asked"], options=options),
             references=(letters[(right - turn) % len(letters)],),
-            cluster=item.cluster,
-            groups=item.groups,
             candidates=choices,
-            meta=item.meta,
             required=False,
         )
 
@@ -191,14 +180,12 @@ def _rotations(item: Item, prompt: str) -> Iterator[Item]:
 BENCHMARK = Benchmark(
     name="mmbench",
     description="multiple choice by ability, all rotations of the options (MMBench)",
-    metric="accuracy",
     variants=("circular", "vanilla"),
     prompt=PROMPT,
-    answer="short",
     files=FILES,
     result_format='table with the columns index and prediction, or [{"index", "prediction"}]',
-    locate=locate,
-    read=read,
+    holds="MMBench table",
+    read_one=read,
     grade=grade,
     constant=majority_letter,
     load=load,

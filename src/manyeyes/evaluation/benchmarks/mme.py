@@ -7,7 +7,6 @@ JSON lines ``{"question_id": "SUBTASK/IMAGE", "category", "question", "answer"}`
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +16,12 @@ from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, find_file, record_rows, written_image
-from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
+from manyeyes.evaluation.benchmarks.measures import (
+    Corpus,
+    corpus_scores,
+    majority_candidate,
+    mean_score,
+)
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text
 from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.evaluation.contract import Prediction
@@ -25,7 +29,6 @@ from manyeyes.evaluation.scorers.mme import COGNITION, PERCEPTION, mme_answers, 
 from manyeyes.inference.questions import Item
 from manyeyes.lines import split_lines
 
-PROMPT = "{question}"
 FILES = ("mme_{split}.jsonl", "mme.jsonl", "SUBTASK/*.txt")
 SUBTASKS = (*PERCEPTION, *COGNITION)
 
@@ -188,25 +191,16 @@ def _key(subtask: str, image: str, question: str) -> str:
     return f"{subtask}/{PurePosixPath(image).stem}/{question}"
 
 
-def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
-    """The more frequent label everywhere; "yes" where both are equally frequent."""
-    labels = Counter(item.references[0].lower() for item in counted)
-    return ["no" if labels["no"] > labels["yes"] else "yes"] * len(items)
-
-
 BENCHMARK = Benchmark(
     name="mme",
     description="yes/no questions in 14 subtasks, perception and cognition (MME)",
     metric="perception",
-    variants=("official",),
-    prompt=PROMPT,
-    answer="short",
     files=FILES,
     result_format="SUBTASK.txt with lines IMAGE <tab> QUESTION <tab> LABEL <tab> ANSWER, or "
     'JSON lines {"question_id", "question", "answer"}',
     locate=locate,
     read=read,
     grade=grade,
-    constant=_majority,
+    constant=majority_candidate,
     load=load,
 )

@@ -17,19 +17,14 @@ from functools import cache
 
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.contract import Answers, Grade
+from manyeyes.evaluation.benchmarks.files import placed
 from manyeyes.evaluation.benchmarks.vqa_pairs import PairFiles, grade_vqa, vqa_benchmark
 from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS
 from manyeyes.inference.questions import Item
 
 FILES = PairFiles(
-    questions=(
-        "OpenEnded_mscoco_{split}_questions.json",
-        "annotations/OpenEnded_mscoco_{split}_questions.json",
-    ),
-    annotations=(
-        "mscoco_{split}_annotations.json",
-        "annotations/mscoco_{split}_annotations.json",
-    ),
+    questions=placed("OpenEnded_mscoco_{split}_questions.json"),
+    annotations=placed("mscoco_{split}_annotations.json"),
 )
 RAW, LEMMAS = "raw", "lemmas"
 _SPACY_MODEL = "en_core_web_sm"

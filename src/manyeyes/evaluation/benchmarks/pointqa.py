@@ -16,43 +16,29 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from manyeyes.conversation.boxes import format_boxes, format_points
-from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, find_file, load_samples
+from manyeyes.evaluation.benchmarks.files import find_sets, load_samples, placed
 from manyeyes.evaluation.benchmarks.grounding import size_of
-from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.benchmarks.measures import mean_score, most_frequent
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.inference.questions import Item
 from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Sample
 
 PROMPT = f"{{question}} {BOXES_PLACEHOLDER}"
 VARIANTS = ("official", "plain")
-SETS = ("local", "twice", "v7w")
 _PATTERNS = {
-    "local": ("pointQA_local_{split}.jsonl", "annotations/pointQA_local_{split}.jsonl"),
-    "twice": ("pointQA_twice_{split}.jsonl", "annotations/pointQA_twice_{split}.jsonl"),
-    "v7w": ("v7w_pointing_{split}.jsonl", "annotations/v7w_pointing_{split}.jsonl"),
+    "local": placed("pointQA_local_{split}.jsonl"),
+    "twice": placed("pointQA_twice_{split}.jsonl"),
+    "v7w": placed("v7w_pointing_{split}.jsonl"),
 }
 FILES = tuple(pattern for patterns in _PATTERNS.values() for pattern in patterns)
 
 _WORD = re.compile(r"The answer is (.+?)\.")
 _PLACE = re.compile(r"The answer is\s*(\[[^\]]*\])\s*\.?\s*$")
-
-
-def locate(source: Source) -> list[Path]:
-    """The files of the sets that exist."""
-    found, failure = [], None
-    for name in SETS:
-        try:
-            found.append(find_file(source, _PATTERNS[name], "PointQA questions"))
-        except DataError as error:
-            failure = failure or error
-    if not found and failure is not None:
-        raise failure
-    return found
 
 
 def read(paths: Sequence[Path], prompt: str) -> list[Item]:
@@ -98,7 +84,7 @@ def _item(sample: Sample, identity: str, name: str, template: str) -> Item:
 
 
 def _set_of(path: Path) -> str:
-    return next((name for name in SETS if name in path.name), path.stem)
+    return next((name for name in _PATTERNS if name in path.name), path.stem)
 
 
 def _said(item: Item, text: str, variant: str) -> str | None:
@@ -135,7 +121,7 @@ def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) ->
     for item in items:
         known = counts.get(item.groups["set"]) or Counter(item.references)
         if item.references:
-            said = min(known, key=lambda answer: (-known[answer], answer))
+            said = most_frequent(known)
         else:
             width, height = size_of(item)
             said = format_boxes(item.boxes[0], style=box_style, width=width, height=height)
@@ -146,13 +132,11 @@ def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) ->
 BENCHMARK = Benchmark(
     name="pointqa",
     description="questions about a box or a point (PointQA Local, LookTwice; Shikra's Visual7W)",
-    metric="accuracy",
     variants=VARIANTS,
     prompt=PROMPT,
-    answer="short",
     files=FILES,
     result_format='JSON lines {"id": ..., "answer": "The answer is ... ."}',
-    locate=locate,
+    locate=partial(find_sets, sets=_PATTERNS, what="PointQA questions"),
     read=read,
     grade=grade,
     constant=_majority,

@@ -7,29 +7,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from manyeyes.data.containers.documents import open_document
-from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, find_file, load_samples, record_rows
-from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
+from manyeyes.evaluation.benchmarks.files import find_sets, load_samples, record_rows
+from manyeyes.evaluation.benchmarks.measures import (
+    Corpus,
+    corpus_scores,
+    majority_candidate,
+    mean_score,
+)
 from manyeyes.evaluation.benchmarks.results import is_own, row_text, text_loader
 from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.pope import POPE_VARIANTS, parse_yes_no, pope_answers
 from manyeyes.inference.questions import Item
 
-PROMPT = "{question}"
 SETS = ("random", "popular", "adversarial")
-_PATTERNS = (
-    "annotations/pope_{set}_{{split}}.jsonl",
-    "annotations/coco_pope_{set}.json",
-    "coco_pope_{set}.json",
-)
-FILES = tuple(
-    pattern.format(set=name).format(split="{split}") for name in SETS for pattern in _PATTERNS
-)
+_FILES = {
+    name: (
+        f"annotations/pope_{name}_{{split}}.jsonl",
+        f"annotations/coco_pope_{name}.json",
+        f"coco_pope_{name}.json",
+    )
+    for name in SETS
+}
+FILES = tuple(pattern for patterns in _FILES.values() for pattern in patterns)
 
 _CORPUS_METRICS = ("precision", "recall", "f1", "yes_ratio")
 
@@ -55,20 +60,6 @@ def read(paths: Sequence[Path], prompt: str) -> list[Item]:
                 )
             )
     return items
-
-
-def locate(source: Source) -> list[Path]:
-    """The files of the sets that exist."""
-    found, failure = [], None
-    for name in SETS:
-        patterns = [pattern.format(set=name) for pattern in _PATTERNS]
-        try:
-            found.append(find_file(source, patterns, f"POPE questions ({', '.join(SETS)})"))
-        except DataError as error:
-            failure = failure or error
-    if not found and failure is not None:
-        raise failure
-    return found
 
 
 def grade(answers: Answers) -> Grade:
@@ -108,24 +99,15 @@ _ID, _ANSWER = "question_id", "answer"
 _load_by_id = text_loader(_ID, _ANSWER)
 
 
-def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
-    """The more frequent label everywhere; "yes" where both are equally frequent."""
-    labels = Counter(item.references[0] for item in counted)
-    return ["no" if labels["no"] > labels["yes"] else "yes"] * len(items)
-
-
 BENCHMARK = Benchmark(
     name="pope",
     description="object hallucination, yes/no (POPE: random, popular, adversarial)",
-    metric="accuracy",
     variants=tuple(POPE_VARIANTS),
-    prompt=PROMPT,
-    answer="short",
     files=FILES,
     result_format='JSON lines {"question_id": ..., "answer": "..."}',
-    locate=locate,
+    locate=partial(find_sets, sets=_FILES, what=f"POPE questions ({', '.join(SETS)})"),
     read=read,
     grade=grade,
-    constant=_majority,
+    constant=majority_candidate,
     load=load,
 )

@@ -18,12 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from manyeyes.data.containers.pickles import SUFFIXES
 from manyeyes.data.readers.prompts import REGION_PROMPT
-from manyeyes.errors import UsageError
 from manyeyes.evaluation.benchmarks.captions import central_caption, grade_captions
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
+from manyeyes.evaluation.benchmarks.grounding import load_expressions, with_instances
 from manyeyes.evaluation.benchmarks.measures import Corpus
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.confidence.intervals import FloatArray
@@ -39,23 +37,10 @@ FILES = (
 )
 
 
-def locate(source: Source) -> list[Path]:
-    """The references of the folder, with their instances."""
-    found = find_file(source, FILES, "referring expressions")
-    return [found, found.with_name("instances.json")] if found.suffix == ".p" else [found]
-
-
 def read(paths: Sequence[Path], prompt: str) -> list[Item]:
     """One item per object of all splits; its id is ``ref_id``, its references are its sentences."""
-    if paths and paths[0].name.lower().endswith(SUFFIXES):
-        if len(paths) > 2:
-            raise UsageError(f"expected a pickle and its instances.json, got {len(paths)} files")
-        instances = paths[1] if len(paths) == 2 else None
-        samples = load_samples(paths[0], "refcoco_pickle", annotations=instances)
-    else:
-        samples = load_samples(expect_files(paths, "referring expressions")[0], "refcoco")
     groups: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in load_expressions(paths):
         groups.setdefault(str(sample.meta.get("ref_id", sample.id)), []).append(sample)
     sizes = Counter(group[0].meta.get("split") for group in groups.values())
     return [
@@ -139,7 +124,8 @@ BENCHMARK = Benchmark(
     answer="caption",
     files=FILES,
     result_format='[{"ref_id": ..., "sent": "..."}]',
-    locate=locate,
+    holds="referring expressions",
+    locate=with_instances(FILES),
     read=read,
     grade=grade,
     constant=central_caption,

@@ -19,7 +19,7 @@ from manyeyes.data.containers.rows import Row, show
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.choices import from_losses, parse_losses
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, find_file
+from manyeyes.evaluation.benchmarks.files import Source, find_file, placed
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, own_prediction, result_rows
 from manyeyes.evaluation.benchmarks.visdial_files import read_dialogs, read_relevance, round_key
@@ -30,11 +30,8 @@ from manyeyes.inference.questions import Item
 from manyeyes.records import Score
 
 PROMPT = "Dialog about the image: {dialog}\nQuestion: {question}\nShort answer:"
-_DIALOGS = ("visdial_1.0_{split}.json", "annotations/visdial_1.0_{split}.json")
-_DENSE = (
-    "visdial_1.0_{split}_dense_annotations.json",
-    "annotations/visdial_1.0_{split}_dense_annotations.json",
-)
+_DIALOGS = placed("visdial_1.0_{split}.json")
+_DENSE = placed("visdial_1.0_{split}_dense_annotations.json")
 FILES = (*_DIALOGS, *_DENSE)
 DEPTHS = (1, 5, 10)
 

@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manyeyes.data.containers.documents import Document, open_document
+from manyeyes.data.containers.documents import open_document
 from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show, size_box
-from manyeyes.data.readers.coco import entries
-from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file
+from manyeyes.evaluation.benchmarks.files import list_rows
 from manyeyes.evaluation.benchmarks.grounding import box_answer, predicted_boxes
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import row_loader
@@ -39,18 +37,12 @@ FILES = (
 )
 
 
-def locate(source: Source) -> list[Path]:
-    """The file of all splits."""
-    return [find_file(source, FILES, "Visual7W pointing questions")]
-
-
-def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+def read(path: Path, prompt: str) -> list[Item]:
     """One item per question of every split; its reference is the id of the right box."""
-    (path,) = expect_files(paths, "Visual7W pointing questions")
     document = open_document(path)
-    boxes = {str(row.identity("box_id")): _corners(row) for row in _rows(document, "boxes")}
+    boxes = {str(row.identity("box_id")): _corners(row) for row in list_rows(document, "boxes")}
     items = []
-    for image in _rows(document, "images"):
+    for image in list_rows(document, "images"):
         for index, value in enumerate(image.items("qa_pairs", "a list of questions")):
             items.append(_item(image, image.child("qa_pairs", index, value), boxes, prompt))
     return items
@@ -122,15 +114,6 @@ def _shuffled(question: str, choice: str) -> str:
     return hashlib.sha256(f"{question}/{choice}".encode()).hexdigest()
 
 
-def _rows(document: Document, key: str) -> list[Row]:
-    rows = []
-    for row in entries(document, key):
-        if isinstance(row, DataError):
-            raise row
-        rows.append(row)
-    return rows
-
-
 def _best_place(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
     """The place among the candidates that is right most often (by size), as the id that it has."""
     places = Counter(_by_size(item).index(item.references[0]) for item in counted)
@@ -163,14 +146,13 @@ def _parse(row: Row) -> Prediction:
 BENCHMARK = Benchmark(
     name="visual7w",
     description="which of four boxes answers the question (Visual7W pointing)",
-    metric="accuracy",
     variants=VARIANTS,
     prompt=PROMPT,
     answer="boxes",
     files=FILES,
     result_format='[{"qa_id": ..., "candidates": [{"answer": BOX_ID}]}]',
-    locate=locate,
-    read=read,
+    holds="Visual7W pointing questions",
+    read_one=read,
     grade=grade,
     constant=_best_place,
     load=row_loader("qa_id", _parse),

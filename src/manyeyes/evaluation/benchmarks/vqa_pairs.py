@@ -12,13 +12,12 @@ from pathlib import Path
 
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import Source, expect_files, find_file, load_samples
-from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.benchmarks.measures import mean_score, most_frequent
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.scorers.vqa import VQA_VARIANTS, rule_for, vqa_accuracy
 from manyeyes.inference.questions import Item
 from manyeyes.records import Sample
 
-PROMPT = "{question}"
 RESULT_FORMAT = '[{"question_id": ..., "answer": "..."}]'
 
 _BREAKDOWNS = ("question_type", "answer_type")
@@ -63,19 +62,19 @@ GENERIC = PairFiles(
 
 
 def vqa_benchmark(
-    name: str, description: str, files: PairFiles, variants: Sequence[str] = tuple(VQA_VARIANTS)
+    name: str,
+    description: str,
+    files: PairFiles | None,
+    variants: Sequence[str] = tuple(VQA_VARIANTS),
 ) -> Benchmark:
-    """VQA accuracy over one pair of files; the first of ``variants`` is the default."""
+    """VQA accuracy over a pair of files (None: over others); first the default of ``variants``."""
     return Benchmark(
         name=name,
         description=description,
-        metric="accuracy",
         variants=tuple(variants),
-        prompt=PROMPT,
-        answer="short",
-        files=files.names,
+        files=() if files is None else files.names,
         result_format=RESULT_FORMAT,
-        locate=files.locate,
+        locate=None if files is None else files.locate,
         read=read_all_answers,
         grade=grade_vqa,
         constant=majority_answers,
@@ -139,10 +138,6 @@ def majority_answers(
     for item in counted:
         overall.update(item.references)
         by_group.setdefault(item.groups.get(breakdown, ""), Counter()).update(item.references)
-    chosen = {group: _most_frequent(counts) for group, counts in by_group.items()}
-    fallback = _most_frequent(overall)
+    chosen = {group: most_frequent(counts) for group, counts in by_group.items()}
+    fallback = most_frequent(overall)
     return [chosen.get(item.groups.get(breakdown, ""), fallback) for item in items]
-
-
-def _most_frequent(counts: Counter[str]) -> str:
-    return min(counts, key=lambda answer: (-counts[answer], answer))

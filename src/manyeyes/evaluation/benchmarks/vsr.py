@@ -14,21 +14,17 @@ and anything else is wrong and counted.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from manyeyes.data.containers.documents import open_document
 from manyeyes.data.containers.rows import Row, show
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
 from manyeyes.evaluation.benchmarks.files import (
-    Source,
-    expect_files,
-    find_file,
     record_rows,
     written_image,
 )
-from manyeyes.evaluation.benchmarks.measures import mean_score
+from manyeyes.evaluation.benchmarks.measures import majority_candidate, mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.inference.questions import Item
@@ -70,14 +66,8 @@ _TRUTH = {"1": 1, "true": 1, "yes": 1, "0": 0, "false": 0, "no": 0}
 _WORD = re.compile(r"\b(1|true|yes|0|false|no)\b", re.IGNORECASE)
 
 
-def locate(source: Source) -> list[Path]:
-    """The split's file."""
-    return [find_file(source, FILES, "VSR statements")]
-
-
-def read(paths: Sequence[Path], prompt: str) -> list[Item]:
+def read(path: Path, prompt: str) -> list[Item]:
     """One item per statement; its reference is "true" or "false"."""
-    (path,) = expect_files(paths, "VSR statements")
     rows = record_rows(open_document(path))
     return [_item(str(number), row, prompt) for number, row in enumerate(rows, start=1)]
 
@@ -139,24 +129,15 @@ def _item(identity: str, row: Row, prompt: str) -> Item:
     )
 
 
-def _majority(items: Sequence[Item], counted: Sequence[Item], box_style: str) -> list[str]:
-    """The more frequent truth everywhere; "true" where both are equally frequent."""
-    labels = Counter(item.references[0] for item in counted)
-    return ["false" if labels["false"] > labels["true"] else "true"] * len(items)
-
-
 BENCHMARK = Benchmark(
     name="vsr",
     description="true or false statements about spatial relations (VSR)",
-    metric="accuracy",
-    variants=("official",),
     prompt=PROMPT,
-    answer="short",
     files=FILES,
     result_format='lines of 0 and 1, or JSON lines {"id": ROW NUMBER, "answer": "..."}',
-    locate=locate,
-    read=read,
+    holds="VSR statements",
+    read_one=read,
     grade=grade,
-    constant=_majority,
+    constant=majority_candidate,
     load=load,
 )
