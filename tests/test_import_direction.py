@@ -91,6 +91,7 @@ SIBLINGS = {
 
 TABLES = {
     "data/readers",
+    "encoders",
     "evaluation/benchmarks",
     "evaluation/scorers",
     "losses",

@@ -8,14 +8,20 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    Aimv2VisionConfig,
     Blip2VisionConfig,
     CLIPVisionConfig,
     Dinov2Config,
     Dinov2WithRegistersConfig,
     DINOv3ViTConfig,
+    IJepaConfig,
+    MetaClip2VisionConfig,
+    MLCDVisionConfig,
     PreTrainedConfig,
+    RadioConfig,
     Siglip2VisionConfig,
     SiglipVisionConfig,
+    Tipsv2VisionConfig,
     ViTMAEConfig,
 )
 
@@ -31,20 +37,36 @@ COMMON: dict[str, Any] = {
     "num_attention_heads": 2,
     "patch_size": 4,
 }
+BY_RATIO = {key: value for key, value in COMMON.items() if key != "intermediate_size"}
 CONFIGS: dict[str, PreTrainedConfig] = {
+    "aimv2": Aimv2VisionConfig(image_size=16, is_native=True, **COMMON),
     "clip": CLIPVisionConfig(image_size=16, **COMMON),
     "clip_projected": CLIPVisionConfig(image_size=16, projection_dim=8, **COMMON),
     "dinov2": Dinov2Config(image_size=16, **COMMON),
     "dinov2_registers": Dinov2WithRegistersConfig(image_size=16, num_register_tokens=2, **COMMON),
     "dinov3": DINOv3ViTConfig(image_size=16, num_register_tokens=2, **COMMON),
     "eva_clip": Blip2VisionConfig(image_size=16, **COMMON),
+    "ijepa": IJepaConfig(image_size=16, **COMMON),
     "mae": ViTMAEConfig(image_size=16, **COMMON),
+    "metaclip_2": MetaClip2VisionConfig(image_size=16, **COMMON),
+    "mlcd": MLCDVisionConfig(image_size=16, **COMMON),
+    "radio": RadioConfig(image_size=16, max_img_size=32, **BY_RATIO),
     "siglip": SiglipVisionConfig(image_size=16, **COMMON),
     "siglip2": Siglip2VisionConfig(num_patches=16, **COMMON),
+    "tipsv2": Tipsv2VisionConfig(image_size=16, **BY_RATIO),
 }
 GRIDS = {name: cls for name, cls in ENCODERS.items() if issubclass(cls, GridEncoder)}
 """The families that give patch features; detectors have their own tests."""
-PREFIX = {"dinov2_registers": 3, "dinov3": 3, "siglip": 0, "siglip2": 0}
+PREFIX = {
+    "aimv2": 0,
+    "dinov2_registers": 3,
+    "dinov3": 3,
+    "ijepa": 0,
+    "radio": 10,
+    "siglip": 0,
+    "siglip2": 0,
+    "tipsv2": 2,
+}
 
 
 def build(family: str, **spec: Any) -> GridEncoder:
@@ -157,7 +179,17 @@ def test_resampler_reaches_the_declared_grid(family: str) -> None:
 
 
 def test_final_norm_is_the_backbones_last_norm() -> None:
-    for family, last in (("dinov2", "layernorm"), ("dinov3", "norm"), ("clip", "post_layernorm")):
+    norms = {
+        "aimv2": "rms_norm",
+        "clip": "post_layernorm",
+        "dinov2": "layernorm",
+        "dinov3": "norm",
+        "ijepa": "layernorm",
+        "metaclip_2": "post_layernorm",
+        "mlcd": "post_layernorm",
+        "tipsv2": "layernorm",
+    }
+    for family, last in norms.items():
         plain, normed = build(family, levels=[3]), build(family, levels=[3], final_norm=True)
         norm = getattr(plain.backbone, last)
         torch.testing.assert_close(

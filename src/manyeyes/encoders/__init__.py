@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from manyeyes.encoders.aimv2 import Aimv2Encoder
 from manyeyes.encoders.classifier import ClassifierTagger
-from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder
+from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder, MetaClip2Encoder
 from manyeyes.encoders.contract import (
     Encoder,
     EncoderCost,
@@ -31,13 +32,18 @@ from manyeyes.encoders.detectors import (
 from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
 from manyeyes.encoders.eva_clip import EvaClipEncoder
+from manyeyes.encoders.ijepa import IJepaEncoder
 from manyeyes.encoders.mae import MaeEncoder
+from manyeyes.encoders.mlcd import MlcdEncoder
+from manyeyes.encoders.radio import RadioEncoder
 from manyeyes.encoders.ram import RamTagger
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
 from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
+from manyeyes.encoders.tipsv2 import Tipsv2Encoder
 from manyeyes.options import check_choice, parse_options
 
 ENCODERS: dict[str, type[Encoder]] = {
+    "aimv2": Aimv2Encoder,
     "clip": ClipEncoder,
     "clip_projected": ClipProjectedEncoder,
     "conditional_detr": ConditionalDetrDetector,
@@ -49,11 +55,16 @@ ENCODERS: dict[str, type[Encoder]] = {
     "dinov2_registers": Dinov2RegistersEncoder,
     "dinov3": Dinov3Encoder,
     "eva_clip": EvaClipEncoder,
+    "ijepa": IJepaEncoder,
     "mae": MaeEncoder,
+    "metaclip_2": MetaClip2Encoder,
+    "mlcd": MlcdEncoder,
+    "radio": RadioEncoder,
     "rt_detr": RtDetrDetector,
     "rt_detr_v2": RtDetrV2Detector,
     "siglip": SiglipEncoder,
     "siglip2": Siglip2Encoder,
+    "tipsv2": Tipsv2Encoder,
     "yolos": YolosDetector,
 }
 

@@ -1,4 +1,4 @@
-"""CLIP's image tower.
+"""CLIP's image tower, and that of MetaCLIP 2.
 
 Hidden states are taken before ``post_layernorm``, which only feeds the pooled output.
 """
@@ -12,6 +12,8 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
+    MetaClip2VisionConfig,
+    MetaClip2VisionModel,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -23,7 +25,7 @@ class ClipEncoder(GridEncoder):
     """``CLIPVisionModel``: one class token, then patches. Source: CLIP; COMM §1.1."""
 
     model_class: ClassVar[type[PreTrainedModel]] = CLIPVisionModel
-    config_class = CLIPVisionConfig
+    config_class: ClassVar[type[PreTrainedConfig]] = CLIPVisionConfig
     normalization = "clip"
 
     def last_norm(self, states: Tensor) -> Tensor:
@@ -46,3 +48,10 @@ class ClipProjectedEncoder(ClipEncoder):
     def last_norm(self, states: Tensor) -> Tensor:
         normed = self.backbone.vision_model.post_layernorm(states)
         return self.backbone.visual_projection(normed)
+
+
+class MetaClip2Encoder(ClipEncoder):
+    """``MetaClip2VisionModel``: CLIP trained on the world's languages (arXiv 2507.22062)."""
+
+    model_class = MetaClip2VisionModel
+    config_class = MetaClip2VisionConfig

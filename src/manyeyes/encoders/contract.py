@@ -238,9 +238,14 @@ class Encoder(nn.Module, ABC):
 class GridEncoder(Encoder):
     """A ViT-type encoder: patch features of chosen levels.
 
+    ``arguments``: what the backbone is called with beside the pixels, such as a switch without
+    which it refuses sizes other than its own.
+
     Raises:
         PartError: a level the backbone does not have, or a size it cannot take.
     """
+
+    arguments: ClassVar[Mapping[str, Any]] = {"interpolate_pos_encoding": True}
 
     def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
         levels = parse_levels(spec.levels, self.num_blocks(config), spec.name)
@@ -258,24 +263,28 @@ class GridEncoder(Encoder):
 
     @classmethod
     def own_image_size(cls, config: PreTrainedConfig) -> int:
-        size = config.image_size
-        return int(size[0] if isinstance(size, list | tuple) else size)
+        return side_of(config.image_size)
+
+    @classmethod
+    def patch_size(cls, config: PreTrainedConfig) -> int:
+        """Side in pixels of the square that one patch covers."""
+        return side_of(config.patch_size)
 
     @classmethod
     def image_size(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
         """Side of the square input in pixels."""
-        size = spec.image_size or cls.own_image_size(config)
-        if size % int(config.patch_size):
+        size, patch = spec.image_size or cls.own_image_size(config), cls.patch_size(config)
+        if size % patch:
             raise PartError(
                 f"encoder {spec.name!r}: image_size {size} is not a multiple of its patch size "
-                f"{config.patch_size}"
+                f"{patch}"
             )
         return size
 
     @classmethod
     def shape(cls, spec: EncoderSpec, config: PreTrainedConfig) -> GridShape:
         """Return width, grid and levels without building the backbone."""
-        side = cls.image_size(spec, config) // int(config.patch_size)
+        side = cls.image_size(spec, config) // cls.patch_size(config)
         levels = parse_levels(spec.levels, cls.num_blocks(config), spec.name)
         prefix = cls.num_prefix_tokens(config) if spec.keep_prefix else 0
         grid = spec.resample or (side, side)
@@ -288,35 +297,23 @@ class GridEncoder(Encoder):
 
     @classmethod
     def cost(cls, spec: EncoderSpec, config: PreTrainedConfig) -> EncoderCost:
-        side = cls.image_size(spec, config) // int(config.patch_size)
+        side = cls.image_size(spec, config) // cls.patch_size(config)
         tokens = side * side + cls.num_prefix_tokens(config)
         return EncoderCost(tokens, tokens, int(config.hidden_size), cls.num_blocks(config))
 
     def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Run the backbone: pixels ``[I, 3, height, width]`` → L + 1 states ``[I, R + N, D]``."""
-        return tuple(
-            self.backbone(
-                pixel_values=pixels, output_hidden_states=True, interpolate_pos_encoding=True
-            ).hidden_states
-        )
+        found = self.backbone(pixel_values=pixels, output_hidden_states=True, **self.arguments)
+        return tuple(found.hidden_states)
 
     def last_norm(self, states: Tensor) -> Tensor:
         """Apply the backbone's final LayerNorm (only families that have one)."""
         raise RecipeError(f"encoders.{self.spec.name}.final_norm: {self.spec.family} has none")
 
-    def pretrained_parts(self) -> dict[str, Any]:
-        """Return the modules that the checkpoint holds, by attribute name."""
-        return {"backbone": self.backbone}
-
     @property
     def published_size(self) -> int:
         """Its parameters as its authors count them, where ``transformers`` holds others."""
         return sum(parameter.numel() for parameter in self.parameters())
-
-    @property
-    def changes(self) -> bool:
-        """Whether features of one image differ from step to step in training, even if frozen."""
-        return False
 
     def forward(
         self, pixels: Tensor, *, training: bool = False, noise: Tensor | None = None
@@ -349,7 +346,7 @@ class GridEncoder(Encoder):
 
     def grid(self, pixels: Tensor) -> tuple[int, int]:
         """Return rows and columns of patches of ``pixels``."""
-        patch = int(self.backbone.config.patch_size)
+        patch = self.patch_size(self.backbone.config)
         return pixels.shape[-2] // patch, pixels.shape[-1] // patch
 
     def select(self, states: Sequence[Tensor], grid: tuple[int, int]) -> GridFeatures:
@@ -365,6 +362,11 @@ class GridEncoder(Encoder):
             grid = self.spec.resample
         kept = tuple(state[:, :prefix] for state in chosen) if self.spec.keep_prefix else ()
         return GridFeatures(patches, self.levels, grid, kept)
+
+
+def side_of(size: Any) -> int:
+    """Return the side of a square that a configuration gives as one number or as two."""
+    return int(size[0] if isinstance(size, list | tuple) else size)
 
 
 def parse_levels(levels: Any, num_blocks: int, name: str) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 from transformers import (
@@ -23,9 +24,7 @@ class Dinov2Encoder(GridEncoder):
     model_class: ClassVar[type[PreTrainedModel]] = Dinov2Model
     config_class: ClassVar[type[PreTrainedConfig]] = Dinov2Config
     normalization = "imagenet"
-
-    def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return self.backbone(pixel_values=pixels, output_hidden_states=True).hidden_states
+    arguments: ClassVar[Mapping[str, Any]] = {}
 
     def last_norm(self, states: Tensor) -> Tensor:
         return self.backbone.layernorm(states)

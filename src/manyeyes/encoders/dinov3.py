@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel, PreTrainedConfig
 
@@ -15,13 +18,11 @@ class Dinov3Encoder(GridEncoder):
     config_class = DINOv3ViTConfig
     normalization = "imagenet"
     resize = "bilinear"
+    arguments: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:
         return 1 + int(config.num_register_tokens)
-
-    def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return self.backbone(pixel_values=pixels, output_hidden_states=True).hidden_states
 
     def last_norm(self, states: Tensor) -> Tensor:
         return self.backbone.norm(states)

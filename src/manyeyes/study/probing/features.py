@@ -144,7 +144,7 @@ class Reading:
     def levels_at_once(self, eye: Eye, pictures: int) -> int:
         """Return how many levels of all pictures fit into the memory, at least one."""
         config = eye.encoder.backbone.config
-        side = eye.transform.size[0] // int(config.patch_size)
+        side = eye.transform.size[0] // eye.encoder.patch_size(config)
         width = eye.encoder.width(eye.encoder.spec, config)
         size = 4 * pictures * min(side, self.grid) ** 2 * width
         return max(1, int(self.memory_gb * 1e9 // size))
@@ -172,7 +172,7 @@ def read_levels(
 
 def read_pixels(eye: Eye, images: Sequence[str], how: Reading) -> Tensor:
     """Return each patch's own pixels, ``[B, N, 3 * patch * patch]``."""
-    size = int(eye.encoder.backbone.config.patch_size)
+    size = eye.encoder.patch_size(eye.encoder.backbone.config)
     parts = []
     for start in range(0, len(images), CHUNK):
         pixels = _pixels(eye, images[start : start + CHUNK], how)
