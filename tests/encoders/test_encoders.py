@@ -14,19 +14,24 @@ from transformers import (
     Dinov2Config,
     Dinov2WithRegistersConfig,
     DINOv3ViTConfig,
+    DPTConfig,
     IJepaConfig,
     MetaClip2VisionConfig,
     MLCDVisionConfig,
     PreTrainedConfig,
     RadioConfig,
+    Sam3VisionConfig,
+    SamVisionConfig,
     Siglip2VisionConfig,
     SiglipVisionConfig,
     Tipsv2VisionConfig,
     ViTMAEConfig,
+    VJEPA2Config,
 )
 
 from manyeyes.encoders import ENCODERS, GridEncoder, parse_encoder
 from manyeyes.encoders.contract import NORMALIZATIONS, parse_levels
+from manyeyes.encoders.maps import MapEncoder
 from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.model.pixels import to_pixels
 
@@ -42,30 +47,65 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "aimv2": Aimv2VisionConfig(image_size=16, is_native=True, **COMMON),
     "clip": CLIPVisionConfig(image_size=16, **COMMON),
     "clip_projected": CLIPVisionConfig(image_size=16, projection_dim=8, **COMMON),
+    "depth_anything": Dinov2Config(image_size=16, **COMMON),
     "dinov2": Dinov2Config(image_size=16, **COMMON),
     "dinov2_registers": Dinov2WithRegistersConfig(image_size=16, num_register_tokens=2, **COMMON),
     "dinov3": DINOv3ViTConfig(image_size=16, num_register_tokens=2, **COMMON),
+    "dpt": DPTConfig(image_size=16, backbone_out_indices=[0, 1, 2, 2], **COMMON),
     "eva_clip": Blip2VisionConfig(image_size=16, **COMMON),
     "ijepa": IJepaConfig(image_size=16, **COMMON),
     "mae": ViTMAEConfig(image_size=16, **COMMON),
     "metaclip_2": MetaClip2VisionConfig(image_size=16, **COMMON),
     "mlcd": MLCDVisionConfig(image_size=16, **COMMON),
     "radio": RadioConfig(image_size=16, max_img_size=32, **BY_RATIO),
+    "sam": SamVisionConfig(
+        image_size=16,
+        window_size=3,
+        global_attn_indexes=[2],
+        output_channels=8,
+        num_pos_feats=4,
+        **BY_RATIO,
+    ),
+    "sam3": Sam3VisionConfig(
+        backbone_config={
+            "model_type": "sam3_vit_model",
+            "image_size": 16,
+            "pretrain_image_size": 8,
+            "window_size": 2,
+            "global_attn_indexes": [2],
+            **COMMON,
+        },
+        fpn_hidden_size=8,
+    ),
     "siglip": SiglipVisionConfig(image_size=16, **COMMON),
     "siglip2": Siglip2VisionConfig(num_patches=16, **COMMON),
     "tipsv2": Tipsv2VisionConfig(image_size=16, **BY_RATIO),
+    "vjepa2": VJEPA2Config(
+        crop_size=16,
+        frames_per_clip=4,
+        pred_hidden_size=12,
+        pred_num_hidden_layers=1,
+        **{**BY_RATIO, "hidden_size": 24},
+    ),
 }
-GRIDS = {name: cls for name, cls in ENCODERS.items() if issubclass(cls, GridEncoder)}
-"""The families that give patch features; detectors have their own tests."""
+GRIDS = {
+    name: cls
+    for name, cls in ENCODERS.items()
+    if issubclass(cls, GridEncoder) and not issubclass(cls, MapEncoder)
+}
+"""The families of one grid for all levels; detectors and feature maps have their own tests."""
 PREFIX = {
     "aimv2": 0,
     "dinov2_registers": 3,
     "dinov3": 3,
     "ijepa": 0,
     "radio": 10,
+    "sam": 0,
+    "sam3": 0,
     "siglip": 0,
     "siglip2": 0,
     "tipsv2": 2,
+    "vjepa2": 0,
 }
 
 
@@ -96,7 +136,10 @@ def reference_states(encoder: GridEncoder, images: torch.Tensor) -> tuple[torch.
             "pixel_attention_mask": torch.ones(len(images), 16, dtype=torch.long),
             "spatial_shapes": torch.tensor([[4, 4]] * len(images)),
         }
-    return encoder.backbone(**arguments, output_hidden_states=True).hidden_states
+    if family == "vjepa2":
+        arguments = {"pixel_values_videos": torch.stack([images, images], dim=1)}
+    states = encoder.backbone(**arguments, output_hidden_states=True).hidden_states
+    return tuple(x.flatten(1, 2) for x in states) if family.startswith("sam") else states
 
 
 def test_every_family_has_a_configuration_here() -> None:
@@ -175,11 +218,14 @@ def test_packed_features_come_back_as_they_were(family: str) -> None:
 def test_resampler_reaches_the_declared_grid(family: str) -> None:
     features = build(family, resample=[2, 3])(pixels())
     assert features.grid == (2, 3)
-    assert features.levels[0].shape == (2, 6, 16)
+    assert features.levels[0].shape[:2] == (2, 6)
 
 
 def test_final_norm_is_the_backbones_last_norm() -> None:
     norms = {
+        "depth_anything": "layernorm",
+        "dpt": "layernorm",
+        "vjepa2": "encoder.layernorm",
         "aimv2": "rms_norm",
         "clip": "post_layernorm",
         "dinov2": "layernorm",
@@ -191,7 +237,7 @@ def test_final_norm_is_the_backbones_last_norm() -> None:
     }
     for family, last in norms.items():
         plain, normed = build(family, levels=[3]), build(family, levels=[3], final_norm=True)
-        norm = getattr(plain.backbone, last)
+        norm = plain.backbone.get_submodule(last)
         torch.testing.assert_close(
             normed(pixels()).levels[0], norm(plain(pixels()).levels[0]), rtol=1e-4, atol=1e-4
         )

@@ -21,12 +21,23 @@ _BLIP2 = (
     r"query_tokens|qformer\..*|language_model\..*|language_projection\..*|embeddings\."
     r"(word|position)_embeddings\..*|(vision|text)_projection\..*|itm_head\..*"
 )
+_DEPTH = r"(neck|head|auxiliary_head)\..*"
+_SAM = r"(?!vision_encoder\.).*"
 UNREAD: Mapping[str, str] = {
+    "Aimv2VisionModel": rf"{_TEXT_TOWER}|visual_projection\..*|(vision_model\.)?head\..*",
     "CLIPVisionModel": rf"{_TEXT_TOWER}|visual_projection\..*",
     "CLIPVisionModelWithProjection": _TEXT_TOWER,
+    "DPTModel": _DEPTH,
+    "DepthTower": _DEPTH,
+    "MetaClip2VisionModel": rf"{_TEXT_TOWER}|visual_projection\..*",
+    "Sam2VisionModel": _SAM,
+    "Sam3VisionModel": r"(?!(detector_model\.)?vision_encoder\.).*",
+    "SamVisionModel": _SAM,
     "SiglipVisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
     "Siglip2VisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
     "EvaVisionModel": _BLIP2,
+    "Tipsv2VisionModel": rf"{_TEXT_TOWER}|temperature",
+    "VJepa2Tower": r"predictor\..*",
     "ViTMAEModel": r"decoder\..*",
 }
 """By the class of a part: what else the files hold that it is read from."""

@@ -18,6 +18,7 @@ from manyeyes.encoders.contract import (
     PixelTransform,
     Shape,
 )
+from manyeyes.encoders.convnext import ConvNextEncoder, ConvNextV2Encoder, Dinov3ConvNextEncoder
 from manyeyes.encoders.detectors import (
     ConditionalDetrDetector,
     DabDetrDetector,
@@ -29,17 +30,28 @@ from manyeyes.encoders.detectors import (
     RtDetrV2Detector,
     YolosDetector,
 )
-from manyeyes.encoders.dinov2 import Dinov2Encoder, Dinov2RegistersEncoder
+from manyeyes.encoders.dinov2 import DepthAnythingEncoder, Dinov2Encoder, Dinov2RegistersEncoder
 from manyeyes.encoders.dinov3 import Dinov3Encoder
+from manyeyes.encoders.dpt import DptEncoder
 from manyeyes.encoders.eva_clip import EvaClipEncoder
 from manyeyes.encoders.ijepa import IJepaEncoder
 from manyeyes.encoders.mae import MaeEncoder
 from manyeyes.encoders.mlcd import MlcdEncoder
 from manyeyes.encoders.radio import RadioEncoder
 from manyeyes.encoders.ram import RamTagger
+from manyeyes.encoders.sam import (
+    Sam2Encoder,
+    Sam2NeckEncoder,
+    Sam3Encoder,
+    Sam3NeckEncoder,
+    SamEncoder,
+    SamNeckEncoder,
+)
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
+from manyeyes.encoders.swin import SwinEncoder, SwinV2Encoder
 from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
 from manyeyes.encoders.tipsv2 import Tipsv2Encoder
+from manyeyes.encoders.vjepa2 import VJepa2Encoder
 from manyeyes.options import check_choice, parse_options
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -47,13 +59,18 @@ ENCODERS: dict[str, type[Encoder]] = {
     "clip": ClipEncoder,
     "clip_projected": ClipProjectedEncoder,
     "conditional_detr": ConditionalDetrDetector,
+    "convnext": ConvNextEncoder,
+    "convnextv2": ConvNextV2Encoder,
     "d_fine": DFineDetector,
     "dab_detr": DabDetrDetector,
     "deformable_detr": DeformableDetrDetector,
+    "depth_anything": DepthAnythingEncoder,
     "detr": DetrDetector,
     "dinov2": Dinov2Encoder,
     "dinov2_registers": Dinov2RegistersEncoder,
     "dinov3": Dinov3Encoder,
+    "dinov3_convnext": Dinov3ConvNextEncoder,
+    "dpt": DptEncoder,
     "eva_clip": EvaClipEncoder,
     "ijepa": IJepaEncoder,
     "mae": MaeEncoder,
@@ -62,9 +79,18 @@ ENCODERS: dict[str, type[Encoder]] = {
     "radio": RadioEncoder,
     "rt_detr": RtDetrDetector,
     "rt_detr_v2": RtDetrV2Detector,
+    "sam": SamEncoder,
+    "sam2": Sam2Encoder,
+    "sam2_neck": Sam2NeckEncoder,
+    "sam3": Sam3Encoder,
+    "sam3_neck": Sam3NeckEncoder,
+    "sam_neck": SamNeckEncoder,
     "siglip": SiglipEncoder,
     "siglip2": Siglip2Encoder,
+    "swin": SwinEncoder,
+    "swinv2": SwinV2Encoder,
     "tipsv2": Tipsv2Encoder,
+    "vjepa2": VJepa2Encoder,
     "yolos": YolosDetector,
 }
 

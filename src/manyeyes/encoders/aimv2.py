@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from torch import Tensor
 from transformers import Aimv2VisionConfig, Aimv2VisionModel, PreTrainedConfig
 
@@ -18,10 +15,10 @@ class Aimv2Encoder(GridEncoder):
     model_class = Aimv2VisionModel
     config_class = Aimv2VisionConfig
     normalization = "clip"
-    arguments: ClassVar[Mapping[str, Any]] = {}
+    interpolates = False
 
     @classmethod
-    def prepare(cls, config: PreTrainedConfig) -> PreTrainedConfig:
+    def prepare(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PreTrainedConfig:
         config.use_head = False
         return config
 

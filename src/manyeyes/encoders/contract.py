@@ -157,7 +157,7 @@ class Encoder(nn.Module, ABC):
     def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
         super().__init__()
         self.spec = spec
-        self.backbone: Any = self.model_class(self.prepare(config))
+        self.backbone: Any = self.model_class(self.prepare(spec, config))
 
     @classmethod
     def read_config(cls, spec: EncoderSpec) -> PreTrainedConfig:
@@ -165,7 +165,7 @@ class Encoder(nn.Module, ABC):
         return hub.load_config(spec.checkpoint, cls.config_class, spec.backbone)
 
     @classmethod
-    def prepare(cls, config: PreTrainedConfig) -> PreTrainedConfig:
+    def prepare(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PreTrainedConfig:
         """Return the configuration to build with; families switch off what is never read."""
         return config
 
@@ -238,14 +238,15 @@ class Encoder(nn.Module, ABC):
 class GridEncoder(Encoder):
     """A ViT-type encoder: patch features of chosen levels.
 
-    ``arguments``: what the backbone is called with beside the pixels, such as a switch without
-    which it refuses sizes other than its own.
+    ``interpolates``: the backbone takes ``interpolate_pos_encoding``, without which it refuses
+    sizes other than its own. ``uniform``: all levels have one width and grid.
 
     Raises:
         PartError: a level the backbone does not have, or a size it cannot take.
     """
 
-    arguments: ClassVar[Mapping[str, Any]] = {"interpolate_pos_encoding": True}
+    interpolates: ClassVar[bool] = True
+    uniform: ClassVar[bool] = True
 
     def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
         levels = parse_levels(spec.levels, self.num_blocks(config), spec.name)
@@ -253,8 +254,13 @@ class GridEncoder(Encoder):
         self.levels = levels
 
     @classmethod
+    def tower(cls, config: PreTrainedConfig) -> PreTrainedConfig:
+        """Return the part of the configuration that describes the blocks."""
+        return config
+
+    @classmethod
     def num_blocks(cls, config: PreTrainedConfig) -> int:
-        return int(config.num_hidden_layers)
+        return int(cls.tower(config).num_hidden_layers)
 
     @classmethod
     def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:
@@ -263,12 +269,12 @@ class GridEncoder(Encoder):
 
     @classmethod
     def own_image_size(cls, config: PreTrainedConfig) -> int:
-        return side_of(config.image_size)
+        return side_of(cls.tower(config).image_size)
 
     @classmethod
     def patch_size(cls, config: PreTrainedConfig) -> int:
         """Side in pixels of the square that one patch covers."""
-        return side_of(config.patch_size)
+        return side_of(cls.tower(config).patch_size)
 
     @classmethod
     def image_size(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
@@ -293,18 +299,23 @@ class GridEncoder(Encoder):
     @classmethod
     def width(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
         """Width of the features it gives."""
-        return int(config.hidden_size)
+        return int(cls.tower(config).hidden_size)
 
     @classmethod
     def cost(cls, spec: EncoderSpec, config: PreTrainedConfig) -> EncoderCost:
         side = cls.image_size(spec, config) // cls.patch_size(config)
         tokens = side * side + cls.num_prefix_tokens(config)
-        return EncoderCost(tokens, tokens, int(config.hidden_size), cls.num_blocks(config))
+        width = int(cls.tower(config).hidden_size)
+        return EncoderCost(tokens, tokens, width, cls.num_blocks(config))
 
     def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Run the backbone: pixels ``[I, 3, height, width]`` → L + 1 states ``[I, R + N, D]``."""
-        found = self.backbone(pixel_values=pixels, output_hidden_states=True, **self.arguments)
-        return tuple(found.hidden_states)
+        return tuple(self.output(pixels).hidden_states)
+
+    def output(self, pixels: Tensor) -> Any:
+        """Return the backbone's output for ``pixels``, with all hidden states."""
+        how = {"interpolate_pos_encoding": True} if self.interpolates else {}
+        return self.backbone(pixel_values=pixels, output_hidden_states=True, **how)
 
     def last_norm(self, states: Tensor) -> Tensor:
         """Apply the backbone's final LayerNorm (only families that have one)."""

@@ -1,12 +1,15 @@
-"""DINOv2 without and with registers. Hidden states are taken before the final LayerNorm."""
+"""DINOv2 without and with registers, and Depth Anything's copy of it.
+
+Hidden states are taken before the final LayerNorm.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
 from transformers import (
+    DepthAnythingConfig,
     Dinov2Config,
     Dinov2Model,
     Dinov2WithRegistersConfig,
@@ -15,7 +18,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from manyeyes.encoders.contract import GridEncoder
+from manyeyes.checkpoints import hub
+from manyeyes.encoders.contract import EncoderSpec, GridEncoder
+from manyeyes.errors import PartError
 
 
 class Dinov2Encoder(GridEncoder):
@@ -24,7 +29,7 @@ class Dinov2Encoder(GridEncoder):
     model_class: ClassVar[type[PreTrainedModel]] = Dinov2Model
     config_class: ClassVar[type[PreTrainedConfig]] = Dinov2Config
     normalization = "imagenet"
-    arguments: ClassVar[Mapping[str, Any]] = {}
+    interpolates = False
 
     def last_norm(self, states: Tensor) -> Tensor:
         return self.backbone.layernorm(states)
@@ -39,3 +44,35 @@ class Dinov2RegistersEncoder(Dinov2Encoder):
     @classmethod
     def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:
         return 1 + int(config.num_register_tokens)
+
+
+class DepthTower(Dinov2Model):
+    """``Dinov2Model`` out of a Depth Anything checkpoint."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load as ``transformers`` does, the backbone alone."""
+        kwargs.setdefault("key_mapping", {r"^backbone\.": ""})
+        return super().from_pretrained(*args, **kwargs)
+
+
+class DepthAnythingEncoder(Dinov2Encoder):
+    """DINOv2 as Depth Anything (arXiv 2401.10891, 2406.09414) trained it on, without its decoder.
+
+    Raises:
+        PartError: a checkpoint that stands on something other than DINOv2.
+    """
+
+    model_class = DepthTower
+
+    @classmethod
+    def read_config(cls, spec: EncoderSpec) -> PreTrainedConfig:
+        if spec.backbone:
+            return super().read_config(spec)
+        whole: Any = hub.load_config(spec.checkpoint, DepthAnythingConfig)
+        if not isinstance(whole.backbone_config, Dinov2Config):
+            raise PartError(
+                f"encoder {spec.name!r}: {spec.checkpoint!r} stands on "
+                f"{type(whole.backbone_config).__name__}, not on DINOv2"
+            )
+        return whole.backbone_config

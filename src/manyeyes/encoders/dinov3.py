@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel, PreTrainedConfig
 
@@ -18,7 +15,7 @@ class Dinov3Encoder(GridEncoder):
     config_class = DINOv3ViTConfig
     normalization = "imagenet"
     resize = "bilinear"
-    arguments: ClassVar[Mapping[str, Any]] = {}
+    interpolates = False
 
     @classmethod
     def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:

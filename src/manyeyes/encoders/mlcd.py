@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from torch import Tensor
 from transformers import MLCDVisionConfig, MLCDVisionModel
 
@@ -17,7 +14,7 @@ class MlcdEncoder(GridEncoder):
     model_class = MLCDVisionModel
     config_class = MLCDVisionConfig
     normalization = "clip"
-    arguments: ClassVar[Mapping[str, Any]] = {}
+    interpolates = False
 
     def last_norm(self, states: Tensor) -> Tensor:
         return self.backbone.post_layernorm(states)

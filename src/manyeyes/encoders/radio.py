@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from transformers import PreTrainedConfig, RadioConfig, RadioModel
 
 from manyeyes.encoders.contract import GridEncoder
@@ -20,7 +17,7 @@ class RadioEncoder(GridEncoder):
     model_class = RadioModel
     config_class = RadioConfig
     normalization = "none"
-    arguments: ClassVar[Mapping[str, Any]] = {}
+    interpolates = False
 
     @classmethod
     def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:

@@ -15,7 +15,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.contract import EncoderSpec, GridEncoder
 
 
 class SiglipEncoder(GridEncoder):
@@ -26,7 +26,7 @@ class SiglipEncoder(GridEncoder):
     normalization = "half"
 
     @classmethod
-    def prepare(cls, config: PreTrainedConfig) -> PreTrainedConfig:
+    def prepare(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PreTrainedConfig:
         config.vision_use_head = False
         return config
 

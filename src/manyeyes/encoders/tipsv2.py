@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from torch import Tensor
 from transformers import PreTrainedConfig, Tipsv2VisionConfig, Tipsv2VisionModel
 
@@ -21,7 +18,7 @@ class Tipsv2Encoder(GridEncoder):
     config_class = Tipsv2VisionConfig
     normalization = "none"
     resize = "bilinear"
-    arguments: ClassVar[Mapping[str, Any]] = {}
+    interpolates = False
 
     @classmethod
     def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:

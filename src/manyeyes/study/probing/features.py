@@ -142,7 +142,12 @@ class Reading:
     memory_gb: float = 4.0
 
     def levels_at_once(self, eye: Eye, pictures: int) -> int:
-        """Return how many levels of all pictures fit into the memory, at least one."""
+        """Return how many levels of all pictures fit into the memory, at least one.
+
+        One also where levels differ in shape: together they would be given on one grid.
+        """
+        if not eye.encoder.uniform:
+            return 1
         config = eye.encoder.backbone.config
         side = eye.transform.size[0] // eye.encoder.patch_size(config)
         width = eye.encoder.width(eye.encoder.spec, config)
