@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
-from manyeyes.checkpoints.load_report import held_report, means_nothing
+from manyeyes.checkpoints.load_report import held_report, means_nothing, renaming
 from manyeyes.checkpoints.model_files import check_model_files
 from manyeyes.checkpoints.trust import trusts_remote_code
 from manyeyes.checkpoints.weight_checks import check_finite, check_names
@@ -97,12 +97,14 @@ def load_pretrained(
     if config is not None:
         config = copy.deepcopy(config)
         config.dtype = None  # else "auto" would follow it, and the part's fingerprint with it
+    names = renaming(model_class.__name__)
     with reading(checkpoint), held_report() as tables:
         model, report = model_class.from_pretrained(
             resolve(checkpoint),
             config=config,
             dtype="auto",
             output_loading_info=True,
+            **({"key_mapping": names} if names else {}),
             trust_remote_code=trusts_remote_code(),
         )
         missing, unexpected = report["missing_keys"], report["unexpected_keys"]

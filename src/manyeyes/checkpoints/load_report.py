@@ -21,26 +21,46 @@ _BLIP2 = (
     r"query_tokens|qformer\..*|language_model\..*|language_projection\..*|embeddings\."
     r"(word|position)_embeddings\..*|(vision|text)_projection\..*|itm_head\..*"
 )
+_CLASSIFIER = r"classifier\..*"
 _DEPTH = r"(neck|head|auxiliary_head)\..*"
-_SAM = r"(?!vision_encoder\.).*"
+_SAM = (
+    r"(prompt_encoder|mask_decoder|shared_image_embedding|memory_\w+|object_pointer_\w+|text_encoder|"
+    r"text_projection|geometry_encoder|detr_\w+|tracker_\w+|dot_product_scoring)\..*|no_memory_embedding"
+)
 UNREAD: Mapping[str, str] = {
-    "Aimv2VisionModel": rf"{_TEXT_TOWER}|visual_projection\..*|(vision_model\.)?head\..*",
+    **dict.fromkeys(("ConvNextModel", "ConvNextV2Model", "SwinModel", "Swinv2Model"), _CLASSIFIER),
+    "Aimv2VisionModel": rf"{_TEXT_TOWER}|visual_projection\..*|head\..*",
     "CLIPVisionModel": rf"{_TEXT_TOWER}|visual_projection\..*",
     "CLIPVisionModelWithProjection": _TEXT_TOWER,
-    "DPTModel": _DEPTH,
-    "DepthTower": _DEPTH,
+    "DptTower": _DEPTH,
+    "Dinov2Model": _DEPTH,
     "MetaClip2VisionModel": rf"{_TEXT_TOWER}|visual_projection\..*",
     "Sam2VisionModel": _SAM,
-    "Sam3VisionModel": r"(?!(detector_model\.)?vision_encoder\.).*",
+    "Sam3VisionModel": rf"(detector_model\.)?({_SAM})",
     "SamVisionModel": _SAM,
     "SiglipVisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
     "Siglip2VisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
-    "EvaVisionModel": _BLIP2,
+    "Blip2VisionModel": _BLIP2,
     "Tipsv2VisionModel": rf"{_TEXT_TOWER}|temperature",
     "VJepa2Tower": r"predictor\..*",
     "ViTMAEModel": r"decoder\..*",
 }
 """By the class of a part: what else the files hold that it is read from."""
+
+PREFIXES: Mapping[str, str] = {
+    "Aimv2VisionModel": r"^vision_model\.",
+    "Blip2VisionModel": r"^vision_model\.",
+    "Dinov2Model": r"^backbone\.",
+    "Sam2VisionModel": r"^vision_encoder\.",
+    "Sam3VisionModel": r"^(detector_model\.)?vision_encoder\.",
+}
+"""By the class of a part: how its names begin in the files of a whole model, where that is not
+known to ``transformers``."""
+
+
+def renaming(class_name: str) -> dict[str, str]:
+    """Return the ``key_mapping`` by which a part is found in the files of a whole model too."""
+    return {PREFIXES[class_name]: ""} if class_name in PREFIXES else {}
 
 
 def means_nothing(class_name: str, unexpected: Collection[str]) -> bool:

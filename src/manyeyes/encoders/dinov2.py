@@ -46,24 +46,12 @@ class Dinov2RegistersEncoder(Dinov2Encoder):
         return 1 + int(config.num_register_tokens)
 
 
-class DepthTower(Dinov2Model):
-    """``Dinov2Model`` out of a Depth Anything checkpoint."""
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as ``transformers`` does, the backbone alone."""
-        kwargs.setdefault("key_mapping", {r"^backbone\.": ""})
-        return super().from_pretrained(*args, **kwargs)
-
-
 class DepthAnythingEncoder(Dinov2Encoder):
     """DINOv2 as Depth Anything (arXiv 2401.10891, 2406.09414) trained it on, without its decoder.
 
     Raises:
         PartError: a checkpoint that stands on something other than DINOv2.
     """
-
-    model_class = DepthTower
 
     @classmethod
     def read_config(cls, spec: EncoderSpec) -> PreTrainedConfig:

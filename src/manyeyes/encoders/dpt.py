@@ -9,6 +9,13 @@ from manyeyes.encoders.contract import EncoderSpec, GridEncoder
 from manyeyes.errors import PartError
 
 
+class DptTower(DPTModel):
+    """``DPTModel`` without its pooler, which depth checkpoints do not hold."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__(config, add_pooling_layer=False)
+
+
 class DptEncoder(GridEncoder):
     """``DPTModel``: one class token, then patches; interpolates its positions by itself.
 
@@ -16,7 +23,7 @@ class DptEncoder(GridEncoder):
         PartError: a checkpoint that has another backbone than its own ViT.
     """
 
-    model_class = DPTModel
+    model_class = DptTower
     config_class = DPTConfig
     normalization = "half"
     interpolates = False

@@ -6,28 +6,16 @@ Q-Former, not part of the frozen encoder. The fusion owns it, so levels are take
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
 from manyeyes.encoders.contract import GridEncoder
 
 
-class EvaVisionModel(Blip2VisionModel):
-    """``Blip2VisionModel``, also out of a whole BLIP-2 or InstructBLIP checkpoint."""
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as ``transformers`` does, from the tower alone or from the whole model."""
-        kwargs.setdefault("key_mapping", {r"^vision_model\.": ""})
-        return super().from_pretrained(*args, **kwargs)
-
-
 class EvaClipEncoder(GridEncoder):
     """One class token, then patches."""
 
-    model_class = EvaVisionModel
+    model_class = Blip2VisionModel
     config_class = Blip2VisionConfig
     normalization = "clip"
 
