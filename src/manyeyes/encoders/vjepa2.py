@@ -16,7 +16,7 @@ class VJepa2Tower(VJEPA2Model):
 
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__(config)
-        self.predictor = None
+        del self.predictor
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the tower alone."""
