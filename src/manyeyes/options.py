@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import metadata
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -95,6 +96,37 @@ def check_choice(where: str, key: str, value: object, choices: tuple[Any, ...]) 
         hint = nearest(str(value), [str(choice) for choice in choices])
         listed = ", ".join(repr(choice) for choice in choices)
         raise RecipeError(f"{where}.{key}: {value!r} is not one of {listed}{hint}")
+
+
+def names_with_plugins(
+    table: dict[str, Any], group: str, wanted: str, fits: Callable[[Any], bool]
+) -> tuple[str, ...]:
+    """Enter the plug-in ``wanted`` into ``table``, if there is one; return all names.
+
+    A plug-in is an entry point of ``group`` of another package. It is imported only where it is
+    wanted, and never takes the place of a member of ours. ``fits``: whether an object is a member.
+
+    Raises:
+        RecipeError: it cannot be imported, is something else, or two packages have that name.
+    """
+    points = {p.name: p for p in metadata.entry_points(group=group) if p.name not in table}
+    if wanted in points:
+        table[wanted] = _loaded(points[wanted], fits)
+    return (*table, *sorted(points.keys() - table.keys()))
+
+
+def _loaded(point: metadata.EntryPoint, fits: Callable[[Any], bool]) -> Any:
+    what = f"{point.group}: the plug-in {point.name!r} ({point.value})"
+    rivals = {p.value for p in metadata.entry_points(group=point.group, name=point.name)}
+    if len(rivals) > 1:
+        raise RecipeError(f"{what} is there several times: {', '.join(sorted(rivals))}")
+    try:
+        member = point.load()
+    except Exception as error:  # foreign code, which may raise anything
+        raise RecipeError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
+    if not fits(member):
+        raise RecipeError(f"{what} is something else: {member!r}")
+    return member
 
 
 def check_counts(where: str, **values: object) -> None:

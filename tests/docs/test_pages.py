@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fake_package
 from manyeyes.encoders import ENCODERS
 from manyeyes.fusion import FUSIONS
 from manyeyes.recipes import load_recipe, recipe_names
@@ -20,25 +25,76 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_python_blocks_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for table in (ENCODERS, FUSIONS):
-        for name in ("vit", "gated"):
-            monkeypatch.delitem(table, name, raising=False)  # type: ignore[arg-type]
-    known = {**ENCODERS}, {**FUSIONS}
+def printed_files(page: Path) -> dict[str, str]:
+    """The files that a page prints: a line with the path in backquotes, then the block."""
+    found = re.findall(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)```", page.read_text(), re.DOTALL | re.M)
+    return dict(found)
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: page.stem)
+def page(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A page, with the package that it prints installed."""
+    install_printed(printed_files(request.param), tmp_path, monkeypatch)
+    known = dict(ENCODERS), dict(FUSIONS)
+    yield request.param
+    for table, before in zip((ENCODERS, FUSIONS), known, strict=True):
+        table.clear()
+        table.update(before)  # type: ignore[arg-type]
+
+
+def install_printed(files: dict[str, str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a page's files, and what pip would write beside them; make them importable."""
+    for name, text in files.items():
+        file = place / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        if file.name == "pyproject.toml":
+            project = tomllib.loads(text)["project"]
+            fake_package.install(file.parent, project["name"], project["entry-points"])
+        monkeypatch.syspath_prepend(file.parent)
+
+
+def test_python_blocks_run_in_order(page: Path) -> None:
+    files = set(printed_files(page).values())
     names: dict[str, Any] = {"__name__": f"docs.{page.stem}"}
-    try:
-        for block in blocks(page):
-            exec(compile(block, str(page), "exec", dont_inherit=True), names)
-    finally:
-        for table, before in zip((ENCODERS, FUSIONS), known, strict=True):
-            table.clear()
-            table.update(before)  # type: ignore[arg-type]
-    assert len(blocks(page)) > 0
+    run = [block for block in blocks(page) if block not in files]
+    for block in run:
+        exec(compile(block, str(page), "exec", dont_inherit=True), names)
+    assert len(run) > 0
 
 
-def test_both_how_to_pages_are_found() -> None:
-    assert {"add-an-encoder", "add-a-fusion"} <= {page.stem for page in PAGES}
+HOW_TO = [DOCS / "add-an-encoder.md", DOCS / "add-a-fusion.md"]
+
+
+@pytest.mark.parametrize("how_to", HOW_TO, ids=lambda page: page.stem)
+def test_printed_files_pass_the_linter(how_to: Path, tmp_path: Path) -> None:
+    text = printed_files(how_to)
+    assert sorted(Path(name).suffix for name in text) == [".py", ".toml"]
+    for name, content in text.items():
+        (tmp_path / Path(name).name).write_text(content)
+    settings = DOCS.parent / "pyproject.toml"
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["check", "--config", settings], ["format", "--check", "--config", settings]):
+        done = subprocess.run([*ruff, *command, tmp_path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how_to", HOW_TO, ids=lambda page: page.stem)
+def test_printed_files_pass_mypy(how_to: Path, tmp_path: Path) -> None:
+    for name, content in printed_files(how_to).items():
+        (tmp_path / Path(name).name).write_text(content)
+    settings = ["--config-file", str(DOCS.parent / "pyproject.toml")]
+    module = next(file for file in tmp_path.iterdir() if file.suffix == ".py")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *settings, str(module)],
+        capture_output=True,
+        text=True,
+        cwd=DOCS.parent,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_example_recipes_are_valid(tmp_path: Path) -> None:

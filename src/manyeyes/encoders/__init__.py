@@ -52,7 +52,7 @@ from manyeyes.encoders.swin import SwinEncoder, SwinV2Encoder
 from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
 from manyeyes.encoders.tipsv2 import Tipsv2Encoder
 from manyeyes.encoders.vjepa2 import VJepa2Encoder
-from manyeyes.options import check_choice, parse_options
+from manyeyes.options import check_choice, names_with_plugins, parse_options
 
 ENCODERS: dict[str, type[Encoder]] = {
     "aimv2": Aimv2Encoder,
@@ -108,8 +108,13 @@ def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
         RecipeError: unknown key or family.
     """
     spec = parse_options(EncoderSpec, values, f"encoders.{values.get('name', '?')}")
-    check_choice(f"encoders.{spec.name}", "family", spec.family, tuple(ENCODERS))
+    names = names_with_plugins(ENCODERS, "manyeyes.encoders", spec.family, _is_encoder)
+    check_choice(f"encoders.{spec.name}", "family", spec.family, names)
     return spec
+
+
+def _is_encoder(member: object) -> bool:
+    return isinstance(member, type) and issubclass(member, Encoder)
 
 
 def parse_tagger(values: Mapping[str, Any]) -> TaggerSpec:

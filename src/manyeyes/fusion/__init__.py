@@ -17,7 +17,7 @@ from manyeyes.fusion.qformer import QFormerFusion
 from manyeyes.fusion.single import SingleFusion
 from manyeyes.fusion.sva import SvaFusion
 from manyeyes.fusion.xformer import XFormerFusion
-from manyeyes.options import check_choice, parse_options
+from manyeyes.options import check_choice, names_with_plugins, parse_options
 
 FUSIONS: dict[str, type[Fusion]] = {
     "comm": CommFusion,
@@ -41,10 +41,15 @@ def parse_fusion(values: Mapping[str, Any]) -> tuple[type[Fusion], Any]:
     """
     if "name" not in values:
         raise RecipeError(f"fusion: missing key name (one of {', '.join(FUSIONS)})")
-    check_choice("fusion", "name", values["name"], tuple(FUSIONS))
+    names = names_with_plugins(FUSIONS, "manyeyes.fusions", str(values["name"]), _is_fusion)
+    check_choice("fusion", "name", values["name"], names)
     cls = FUSIONS[values["name"]]
     rest = {key: value for key, value in values.items() if key != "name"}
     return cls, parse_options(cls.options_class, rest, "fusion")
+
+
+def _is_fusion(member: object) -> bool:
+    return isinstance(member, type) and issubclass(member, Fusion)
 
 
 __all__ = ["FUSIONS", "Fusion", "Shapes", "grid_features", "object_features", "parse_fusion"]

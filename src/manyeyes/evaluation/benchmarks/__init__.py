@@ -1,5 +1,7 @@
 """The benchmarks by name. To add one: a file with a ``BENCHMARK``, and a line in the table.
 
+Other packages add theirs by an entry point of the group ``manyeyes.benchmarks``.
+
 Benchmarks that differ in little but their files are rows of a table of their own (``..._sets``).
 """
 
@@ -31,6 +33,7 @@ from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.detection_sets import DETECTION_SETS
 from manyeyes.evaluation.benchmarks.rec_sets import REC_SETS
 from manyeyes.evaluation.benchmarks.vqa_sets import VQA_SETS
+from manyeyes.options import names_with_plugins
 
 _ALONE: Mapping[str, Benchmark] = {
     "aokvqa": aokvqa.BENCHMARK,
@@ -52,14 +55,17 @@ _ALONE: Mapping[str, Benchmark] = {
 }
 
 _ALL = {**_ALONE, **CAPTION_SETS, **DETECTION_SETS, **REC_SETS, **VQA_SETS}
-BENCHMARKS: Mapping[str, Benchmark] = {name: _ALL[name] for name in sorted(_ALL)}
+BENCHMARKS: dict[str, Benchmark] = {name: _ALL[name] for name in sorted(_ALL)}
 
 
 def get_benchmark(name: str) -> Benchmark:
     """Look a benchmark up; UsageError with the nearest known name if there is none."""
+    names = names_with_plugins(
+        BENCHMARKS, "manyeyes.benchmarks", name, lambda member: isinstance(member, Benchmark)
+    )
     if name not in BENCHMARKS:
-        known = ", ".join(BENCHMARKS)
-        raise UsageError(f"unknown benchmark {name!r}{nearest(name, BENCHMARKS)}; known: {known}")
+        known = ", ".join(names)
+        raise UsageError(f"unknown benchmark {name!r}{nearest(name, names)}; known: {known}")
     return BENCHMARKS[name]
 
 
