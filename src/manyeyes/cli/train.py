@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manyeyes.cli.export import write_export
 from manyeyes.cli.libraries import quiet_libraries, show_log
 from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption, TrustOption
 from manyeyes.cli.output import Output, session
+from manyeyes.files import refuse_unless_empty
 
 if TYPE_CHECKING:
     from manyeyes.recipes import Recipe
@@ -22,6 +24,7 @@ EXAMPLES = (
     "manyeyes train comm/world --out runs/comm",
     "manyeyes train comm/world --set training.max_steps=24 --out runs/short",
     "manyeyes train my-recipe.yaml --data data --out runs/mine --resume",
+    "manyeyes train clip/small-lora --data data --out runs/lora --export lora-merged",
 )
 DEFAULT_MAX_GB = 50.0
 WORLD_FOLDER = "world"
@@ -62,6 +65,12 @@ def train(
     max_gb: Annotated[
         float, typer.Option(min=0.0, help="Most that --features may hold, in GB.")
     ] = DEFAULT_MAX_GB,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write the model here as `export` does, LoRA merged."
+        ),
+    ] = None,
     trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -73,6 +82,7 @@ def train(
     """
     folder = out or Path("runs") / recipe.removesuffix(".yaml").replace("/", "-").strip("-.")
     more = ["--features", str(features), "--max-gb", f"{max_gb:g}"] if features else []
+    more += ["--export", str(export)] if export else []
     more += ["--trust-remote-code"] if trust_remote_code else []
     again = _resume_command(recipe, settings or [], folder, data, stage, skip_bad_rows, more)
     with session(as_json=as_json, debug=debug, resume=again, trust=trust_remote_code) as output:
@@ -84,6 +94,8 @@ def train(
         show_log(output.note)
         loaded = load_recipe(recipe, settings or [])
         check_run_folder(loaded, folder, resume=resume, stage=stage)
+        if export is not None:
+            refuse_unless_empty(export)
         data = data or _own_data(output, loaded, folder)
         result = run(
             loaded,
@@ -97,9 +109,11 @@ def train(
             features_gb=max_gb if features else None,
         )
         output.line(f"model: {result.model_dir}")
-        output.result(
-            {"model": result.model_dir, "out": folder, "data": data, "results": result.results}
-        )
+        if export is not None and int(os.environ.get("RANK", "0")) == 0:
+            write_export(str(result.model_dir), export)
+            output.line(f"exported: {export}")
+        told = {"model": result.model_dir, "out": folder, "data": data, "exported": export}
+        output.result({**told, "results": result.results})
 
 
 def _own_data(output: Output, recipe: Recipe, folder: Path) -> Path | None:

@@ -20,6 +20,7 @@ from manyeyes.checkpoints.trust import trusting
 from manyeyes.checkpoints.weight_checks import check_finite, check_names
 from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.language import IdleLanguage, has_own_head, parse_language
+from manyeyes.layers.adapters.lora import live_names, plain_name
 from manyeyes.model.configuration import ManyEyesConfig
 
 
@@ -33,6 +34,8 @@ class PartsModel(PreTrainedModel):
     """Parameters that differ from their part's checkpoint."""
     _added: set[str]
     """Parameters that no part's checkpoint holds."""
+    _quantized: set[str]
+    """Beginnings of the names of tensors that are held in fewer bits than the checkpoint's."""
     _unchanged: Originals
     """What else was compared with the parts' checkpoints, and found equal."""
 
@@ -58,7 +61,8 @@ class PartsModel(PreTrainedModel):
             model._untie(part, tying.untied(loaded))
             own = module.state_dict()
             added = {key: own[key] for key in own if f"{part}.{key}" in model._added}
-            module.load_state_dict({**added, **state})
+            here = live_names(own)
+            module.load_state_dict({**added, **{here.get(n, n): x for n, x in state.items()}})
             if part == "language_model":  # what its own file says, not only its configuration
                 module.generation_config = loaded.generation_config
         if not isinstance(model.language_model, IdleLanguage):
@@ -145,14 +149,24 @@ class PartsModel(PreTrainedModel):
         for part, module, _ in self._pretrained_parts():
             reference = self.config.references.get(part)
             if reference is not None:
-                held = {n: state[n] for n in state.keys() - self._touched if _is_of(part, n)}
-                self._touched |= self._unchanged.changed(part, module, reference, held)
+                seen = [
+                    name
+                    for name in state.keys() - self._touched
+                    if _is_of(part, name) and not name.startswith(tuple(self._quantized))
+                ]
+                held = {plain_name(n): state[n] for n in seen}
+                changed = self._unchanged.changed(part, module, reference, held)
+                self._touched |= {n for n in seen if plain_name(n) in changed}
 
     def _live_references(self, left_out: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return copies of the references that stand for at least one of ``left_out``."""
         names = list(left_out)
         references = self.config.references.items()
         return {p: dict(entry) for p, entry in references if any(_is_of(p, n) for n in names)}
+
+    def note_quantized(self, prefix: str) -> None:
+        """Record that tensors whose names begin so stand for those of the part's checkpoint."""
+        self._quantized.add(prefix)
 
     def mark_trained(self, names: Iterable[str]) -> None:
         """Record parameters that differ from their part's checkpoint, so that they are saved."""
@@ -230,7 +244,9 @@ class PartsModel(PreTrainedModel):
                 loaded = hub.load_pretrained(
                     module.__class__, reference["checkpoint"], module.config
                 )
-                state.update(light.referenced_state(part, reference, loaded))
+                here = live_names(f"{part}.{name}" for name in module.state_dict())
+                found = light.referenced_state(part, reference, loaded)
+                state.update({here.get(name, name): x for name, x in found.items()})
                 if not recorded:
                     skeleton._untie(part, tying.untied(loaded))
         ties = skeleton.get_expanded_tied_weights_keys(all_submodels=True)

@@ -31,6 +31,7 @@ from manyeyes.language import (
     read_config,
     restore_config,
 )
+from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.options import check_choice, check_type, parse_options
 from manyeyes.perception.text import PerceptionOptions
 
@@ -52,6 +53,7 @@ _TYPES: Mapping[str, Any] = {
     "image_tokens": Annotated[Sequence[int], Field(min_length=3, max_length=4)] | None,
     "references": Mapping[str, Mapping[str, Any]] | None,
     "untied": Sequence[str] | None,
+    "lora": Mapping[str, Mapping[str, Any]] | None,
 }
 
 
@@ -83,6 +85,7 @@ class ManyEyesConfig(PreTrainedConfig):
             sha256, changed}}``, the last being what it holds of them all the same.
         untied: weights with values of their own that a part's configuration ties to others, as
             FlanT5's output head; None = not known yet. Set when the parts are built or loaded.
+        lora: parts that carry LoRA, with its ``LoraOptions``; set by ``manyeyes.model.lora``.
 
     Raises:
         RecipeError: an unknown key or value in any block.
@@ -109,6 +112,7 @@ class ManyEyesConfig(PreTrainedConfig):
         answer_end: int | None = None,
         references: Mapping[str, Mapping[str, Any]] | None = None,
         untied: Sequence[str] | None = None,
+        lora: Mapping[str, Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         given = dict(locals())
@@ -130,6 +134,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.answer_end = answer_end
         self.references = {part: dict(entry) for part, entry in (references or {}).items()}
         self.untied = None if untied is None else list(untied)
+        self.lora = {part: dict(said) for part, said in (lora or {}).items()}
         self._check()
         super().__init__(**kwargs)
         self.is_encoder_decoder = bool(text_config is not None and text_config.is_encoder_decoder)
@@ -141,6 +146,8 @@ class ManyEyesConfig(PreTrainedConfig):
         parse_fusion(self.fusion)
         parse_bridge(self.bridge)
         parse_language(self.language)
+        for part, said in self.lora.items():
+            parse_options(LoraOptions, said, f"lora.{part}")
         self._check_perception(names)
         if self.tagger is not None:
             parse_tagger(self.tagger)

@@ -43,6 +43,7 @@ from manyeyes.model.inputs import (
     with_stop,
     without_image_tokens,
 )
+from manyeyes.model.lora import add_lora, parse_lora
 from manyeyes.records import (
     LOCAL_STATES,
     PERCEPTION,
@@ -127,6 +128,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         added = add_biases(self.language_model, language.added_biases)
         self._added = {f"language_model.{name}" for name in added}
         self._touched, self._unchanged = set(self._added), Originals()
+        self._quantized = set[str]()
+        for part, said in list(config.lora.items()):
+            add_lora(self, part, parse_lora(part, said))
         self.post_init()
         self._keep_apart()
 

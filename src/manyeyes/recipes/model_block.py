@@ -9,7 +9,7 @@ from typing import Any
 from manyeyes.errors import ManyEyesError, RecipeError, nearest
 from manyeyes.model.configuration import ManyEyesConfig
 
-_NOT_IN_RECIPES = ("self", "kwargs", "references", "text_config", "image_tokens", "untied")
+_NOT_IN_RECIPES = ("self", "kwargs", "references", "text_config", "image_tokens", "untied", "lora")
 
 
 def model_config(model: Mapping[str, Any], where: str = "model") -> ManyEyesConfig:

@@ -24,7 +24,9 @@ from pydantic import (
 
 from manyeyes.data.annotations.per_image import Use
 from manyeyes.errors import RecipeError, nearest
+from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.losses import OBJECTIVES
+from manyeyes.options import parse_options
 from manyeyes.recipes.training_fields import check_training
 
 
@@ -46,10 +48,25 @@ class Block(BaseModel):
 
 
 class PartTraining(Block):
-    """Arguments of the parameters under one pattern of ``train``; None = the stage's own value."""
+    """Arguments of the parameters under one pattern of ``train``; None = the stage's own value.
+
+    ``lora``: learn LoRA on the part of that name, and nothing else of it.
+    """
 
     learning_rate: float | None = Field(default=None, ge=0)
     weight_decay: float | None = Field(default=None, ge=0)
+    lora: LoraOptions | None = None
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _lora_block(cls, value: Any) -> Any:
+        return parse_options(LoraOptions, value, "lora") if isinstance(value, Mapping) else value
+
+    @model_serializer(mode="wrap")
+    def _without_lora(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older records of runs know nothing of ``lora``; theirs must stay equal."""
+        said: dict[str, Any] = write(self)
+        return {key: value for key, value in said.items() if key != "lora" or value is not None}
 
 
 class ObjectSource(Block):
@@ -151,8 +168,8 @@ class StageRecipe(Block):
     """One training stage.
 
     train: name pattern → false (frozen), true (the stage's learning rate), a learning rate, or
-        ``{learning_rate, weight_decay}``. A pattern without ``*`` covers the part of that name; the
-        last matching pattern decides; what no pattern covers is frozen.
+        ``{learning_rate, weight_decay, lora}``. A pattern without ``*`` covers the part of that
+        name; the last matching pattern decides; what no pattern covers is frozen.
     objectives: objective → weight in the total loss; 0 takes out what a parent recipe has.
     mixture: ``weighted`` draws samples by weight; ``concatenate`` takes every row once per epoch;
         ``alternate`` fills each global batch from one source, in turn.
@@ -208,8 +225,10 @@ class StageRecipe(Block):
             if not (block or isinstance(value, bool | int | float | PartTraining)):
                 raise ValueError(
                     f"{pattern}: expected true, false, a learning rate, or a block of "
-                    f"{' and '.join(fields)}; got {value!r}"
+                    f"{', '.join(fields)}; got {value!r}"
                 )
+            if block and not isinstance(value.get("lora"), LoraOptions | None):
+                parse_options(LoraOptions, value["lora"], f"{pattern}.lora")
         return train
 
     @field_validator("train")
@@ -242,7 +261,7 @@ class Recipe(Block):
     """A whole run: one model, trained through its stages in order.
 
     ``dtype`` is that of frozen parts; what learns is kept in float32 (``training.bf16`` computes in
-    bfloat16).
+    bfloat16). ``quantization``: frozen parts whose linear layers are held in four bits.
     """
 
     name: str
@@ -252,6 +271,13 @@ class Recipe(Block):
     model: dict[str, Any]
     stages: list[StageRecipe] = Field(min_length=1)
     world: WorldRecipe | None = None
+    quantization: dict[str, Literal["nf4"]] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_quantization(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older records of runs know nothing of ``quantization``; theirs must stay equal."""
+        said: dict[str, Any] = write(self)
+        return {key: value for key, value in said.items() if key != "quantization" or value}
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:

@@ -15,17 +15,23 @@ import torch
 from torch import nn
 
 from manyeyes.errors import RecipeError, nearest
+from manyeyes.layers.adapters.lora import is_lora
 from manyeyes.recipes import PartTraining
 
 ALIASES: Mapping[str, str] = {"language": "language_model"}
 """Part names of recipes that differ from the model's attribute."""
 
+Train = Mapping[str, bool | float | PartTraining]
+"""A stage's ``train`` block."""
+
 Assignment = Mapping[str, PartTraining | None]
 """Parameter name → its arguments, or None when it is frozen."""
 
 
-def assign(model: nn.Module, train: Mapping[str, bool | float | PartTraining]) -> Assignment:
+def assign(model: nn.Module, train: Train) -> Assignment:
     """Return what the ``train`` block of a stage means for every parameter of ``model``.
+
+    Of a part with ``lora`` the updates alone learn, which the model must carry already.
 
     Raises:
         RecipeError: a pattern that covers no parameter (naming the nearest part).
@@ -40,7 +46,9 @@ def assign(model: nn.Module, train: Mapping[str, bool | float | PartTraining]) -
                 f"train.{pattern}: no parameter of this model matches{nearest(pattern, parts)}; "
                 f"parts: {', '.join(parts)}"
             )
-        assignment.update(dict.fromkeys(covered, _arguments(value)))
+        own = _arguments(value)
+        only = own is not None and own.lora is not None
+        assignment |= {n: own if is_lora(n) or not only else None for n in covered}
     return assignment
 
 

@@ -20,11 +20,12 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from manyeyes.errors import UsageError
+from manyeyes.errors import RecipeError, UsageError
 from manyeyes.files import marked_folder, remove_unfinished, write_json
 from manyeyes.recipes import Recipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
+from manyeyes.training.quantization import check_backend
 from manyeyes.training.ranks import join_ranks, wait_for_ranks
 from manyeyes.training.saving.folders import STATE_FILE
 from manyeyes.training.saving.results import environment, file_hash
@@ -83,6 +84,8 @@ def train(
     if not sys.stderr.isatty():
         disable_progress_bar()  # of weights being loaded and written
     recipe = _on_this_machine(recipe)
+    check_backend(recipe.quantization)
+    _check_sharding(recipe)
     join_ranks(recipe.stages)
     where = None if data_dir is None else Path(data_dir)
     options = RunOptions(
@@ -116,6 +119,16 @@ def _on_this_machine(recipe: Recipe) -> Recipe:
         for spec in recipe.stages
     ]
     return recipe.model_copy(update={"stages": stages})
+
+
+def _check_sharding(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` where weights in four bits would be sharded."""
+    for spec in recipe.stages:
+        if recipe.quantization and spec.training.get("fsdp"):
+            raise RecipeError(
+                f"stages.{spec.name}.training.fsdp: weights in four bits are not sharded; leave "
+                "out `fsdp` (every process holds them) or `quantization`"
+            )
 
 
 def _claim(recipe: Recipe, options: RunOptions, stages: Sequence[Stage]) -> None:

@@ -21,6 +21,7 @@ from manyeyes.files import write_json
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource
+from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training import build
 from manyeyes.training.arguments import global_batch, rank, training_arguments
 from manyeyes.training.callbacks import (
@@ -31,11 +32,13 @@ from manyeyes.training.callbacks import (
     StopOnSignal,
 )
 from manyeyes.training.loader import EndlessOrder
+from manyeyes.training.lora import prepare_lora
 from manyeyes.training.opened import open_together
 from manyeyes.training.parts import Assignment, assign, freeze
 from manyeyes.training.precomputed.encoder_store import StorePlace
 from manyeyes.training.precomputed.features import cached_dataset
 from manyeyes.training.precomputed.objects import look_at
+from manyeyes.training.quantization import check_quantized, quantize
 from manyeyes.training.ranks import wait_for_ranks
 from manyeyes.training.saving import folders
 from manyeyes.training.saving.results import stage_results
@@ -124,14 +127,22 @@ class Stage:
     def prepare(self, checkpoint: Path | None = None) -> tuple[StageTrainer, build.StageMixture]:
         """1. weights  2. what learns  3. data  4. arguments  5. the trainer over them."""
         model, processor = self._load(checkpoint)
+        prepare_lora(model, self.spec.train, seed=self.seed)
         assignment = assign(model, self.spec.train)
         freeze(model, assignment)
+        check_quantized(model, self.recipe.quantization, assignment)
         build.cast_frozen(model, build.DTYPES[self.recipe.dtype])
+        quantize(model, self.recipe.quantization, self._compute)
         mixture = self._read(model, processor)
         forget_stage()
         args = self._arguments(mixture, assignment)
         data = self._data(mixture, model, processor, args)
         return self._trainer(model, processor, args, data, assignment), mixture
+
+    @property
+    def _compute(self) -> torch.dtype:
+        half = on_this_machine(self.spec.training).get("bf16")
+        return torch.bfloat16 if half else torch.float32
 
     def _load(
         self, checkpoint: Path | None

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from manyeyes.recipes import Recipe, stage_model
-from manyeyes.study.costs.recipe import build_on_meta
+from manyeyes.recipes import Recipe
+from manyeyes.study.costs.recipe import build_on_meta, stage_models
 from manyeyes.study.costs.stage import stage_cost
 from manyeyes.training.parts import assign
 
@@ -42,15 +42,12 @@ def price_of(recipe: Recipe) -> Price:
     trained: dict[str, int] = {}
     operations: dict[str, float] = {}
     total = samples = 0.0
-    for stage in recipe.stages:
-        stage_config, model = config, whole
-        if stage.model:
-            stage_config, model = build_on_meta(stage_model(recipe, stage))
+    for stage, model in stage_models(recipe, whole):
         assignment = assign(model, stage.train)
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         trained |= {name: size for name, size in sizes.items() if assignment[name] is not None}
         uncached = stage.model_copy(update={"cache_features": False})
-        cost = stage_cost(recipe, uncached, stage_config, model, assignment, rate)
+        cost = stage_cost(recipe, uncached, model.config, model, assignment, rate)
         operations[stage.name] = cost.operations_per_step
         total += cost.operations_per_step * (cost.steps or 1)
         samples += cost.samples_per_step * (cost.steps or 1)

@@ -5,7 +5,7 @@ The model is built on PyTorch's meta device: exact parameter counts, no memory, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,13 @@ from torch import nn
 
 from manyeyes.encoders import GridEncoder
 from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.lora import add_lora, lora_parts, parse_lora
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
-from manyeyes.recipes import Recipe, model_config, stage_model
+from manyeyes.recipes import PartTraining, Recipe, StageRecipe, model_config, stage_model
 from manyeyes.study.costs.stage import ASSUMPTIONS, StageCost, measure_rate, stage_cost
+from manyeyes.training.lora import prepare_lora
 from manyeyes.training.parts import Assignment, assign
+from manyeyes.training.quantization import check_quantized
 
 PARTS: Mapping[str, str] = {
     "encoders": "encoders",
@@ -102,11 +105,11 @@ def inspect_recipe(recipe: Recipe) -> Inspection:
     models: dict[str, nn.Module] = {}
     assignments: dict[str, Assignment] = {}
     costs = []
-    for stage in recipe.stages:
-        own = build_on_meta(stage_model(recipe, stage)) if stage.model else (config, model)
-        models[stage.name] = own[1]
-        assignments[stage.name] = assign(own[1], stage.train)
-        costs.append(stage_cost(recipe, stage, *own, assignments[stage.name], rate))
+    for stage, own in stage_models(recipe, model):
+        models[stage.name] = own
+        assignments[stage.name] = assign(own, stage.train)
+        check_quantized(own, recipe.quantization, assignments[stage.name])
+        costs.append(stage_cost(recipe, stage, own.config, own, assignments[stage.name], rate))
     return Inspection(
         recipe=recipe.name,
         description=recipe.description,
@@ -128,6 +131,30 @@ def _published_sizes(model: ManyEyesForConditionalGeneration) -> dict[str, int]:
         for name, encoder in model.encoders.items()
         if isinstance(encoder, GridEncoder)
     }
+
+
+def stage_models(
+    recipe: Recipe, whole: ManyEyesForConditionalGeneration
+) -> Iterator[tuple[StageRecipe, ManyEyesForConditionalGeneration]]:
+    """Yield every stage with its model on the meta device, which carries the LoRA of the stage.
+
+    ``whole``: the recipe's own model, which stages that change nothing share.
+    """
+    carried: dict[str, Any] = {}
+    for stage in recipe.stages:
+        model, lora = (
+            whole,
+            any(isinstance(v, PartTraining) and v.lora for v in stage.train.values()),
+        )
+        if stage.model or carried or lora:
+            _, model = build_on_meta(stage_model(recipe, stage))
+        known = lora_parts(model)
+        for part, said in carried.items():
+            if part in known and not stage.fresh:
+                add_lora(model, part, parse_lora(part, said))
+        prepare_lora(model, stage.train)
+        carried = dict(model.config.lora)
+        yield stage, model
 
 
 def build_on_meta(

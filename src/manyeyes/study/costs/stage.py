@@ -19,6 +19,7 @@ from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.recipes import Recipe, StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.parts import Assignment
+from manyeyes.training.quantization import BITS, quantizable
 
 TEXT_TOKENS = 128
 ANSWER_TOKENS = 32
@@ -29,7 +30,7 @@ _OPTIMIZER_BYTES = {"adam": 8, "sgd": 4, "adafactor": 1, "lion": 4, "rmsprop": 4
 
 ASSUMPTIONS = (
     f"one image and {TEXT_TOKENS} text tokens per sample, {ANSWER_TOKENS} of them supervised",
-    "weights: what learns in float32, the rest in the named dtype",
+    f"weights: what learns in float32, the rest in the named dtype, nf4 in {BITS:.3g} bits",
     "gradients: float32; optimizer: 8 bytes per learning parameter (AdamW)",
     f"activations: {_ACTIVATION_BYTES} bytes x tokens x width per block in half precision, twice "
     "that in float32, attention scores not stored; with activation checkpointing one block in full "
@@ -123,7 +124,7 @@ def stage_cost(
     steps = int(training.get("max_steps", -1))
     accumulation = int(training.get("gradient_accumulation_steps", 1))
     samples = stage.global_batch_size or batch * accumulation
-    shape = _Shape(config, model, assignment, stage)
+    shape = _Shape(config, model, assignment, stage, recipe)
     operations = shape.operations_per_sample() * samples
     compute = torch.bfloat16 if half else torch.float32
     return StageCost(
@@ -162,10 +163,13 @@ class _Shape:
         model: nn.Module,
         assignment: Assignment,
         stage: StageRecipe,
+        recipe: Recipe,
     ) -> None:
         self.config, self.cached = config, stage.cache_features
         self.recompute = _checkpoints(stage.training)
         self.objectives = set(stage.objectives)
+        quantized = quantizable(model, recipe.quantization)
+        self.four_bits = {f"{name}.weight" for name, _ in quantized}
         self.sizes = {name: p.numel() for name, p in model.named_parameters()}
         self.learning = {name for name in self.sizes if assignment[name] is not None}
         text: Any = config.text_config
@@ -175,7 +179,8 @@ class _Shape:
 
     def memory(self, batch: int, dtype: str, half: bool, per_weight: int) -> Memory:
         learns = sum(self.sizes[name] for name in self.learning)
-        frozen = sum(self.sizes.values()) - learns
+        packed = sum(self.sizes[name] for name in self.four_bits)
+        frozen = sum(self.sizes.values()) - learns - packed
         scale = 1 if half else 2
         activations = 0
         if self.runs_language:
@@ -188,7 +193,7 @@ class _Shape:
                 tokens = batch * size.tokens
                 activations += _kept(tokens, size.width, size.blocks, self.recompute) * scale
         return Memory(
-            weights=4 * learns + _BYTES[dtype] * frozen,
+            weights=4 * learns + _BYTES[dtype] * frozen + int(packed * BITS / 8),
             gradients=4 * learns,
             optimizer=per_weight * learns,
             activations=activations,

@@ -14,7 +14,9 @@ from manyeyes.checkpoints.light import CHANGED, missing_changes, read_weights
 from manyeyes.checkpoints.weight_checks import check_names
 from manyeyes.checkpoints.weight_names import missing_names, our_name, our_tensors
 from manyeyes.errors import CheckpointError
+from manyeyes.layers.adapters.lora import is_lora, live_names, plain_name
 from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.lora import add_lora, parse_lora
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import WeightSource
 
@@ -41,6 +43,7 @@ def take_weights(
     """Copy stored tensors of ``folder`` into ``model`` as ``source`` says; return their new names.
 
     What only some options of the model's fusion have (``Fusion.partial``) may be missing there.
+    Parts of which the folder holds LoRA get the same LoRA.
 
     Raises:
         CheckpointError: a tensor that the model lacks, that has another shape or is no number, one
@@ -58,7 +61,11 @@ def take_weights(
     }
     if not chosen:
         raise CheckpointError(f"{folder}: no stored tensor matches {', '.join(source.only)}")
+    if source.format == "manyeyes":
+        _put_lora(model, folder, chosen)
     own = model.state_dict()
+    here = live_names(own)
+    chosen = {here.get(plain_name(name), name): tensor for name, tensor in chosen.items()}
     partial = [f"fusion.{pattern}" for pattern in model.fusion.partial]
     for name, tensor in list(chosen.items()):
         if name not in own and any(fnmatchcase(name, pattern) for pattern in partial):
@@ -75,6 +82,19 @@ def take_weights(
             own[name].copy_(tensor)
     model.mark_trained(chosen)
     return sorted(chosen)
+
+
+def _put_lora(
+    model: ManyEyesForConditionalGeneration, folder: Path, chosen: Collection[str]
+) -> None:
+    """Give ``model`` the LoRA of which ``chosen`` tensors of ``folder`` are."""
+    if not (folder / "config.json").is_file():
+        return
+    for part, said in ManyEyesConfig.from_pretrained(folder).lora.items():
+        if part not in model.config.lora and any(
+            is_lora(name) and name.startswith(f"{part}.") for name in chosen
+        ):
+            add_lora(model, part, parse_lora(part, said), where=f"{folder}: lora.{part}")
 
 
 def _read(folder: Path, format: str) -> dict[str, Tensor]:
