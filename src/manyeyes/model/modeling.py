@@ -26,6 +26,8 @@ from manyeyes.fusion import grid_features, object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, check_prompts, kind_of, parse_language
 from manyeyes.layers.adapters.attention import KEYWORD, answering, positions
 from manyeyes.layers.adapters.mixture import ROUTES, routed
+from manyeyes.layers.attention.packed import KEYWORD as PACKED
+from manyeyes.layers.attention.packed import reading_packed
 from manyeyes.layers.bundles import cast_features
 from manyeyes.layers.pooled_text import pool_text
 from manyeyes.losses.detection import ObjectTargets, no_targets, set_prediction_loss
@@ -297,9 +299,10 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             rest.setdefault("position_ids", last)
         if labels is not None:
             labels = without_image_tokens(labels, self.config.image_tokens)
-        output = self.language_kind.forward(
-            self.language_model, inputs_embeds, attention_mask, labels, **inside, **rest
-        )
+        with reading_packed(rest.get(PACKED)):
+            output = self.language_kind.forward(
+                self.language_model, inputs_embeds, attention_mask, labels, **inside, **rest
+            )
         if output.targets is None:
             return ManyEyesOutput(logits=output.logits, past_key_values=output.past_key_values)
         trace |= {"logits": output.logits, "targets": output.targets}

@@ -27,7 +27,7 @@ from manyeyes.errors import RecipeError, nearest
 from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.losses import OBJECTIVES
 from manyeyes.options import parse_options
-from manyeyes.recipes.training_fields import check_training
+from manyeyes.recipes.training_fields import GROUPED, STRATEGY, check_training
 
 
 class Block(BaseModel):
@@ -177,6 +177,8 @@ class StageRecipe(Block):
     model: changes to the recipe's model block in this stage.
     start: weights to begin with; empty = those of the stage before.
     fresh: begin from the parts' own checkpoints alone, not from the stage before.
+    packing: put the texts of each micro-batch into one row without padding; same loss. ``auto``:
+        where the model can.
     cache_features: compute the features of frozen encoders once and keep up to ``cache_max_gb``.
     """
 
@@ -190,9 +192,16 @@ class StageRecipe(Block):
     model: dict[str, Any] = {}
     start: list[WeightSource] = []
     fresh: bool = False
+    packing: bool | Literal["auto"] = False
     cache_features: bool = False
     cache_max_gb: float = Field(default=8.0, gt=0)
     seed: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_packing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older records of runs know nothing of ``packing``; theirs must stay equal."""
+        said: dict[str, Any] = write(self)
+        return {key: value for key, value in said.items() if key != "packing" or value}
 
     @model_validator(mode="after")
     def _one_start(self) -> StageRecipe:
@@ -206,6 +215,15 @@ class StageRecipe(Block):
             raise ValueError(
                 "give `global_batch_size`, which sets the accumulation, or "
                 "`training.gradient_accumulation_steps`, not both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_order(self) -> StageRecipe:
+        if self.training.get(STRATEGY) == GROUPED and self.mixture == "alternate":
+            raise ValueError(
+                f"`training.{STRATEGY}: {GROUPED}` makes batches of one length, `mixture: "
+                "alternate` of one source; they do not go together"
             )
         return self
 

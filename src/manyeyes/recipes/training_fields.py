@@ -27,7 +27,6 @@ OWNED: Mapping[str, str] = {
     "data_seed": "write `seed:` at the top of the recipe or in the stage",
     "remove_unused_columns": "batches hold no unused columns",
     "ignore_data_skip": "the sampler resumes exactly",
-    "train_sampling_strategy": "the order is the stage's data mixture",
     "do_train": "stages always train",
     "average_tokens_across_devices": "the loss is always averaged over all processes' tokens",
     "dataloader_in_order": "the order is the stage's data mixture",
@@ -68,6 +67,10 @@ _POSITIVE = (
     "gradient_accumulation_steps",
     "ddp_timeout",
 )
+
+STRATEGY = "train_sampling_strategy"
+GROUPED = "group_by_length"
+_STRATEGIES = ("random", GROUPED)
 
 _WIDER: Mapping[str, Any] = {"fsdp": bool | str | list[str] | None}
 """Fields whose annotation is narrower than what transformers documents."""
@@ -113,6 +116,11 @@ def _check_field(key: str, value: Any, where: str) -> Any:
     except ValidationError as error:
         raise RecipeError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from error
     _check_amount(key, checked, where)
+    if key == STRATEGY and checked not in _STRATEGIES:
+        raise RecipeError(
+            f"{where}: {checked!r} is not one of {', '.join(_STRATEGIES)}"
+            f"{nearest(checked, _STRATEGIES)}: the order is the stage's data mixture"
+        )
     return checked
 
 

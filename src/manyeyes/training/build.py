@@ -43,13 +43,18 @@ class StageMixture:
         """Return the id of the sample at an index of the data set."""
         return self.mixture.draw(*divmod(index, len(self.mixture))).id
 
-    def sampler(self, seed: int) -> ResumableSampler:
-        """Return the order in which the stage visits the mixture."""
+    def sampler(self, seed: int, grouped: int | None = None) -> ResumableSampler:
+        """Return the order in which the stage visits the mixture.
+
+        ``grouped``: samples of similar length stand together, so many at a time.
+        """
         return ResumableSampler(
             len(self.mixture),
             seed=seed,
             fingerprint=self.mixture.fingerprint(),
             shuffle=self.mixture.mode != "alternate",
+            lengths=None if grouped is None else self.mixture.lengths,
+            batch_size=grouped or 1,
         )
 
 

@@ -18,10 +18,11 @@ from manyeyes.data.annotations.objects import ObjectTable
 from manyeyes.data.opened_images import ImageOpener
 from manyeyes.errors import UsageError
 from manyeyes.files import write_json
+from manyeyes.layers.attention.packed import pack_attention
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe, StageRecipe, WeightSource
-from manyeyes.recipes.training_fields import on_this_machine
+from manyeyes.recipes.training_fields import GROUPED, STRATEGY, on_this_machine
 from manyeyes.training import build
 from manyeyes.training.arguments import global_batch, rank, training_arguments
 from manyeyes.training.callbacks import (
@@ -34,6 +35,7 @@ from manyeyes.training.callbacks import (
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.lora import prepare_lora
 from manyeyes.training.opened import open_together
+from manyeyes.training.packing import packed, packs
 from manyeyes.training.parts import Assignment, assign, freeze
 from manyeyes.training.precomputed.encoder_store import StorePlace
 from manyeyes.training.precomputed.features import cached_dataset
@@ -127,6 +129,7 @@ class Stage:
     def prepare(self, checkpoint: Path | None = None) -> tuple[StageTrainer, build.StageMixture]:
         """1. weights  2. what learns  3. data  4. arguments  5. the trainer over them."""
         model, processor = self._load(checkpoint)
+        packs(self.spec, model.config)  # or says why not, before anything else is done
         prepare_lora(model, self.spec.train, seed=self.seed)
         assignment = assign(model, self.spec.train)
         freeze(model, assignment)
@@ -236,8 +239,12 @@ class Stage:
             )
         if dataset is None:
             dataset = build.plain_dataset(mixture.mixture, processor, seed=self.seed)
-        order = EndlessOrder(mixture.sampler(self.seed))
-        return StageData(dataset, order, processor.collate, mixture.sample_id)
+        by_length = self.spec.training.get(STRATEGY) == GROUPED
+        grouped = global_batch(self.spec) if by_length else None
+        order = EndlessOrder(mixture.sampler(self.seed, grouped))
+        packing = packs(self.spec, model.config)
+        collate = packed(processor.collate) if packing else processor.collate
+        return StageData(dataset, order, collate, mixture.sample_id)
 
     def _trainer(
         self,
@@ -256,6 +263,8 @@ class Stage:
             processor=processor,
             callbacks=[JsonlLog(self.folder / "log.jsonl"), SaveAtEnd()],
         )
+        if packs(self.spec, model.config):
+            pack_attention(model.language_model)
         # the stock callbacks print to stdout, which belongs to the command's own output
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)

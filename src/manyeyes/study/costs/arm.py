@@ -42,12 +42,12 @@ def price_of(recipe: Recipe) -> Price:
     trained: dict[str, int] = {}
     operations: dict[str, float] = {}
     total = samples = 0.0
-    for stage, model in stage_models(recipe, whole):
+    for stage, stage_config, model in stage_models(recipe, config, whole):
         assignment = assign(model, stage.train)
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         trained |= {name: size for name, size in sizes.items() if assignment[name] is not None}
         uncached = stage.model_copy(update={"cache_features": False})
-        cost = stage_cost(recipe, uncached, model.config, model, assignment, rate)
+        cost = stage_cost(recipe, uncached, stage_config, model, assignment, rate)
         operations[stage.name] = cost.operations_per_step
         total += cost.operations_per_step * (cost.steps or 1)
         samples += cost.samples_per_step * (cost.steps or 1)

@@ -19,6 +19,7 @@ from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import PartTraining, Recipe, StageRecipe, model_config, stage_model
 from manyeyes.study.costs.stage import ASSUMPTIONS, StageCost, measure_rate, stage_cost
 from manyeyes.training.lora import prepare_lora
+from manyeyes.training.packing import packs
 from manyeyes.training.parts import Assignment, assign
 from manyeyes.training.quantization import check_quantized
 
@@ -105,11 +106,11 @@ def inspect_recipe(recipe: Recipe) -> Inspection:
     models: dict[str, nn.Module] = {}
     assignments: dict[str, Assignment] = {}
     costs = []
-    for stage, own in stage_models(recipe, model):
+    for stage, own_config, own in stage_models(recipe, config, model):
         models[stage.name] = own
         assignments[stage.name] = assign(own, stage.train)
         check_quantized(own, recipe.quantization, assignments[stage.name])
-        costs.append(stage_cost(recipe, stage, own.config, own, assignments[stage.name], rate))
+        costs.append(stage_cost(recipe, stage, own_config, own, assignments[stage.name], rate))
     return Inspection(
         recipe=recipe.name,
         description=recipe.description,
@@ -134,27 +135,25 @@ def _published_sizes(model: ManyEyesForConditionalGeneration) -> dict[str, int]:
 
 
 def stage_models(
-    recipe: Recipe, whole: ManyEyesForConditionalGeneration
-) -> Iterator[tuple[StageRecipe, ManyEyesForConditionalGeneration]]:
-    """Yield every stage with its model on the meta device, which carries the LoRA of the stage.
+    recipe: Recipe, config: ManyEyesConfig, whole: ManyEyesForConditionalGeneration
+) -> Iterator[tuple[StageRecipe, ManyEyesConfig, ManyEyesForConditionalGeneration]]:
+    """Yield every stage with configuration and model, on the meta device and with its LoRA.
 
     ``whole``: the recipe's own model, which stages that change nothing share.
     """
     carried: dict[str, Any] = {}
     for stage in recipe.stages:
-        model, lora = (
-            whole,
-            any(isinstance(v, PartTraining) and v.lora for v in stage.train.values()),
-        )
+        own = config, whole
+        lora = any(isinstance(said, PartTraining) and said.lora for said in stage.train.values())
         if stage.model or carried or lora:
-            _, model = build_on_meta(stage_model(recipe, stage))
-        known = lora_parts(model)
-        for part, said in carried.items():
-            if part in known and not stage.fresh:
-                add_lora(model, part, parse_lora(part, said))
-        prepare_lora(model, stage.train)
-        carried = dict(model.config.lora)
-        yield stage, model
+            own = build_on_meta(stage_model(recipe, stage))
+        for part, said in () if stage.fresh else carried.items():
+            if part in lora_parts(own[1]):
+                add_lora(own[1], part, parse_lora(part, said))
+        packs(stage, own[0])
+        prepare_lora(own[1], stage.train)
+        carried = dict(own[0].lora)
+        yield stage, *own
 
 
 def build_on_meta(
