@@ -142,19 +142,20 @@ def test_a_packed_run_learns_the_same_and_goes_on_bit_for_bit(
     assert state["samples_seen"] == 16
 
 
+def prompted(parts: Path) -> dict[str, Any]:
+    """A model with adapter prompts."""
+    block = tiny.model_block(parts, encoders=("clip",))
+    fusion = {"name": "llama_adapter_v2", "queries": 2, "width": 16, "heads": 2, "depth": 1}
+    encoder = {**block["encoders"][0], "levels": [3]}
+    return {**block, "encoders": [encoder], "fusion": fusion, "bridge": {"name": "adapter_prompts"}}
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (lambda p: lion_block(p, "t5"), r"align\.packing: an encoder-decoder.*group_by_length"),
         (lambda p: lion_block(p, "llama"), "adapters are chosen for whole rows"),
-        (
-            lambda p: {
-                **tiny.model_block(p, encoders=("clip",)),
-                "fusion": {"name": "llama_adapter_v2", "queries": 2, "width": 16, "heads": 2},
-                "bridge": {"name": "adapter_prompts"},
-            },
-            "prompts belong to whole rows",
-        ),
+        (prompted, "prompts belong to whole rows"),
     ],
 )
 def test_what_cannot_be_packed_is_refused_with_what_to_do(
