@@ -15,7 +15,7 @@ import pytest
 import fake_package
 from manyeyes.encoders import ENCODERS
 from manyeyes.fusion import FUSIONS
-from manyeyes.recipes import load_recipe, recipe_names
+from manyeyes.recipes import PartTraining, load_recipe, recipe_names
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
@@ -104,12 +104,14 @@ def test_the_example_recipes_are_valid(tmp_path: Path) -> None:
     for number, block in enumerate(blocks):
         (tmp_path / f"{number}.yaml").write_text(block)
         recipes.append(load_recipe(tmp_path / f"{number}.yaml"))
-    comm, combined = recipes
+    comm, combined, tuned = recipes
     assert comm.name == "my-comm"
     assert comm.stage("multitask").train["fusion.*scales*"] == 1e-2
     assert combined.model["fusion"]["name"] == "comm"
     assert combined.model["bridge"]["adapters"]["count"] == 2
     assert [stage.train["language"] for stage in combined.stages] == [False, False]
+    tuning = tuned.stage("instruct").train["language"]
+    assert isinstance(tuning, PartTraining) and tuning.lora is not None and tuning.lora.rank == 16
 
 
 def test_every_packaged_recipe_is_listed() -> None:
