@@ -15,15 +15,16 @@ from torch import Tensor
 from manyeyes.errors import RecipeError
 from manyeyes.language import IGNORE
 from manyeyes.layers.attention.packed import FAMILIES, KEYWORD
-from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.recipes import StageRecipe
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY
 
 Rows = Sequence[Mapping[str, Tensor]]
 
 
-def packs(stage: StageRecipe, config: ManyEyesConfig) -> bool:
+def packs(stage: StageRecipe, config: Any) -> bool:
     """Return whether a stage packs: as it says, and with ``auto`` wherever the model can.
+
+    ``config``: the model's ``ManyEyesConfig``.
 
     Raises:
         RecipeError: it asks for what the model cannot: says why, and what to do instead.
@@ -36,7 +37,7 @@ def packs(stage: StageRecipe, config: ManyEyesConfig) -> bool:
     return bool(stage.packing) and not reason
 
 
-def _why_not(config: ManyEyesConfig) -> str | None:
+def _why_not(config: Any) -> str | None:
     """Why the texts of a model cannot stand in one row; None = they can."""
     family = config.text_config.model_type
     if config.text_config.is_encoder_decoder:
