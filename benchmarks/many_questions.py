@@ -1,8 +1,9 @@
-"""k questions on one image: the image encoded once for all of them, or once for every question.
+"""k questions on one image: encoded once and its beginning read once, or all of it for each.
 
 Two encoders (CLIP and DINOv2, base size) under COMM, a 135M language model, short answers.
-``batch`` asks all k at once, as ``manyeyes evaluate`` does; ``chat`` asks one after another.
-Encoding once must give the same tokens as encoding for each.
+``batch`` asks all k at once, as ``manyeyes evaluate`` and ``serve`` do; ``chat`` asks one after
+another. ``encoded once`` shares the image's evidence; ``read once`` also the keys and values of
+what stands before the question. Both must give the same tokens as doing all of it for each.
 
     python benchmarks/many_questions.py [--k 8] [--quick] [--json]
 """
@@ -20,11 +21,17 @@ from torch import Tensor
 from transformers import Dinov2Config
 
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
+from manyeyes.inference.prefix_cache import PrefixCache
+from manyeyes.inference.ranking import ShownImages
 from manyeyes.records import Turn
 
 NEW_TOKENS = 3
-BATCH_ONCE, BATCH_EACH = "batch, encoded once", "batch, encoded for each"
-CHAT_ONCE, CHAT_EACH = "chat, encoded once", "chat, encoded for each"
+BATCH_EACH, BATCH_ONCE, BATCH_READ = (
+    f"batch, {how}" for how in ("all for each", "encoded once", "read once")
+)
+CHAT_EACH, CHAT_ONCE, CHAT_READ = (
+    f"chat, {how}" for how in ("all for each", "encoded once", "read once")
+)
 
 
 def build_comm(sizes: Sizes) -> tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]:
@@ -52,7 +59,7 @@ def build_comm(sizes: Sizes) -> tuple[ManyEyesForConditionalGeneration, ManyEyes
 
 
 class Asker:
-    """Asks the same k questions on one image in four ways."""
+    """Asks the same k questions on one image in six ways."""
 
     def __init__(
         self, model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor, sizes: Sizes
@@ -67,21 +74,23 @@ class Asker:
         return [self.processor.prompt([Turn("user", text)]) for text in texts]
 
     @torch.inference_mode()
-    def ask(self, prompts: list[str], *, together: bool, once: bool) -> Tensor:
+    def ask(self, prompts: list[str], *, together: bool, once: bool, read: bool = False) -> Tensor:
         """Return the answers' tokens ``[k, new]``."""
         evidence = self.model.encode_images(**self.pixels(1)) if once else None
         groups = [prompts] if together else [[prompt] for prompt in prompts]
+        prefixes = PrefixCache(self.model, limit=2**30)
         answers = []
         for group in groups:
-            inputs = self.processor.answer_inputs(group, images_encoded=True)
-            visual: dict[str, Any] = {
-                "evidence": evidence,
-                "image_index": torch.zeros(len(group)).long(),
-            }
-            visual = visual if once else self.pixels(len(group))
+            inputs: dict[str, Any] = dict(self.processor.answer_inputs(group, images_encoded=True))
+            if evidence is None:
+                inputs |= self.pixels(len(group))
+            else:
+                shown = ShownImages(evidence, torch.zeros(len(group)).long())
+                if read:
+                    inputs = prefixes.share(inputs, shown, [0] * len(group))
+                inputs |= {"evidence": evidence, "image_index": shown.rows}
             sequences = self.model.generate(
                 **inputs,
-                **visual,
                 do_sample=False,
                 max_new_tokens=NEW_TOKENS,
                 min_new_tokens=NEW_TOKENS,
@@ -93,12 +102,12 @@ class Asker:
         """Pixels of ``copies`` copies of the image."""
         return {k: v.bfloat16() for k, v in self.processor.pixels([self.image] * copies).items()}
 
-    def timed(self, prompts: list[str], *, together: bool, once: bool) -> Callable[[], Clock]:
+    def timed(self, prompts: list[str], **way: bool) -> Callable[[], Clock]:
         """A measured call of `ask`."""
 
         def run() -> Clock:
             with measured() as clock:
-                self.ask(prompts, together=together, once=once)
+                self.ask(prompts, **way)
             return clock
 
         return run
@@ -117,18 +126,25 @@ def main() -> None:
     ways = {
         BATCH_EACH: {"together": True, "once": False},
         BATCH_ONCE: {"together": True, "once": True},
+        BATCH_READ: {"together": True, "once": True, "read": True},
         CHAT_EACH: {"together": False, "once": False},
         CHAT_ONCE: {"together": False, "once": True},
+        CHAT_READ: {"together": False, "once": True, "read": True},
     }
-    answers = [asker.ask(prompts, **way) for way in ways.values()]
-    for first, second in ((0, 1), (2, 3)):
-        assert torch.equal(answers[first], answers[second]), "encoding once changed the answers"
+    answers = {name: asker.ask(prompts, **way) for name, way in ways.items()}
+    for name, found in answers.items():
+        slow = BATCH_EACH if name.startswith("batch") else CHAT_EACH
+        assert torch.equal(found, answers[slow]), f"{name}: other answers than {slow}"
     runs = {name: asker.timed(prompts, **way) for name, way in ways.items()}
     series = interleave(runs, options.k, options.rounds or (2 if options.quick else 5))
-    ratios = {
-        "batch: once / each": ratio(series[BATCH_EACH], series[BATCH_ONCE]),
-        "chat: once / each": ratio(series[CHAT_EACH], series[CHAT_ONCE]),
-    }
+    pairs = (
+        (BATCH_EACH, BATCH_ONCE),
+        (BATCH_EACH, BATCH_READ),
+        (CHAT_EACH, CHAT_ONCE),
+        (CHAT_EACH, CHAT_READ),
+        (CHAT_EACH, BATCH_READ),
+    )
+    ratios = {f"{fast} / {slow}": ratio(series[slow], series[fast]) for slow, fast in pairs}
     title = f"{options.k} questions on one image, questions per second"
     show(title, series, ratios, "questions/s", as_json=options.json)
 

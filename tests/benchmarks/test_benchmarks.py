@@ -39,7 +39,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         ("alignment_step", 4),
         ("generate", 2),
-        ("many_questions", 2),
+        ("many_questions", 5),
         ("adapter_decoding", 1),
         ("shared_store", 1),
     ],

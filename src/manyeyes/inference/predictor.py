@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from manyeyes.conversation.task_types import REGION
 from manyeyes.data.annotations.objects import ObjectTable
@@ -22,6 +23,7 @@ from manyeyes.images.reading import image_size
 from manyeyes.inference.decoding import GREEDY, Decoding
 from manyeyes.inference.encoded_images import Look
 from manyeyes.inference.image_tags import ImageTags
+from manyeyes.inference.prefix_cache import PrefixCache
 from manyeyes.inference.questions import AnswerKind, Item
 from manyeyes.inference.ranking import (
     Likelihood,
@@ -100,6 +102,7 @@ class ModelPredictor:
         self.decoding = dict(decoding.arguments)
         self.objects, self.dtype, self.tags = objects, dtype, tags
         self.positions = position_limit(model.config.text_config)
+        self._prefixes = PrefixCache(model)
 
     @property
     def box_style(self) -> str:
@@ -229,7 +232,7 @@ class ModelPredictor:
             look = self._look(items) if with_images else None
             prompts = [self._prompt(item, look) for item in items]
             rooms = self._rooms(items, self._lengths(items, prompts))
-            for batch in self._batches(rooms, prompts):
+            for batch in self._batches(rooms, self._order(items, prompts, look)):
                 texts = self._generate(
                     [prompts[place] for place in batch],
                     [items[place] for place in batch],
@@ -314,12 +317,25 @@ class ModelPredictor:
         left = [self.positions - length for length in lengths]
         return [min(pair) for pair in zip(wanted, left, strict=True)]
 
-    def _batches(self, rooms: Sequence[int], prompts: Sequence[str]) -> Iterator[list[int]]:
+    def _order(
+        self, items: Sequence[Item], prompts: Sequence[str], look: Look | None
+    ) -> list[tuple[int, int]]:
+        """What each prompt is sorted by: its image, where its beginning is shared, then length."""
+        shared = look is not None and not look.reads_questions and self._prefixes.usable
+        rows = {path: row for row, path in enumerate(_paths(items))}
+        return [
+            (rows[item.image] if shared else 0, len(prompt))
+            for item, prompt in zip(items, prompts, strict=True)
+        ]
+
+    def _batches(
+        self, rooms: Sequence[int], order: Sequence[tuple[int, int]]
+    ) -> Iterator[list[int]]:
         by_room: dict[int, list[int]] = {}
         for place, room in enumerate(rooms):
             by_room.setdefault(room, []).append(place)
         for places in by_room.values():
-            places.sort(key=lambda place: len(prompts[place]))
+            places.sort(key=order.__getitem__)
             for start in range(0, len(places), self.batch_size):
                 yield places[start : start + self.batch_size]
 
@@ -333,17 +349,26 @@ class ModelPredictor:
             questions=[self._asked(item) for item in items],
             tasks=[REGION if item.answer in REGION_ANSWERS else None for item in items],
         )
+        placed = {key: value.to(self.model.device) for key, value in inputs.items()}
+        begun = self._begun(placed, shown)
         sequences = self.model.generate(
-            **{key: value.to(self.model.device) for key, value in inputs.items()},
+            **begun,
             evidence=None if shown is None else shown.evidence,
             image_index=None if shown is None else shown.rows,
             **self.decoding,
             max_new_tokens=room,
         )
         if self.processor.answers_in_sequence:
-            sequences = sequences[:, inputs["input_ids"].shape[1] :]
+            sequences = sequences[:, begun["input_ids"].shape[1] :]
         decoded = self.processor.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         return [str(text) for text in decoded]
+
+    def _begun(self, inputs: Mapping[str, Tensor], shown: ShownImages | None) -> dict[str, Any]:
+        """The inputs, where prompts begin alike with the beginnings read."""
+        if shown is None or len(shown.rows.unique()) == len(shown.rows):
+            return dict(inputs)
+        copies = int(self.decoding.get("num_beams", 1))
+        return self._prefixes.share(inputs, shown, shown.rows.tolist(), copies=copies)
 
 
 def _turn(item: Item, *, shown: bool) -> Turn:

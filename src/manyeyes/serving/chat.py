@@ -6,7 +6,7 @@ Shapes: I images of the conversation, T positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,18 @@ from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
 from manyeyes.images.reading import load_image
 from manyeyes.inference.decoding import GREEDY, Decoding
-from manyeyes.inference.tagging import tag_images
+from manyeyes.inference.prefix_cache import PrefixCache
+from manyeyes.inference.seen_images import SeenImage, Sight
 from manyeyes.language import position_limit, too_long
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
-from manyeyes.records import (
-    IMAGE_PLACEHOLDER,
-    Box,
-    Detections,
-    FeatureBundle,
-    FusionText,
-    Turn,
-    VisualEvidence,
-)
+from manyeyes.records import IMAGE_PLACEHOLDER, Box, Turn
+
+KEPT_BYTES = 2**29
+"""Keys and values of prompts' beginnings that a conversation keeps at most."""
+
+_ShownFile = tuple[str, SeenImage]
+"""The path of an image file, and what the model saw in it."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +45,6 @@ class Answer:
     text: str
     boxes: tuple[tuple[Box, ...], ...] = ()
     image: Image.Image | None = None
-
-
-@dataclass(frozen=True)
-class _SeenImage:
-    """An image that has been encoded: its file's identity, its picture and its evidence.
-
-    ``features`` in place of evidence where the fusion reads the question; ``objects``: what the
-    model's detector found.
-    """
-
-    key: tuple[str, int]
-    picture: Image.Image
-    evidence: VisualEvidence | None
-    features: FeatureBundle
-    objects: Detections | None = None
-    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,28 +88,30 @@ class Conversation:
             raise UsageError(f"task {task!r}: this model does not route by task type")
         processor.routes([""], task)  # names an unknown one
         self.model: Any = model.train(False)
-        self.processor, self.tagger = processor, tagger
+        self.processor = processor
+        self._sight = Sight(model, processor, tagger)
+        self._prefixes = PrefixCache(model, limit=KEPT_BYTES)
         self.max_new_tokens = decoding.max_new_tokens or max_new_tokens
         self.temperature, self.decoding, self.task = temperature, dict(decoding.arguments), task
         self.turns: list[Turn] = []
-        self._seen: list[_SeenImage] = []
-        self._shown: list[int] = []
-        self._pending: list[int] = []
+        self._seen: dict[tuple[str, int, tuple[str, ...]], SeenImage] = {}
+        self._shown: list[_ShownFile] = []
+        self._pending: list[_ShownFile] = []
 
     def reset(self) -> None:
         """Forget all turns and images."""
-        self.turns, self._seen, self._shown, self._pending = [], [], [], []
+        self.turns, self._seen, self._shown, self._pending = [], {}, [], []
+        self._prefixes.forget()
 
     @property
     def asked(self) -> Asked | None:
         """The last question that was answered about an image; None = there is none."""
         if not self._shown:
             return None
-        seen = self._seen[self._shown[-1]]
+        file, seen = self._shown[-1]
         question = self.turns[-2].text.replace(f"{IMAGE_PLACEHOLDER}\n", "")
-        return Asked(question, seen.key[0], seen.tags)
+        return Asked(question, file, seen.tags)
 
-    @torch.inference_mode()
     def show(self, path: str | Path, tags: Sequence[str] | None = None) -> Image.Image:
         """Put an image before the next question; encode it unless this file was shown before.
 
@@ -142,48 +127,13 @@ class Conversation:
                 "picture to a file first, or call the model and its processor directly"
             )
         picture = load_image(path)
-        key = (str(Path(path).resolve()), Path(path).stat().st_mtime_ns)
-        names = self._tags(picture, tags)
-        known = [p for p, s in enumerate(self._seen) if s.key == key and s.tags == names]
-        if not known:
-            pixels = self.processor.pixels([picture])
-            placed = {name: value.to(self.model.device) for name, value in pixels.items()}
-            self._seen.append(replace(self._look(key, picture, placed), tags=names))
-            known = [len(self._seen) - 1]
-        self._pending.append(known[0])
+        names = self._sight.tags(picture, tags)
+        file = str(Path(path).resolve())
+        key = (file, Path(path).stat().st_mtime_ns, names)
+        if key not in self._seen:
+            self._seen[key] = self._sight.see(picture, names)
+        self._pending.append((file, self._seen[key]))
         return picture
-
-    def _tags(self, picture: Image.Image, given: Sequence[str] | None) -> tuple[str, ...]:
-        if self.processor.tags == "none":
-            return ()
-        if given is None and self.tagger is None:
-            raise UsageError(
-                "this model reads tags of its images, and has no tagger: give the image's tags"
-            )
-        if given is not None or self.tagger is None:
-            return tuple(given or ())
-        (features,) = tag_images(self.tagger, [picture])
-        return features.names[0]
-
-    def _look(
-        self, key: tuple[str, int], picture: Image.Image, pixels: dict[str, Tensor]
-    ) -> _SeenImage:
-        if self.processor.object_writer is None and not self._reads_questions:
-            return _SeenImage(key, picture, self.model.encode_images(**pixels), {})
-        features = self.model.encode(**pixels)
-        found = None
-        if self.processor.object_writer is not None:
-            found = self.processor.read_objects(features, [picture.size])
-        words = self.processor.object_inputs(found, [picture.size])
-        if words:
-            placed = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
-            features = self.model.told(features, FusionText(*placed))
-        evidence = None if self._reads_questions else self.model.fusion(features)
-        return _SeenImage(key, picture, evidence, features, None if found is None else found[0])
-
-    @property
-    def _reads_questions(self) -> bool:
-        return bool(self.processor.question_inputs(["?"]))
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
         """Answer ``question``; ``on_text`` receives the answer piece by piece as it is written.
@@ -197,65 +147,56 @@ class Conversation:
         shown = [*self._shown, *self._pending]
         lead = f"{IMAGE_PLACEHOLDER}\n" * len(self._pending)
         turns = [*self.turns, Turn("user", lead + checked_question(question))]
-        text = self._generate(turns, shown, on_text)
+        text = self._generate(turns, [image for _, image in shown], on_text)
         self.turns = [*turns, Turn("assistant", text)]
         self._shown, self._pending = shown, []
         if not shown:
             return Answer(text)
-        picture = self._seen[shown[-1]].picture
+        picture = shown[-1][1].picture
         style, (width, height) = self.processor.box_style, picture.size
         groups = parse_boxes(text, style=style, width=width, height=height)
         return Answer(text, tuple(tuple(group) for group in groups), picture)
 
     @torch.inference_mode()
     def _generate(
-        self, turns: list[Turn], shown: list[int], on_text: Callable[[str], None] | None
+        self,
+        turns: list[Turn],
+        images: Sequence[SeenImage],
+        on_text: Callable[[str], None] | None,
     ) -> str:
-        sizes = [self._seen[place].picture.size for place in shown]
-        found = [self._seen[place].objects for place in shown]
-        objects = [] if None in found else [o for o in found if o is not None]
-        tags = tuple(self._seen[place].tags for place in shown)
-        prompt = self.processor.prompt(turns, image_sizes=sizes, objects=objects or None, tags=tags)
+        question = turns[-1].text
         batch = self.processor.answer_inputs(
-            [prompt], images_encoded=True, questions=[turns[-1].text], tasks=self.task
+            [self._sight.prompt(turns, images)],
+            images_encoded=True,
+            questions=[question],
+            tasks=self.task,
         )
         inputs = {name: value.to(self.model.device) for name, value in batch.items()}
-        length = inputs["input_ids"].shape[1]
+        room = self._room(inputs["input_ids"].shape[1])
         decoding = dict(self.decoding)
         if self.temperature:
             decoding |= {"do_sample": True, "temperature": self.temperature}
+        beams = int(decoding.get("num_beams", 1))
         stream = None
-        if on_text is not None and decoding.get("num_beams", 1) == 1:
+        if on_text is not None and beams == 1:
             stream = _Stream(self.processor.tokenizer, on_text)
+        shown = self._sight.shown(images, [question] * len(images))
+        if not self._sight.reads_questions:
+            inputs = self._prefixes.share(inputs, shown, images, copies=beams)
         sequences: Tensor = self.model.generate(
             **inputs,
-            evidence=self._evidence(turns[-1].text) if shown else None,
-            image_index=torch.tensor(shown, device=self.model.device) if shown else None,
-            max_new_tokens=self._room(length),
+            evidence=None if shown is None else shown.evidence,
+            image_index=None if shown is None else shown.rows,
+            max_new_tokens=room,
             streamer=stream,
             **decoding,
         )
+        length = inputs["input_ids"].shape[1]
         new = sequences[0, length:] if self.processor.answers_in_sequence else sequences[0]
         text = str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
         if on_text is not None and stream is None:
             on_text(text)
         return text
-
-    def _evidence(self, question: str) -> VisualEvidence:
-        """Return the evidence of all images seen, one row each, for ``question``."""
-        inputs = self.processor.question_inputs([question])
-        names = [name for name in ("question_ids", "question_mask") if name in inputs]
-        placed = [inputs[name].to(self.model.device) for name in names]
-        parts = [
-            self.model.fusion(seen.features, FusionText(*placed))
-            if seen.evidence is None
-            else seen.evidence
-            for seen in self._seen
-        ]
-        return VisualEvidence(
-            tokens=_rows([part.tokens for part in parts]),
-            prompts=_rows([part.prompts for part in parts]),
-        )
 
     def _room(self, length: int) -> int:
         """Return how many tokens the answer may have after a prompt of ``length`` tokens."""
@@ -278,8 +219,3 @@ class _Stream(TextStreamer):
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self._on_text(text)
-
-
-def _rows(parts: list[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
