@@ -8,6 +8,7 @@
     ├── PartError                      encoder, fusion and language model do not fit together
     ├── PlaceholderError               image tokens in the text and image features disagree
     ├── CheckpointError                a checkpoint is missing, damaged or belongs to another model
+    ├── RequestError                   a request over HTTP is refused (carries its status)
     ├── WriteError                     a file or folder cannot be written: full disk, no permission
     └── NonFiniteError                 a loss or gradient is not finite; raised before the step
 
@@ -81,6 +82,19 @@ class WriteError(ManyEyesError):
     def __init__(self, message: str, *, file: str) -> None:
         self.file = file
         super().__init__(f"{file}: {message}")
+
+
+class RequestError(ManyEyesError):
+    """A request to the server is refused, or a server refuses ours.
+
+    ``status``: of HTTP. ``code`` and ``param``: of the error object of the OpenAI API, when known.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
+    ) -> None:
+        self.status, self.code, self.param = status, code, param
+        super().__init__(message)
 
 
 class NonFiniteError(ManyEyesError):

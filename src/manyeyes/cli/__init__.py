@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from manyeyes.cli import chat, detect, evaluate, export, score, tag, train
+from manyeyes.cli import chat, detect, evaluate, export, score, serve, tag, train
 from manyeyes.cli.check import check
 from manyeyes.cli.convert import adapter, data, lavis, lion, tasks
 from manyeyes.cli.parsing import JsonCommand, JsonGroup
@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "detect": (detect.detect, detect.EXAMPLES),
     "tag": (tag.tag, tag.EXAMPLES),
     "chat": (chat.chat, chat.EXAMPLES),
+    "serve": (serve.serve, serve.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
 }
 WORLD_COMMANDS: Mapping[str, Command] = {

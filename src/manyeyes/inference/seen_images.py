@@ -26,13 +26,13 @@ from manyeyes.records import Detections, FeatureBundle, FusionText, Turn, Visual
 
 @dataclass(frozen=True, eq=False)
 class SeenImage:
-    """A picture and what encoders, detector and tagger made of it.
+    """What encoders, detector and tagger made of a picture of ``size`` (width, height).
 
     ``features`` in place of ``evidence`` where the fusion reads the question; ``objects``: what the
     model's detector found, None where it has none that writes into prompts.
     """
 
-    picture: Image.Image
+    size: tuple[int, int]
     evidence: VisualEvidence | None
     features: FeatureBundle
     objects: Detections | None = None
@@ -59,7 +59,8 @@ class Sight:
         placed = {name: value.to(self.model.device) for name, value in pixels.items()}
         told = tuple(tags)
         if self.processor.object_writer is None and not self.reads_questions:
-            return SeenImage(picture, self.model.encode_images(**placed), {}, tags=told)
+            evidence = self.model.encode_images(**placed)
+            return SeenImage(picture.size, evidence, {}, tags=told)
         features = self.model.encode(**placed)
         found = None
         if self.processor.object_writer is not None:
@@ -68,8 +69,9 @@ class Sight:
         if words:
             parts = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
             features = self.model.told(features, FusionText(*parts))
-        evidence = None if self.reads_questions else self.model.fusion(features)
-        return SeenImage(picture, evidence, features, None if found is None else found[0], told)
+        fused = None if self.reads_questions else self.model.fusion(features)
+        objects = None if found is None else found[0]
+        return SeenImage(picture.size, fused, features, objects, told)
 
     def tags(self, picture: Image.Image, given: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return the tags of a picture: those given, or what the tagger finds.
@@ -94,7 +96,7 @@ class Sight:
         objects = [] if None in found else [each for each in found if each is not None]
         return self.processor.prompt(
             turns,
-            image_sizes=[image.picture.size for image in images],
+            image_sizes=[image.size for image in images],
             objects=objects or None,
             tags=tuple(image.tags for image in images),
         )

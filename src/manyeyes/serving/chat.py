@@ -31,8 +31,8 @@ from manyeyes.records import IMAGE_PLACEHOLDER, Box, Turn
 KEPT_BYTES = 2**29
 """Keys and values of prompts' beginnings that a conversation keeps at most."""
 
-_ShownFile = tuple[str, SeenImage]
-"""The path of an image file, and what the model saw in it."""
+_ShownFile = tuple[str, Image.Image, SeenImage]
+"""The path of an image file, its picture, and what the model saw in it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Conversation:
         """The last question that was answered about an image; None = there is none."""
         if not self._shown:
             return None
-        file, seen = self._shown[-1]
+        file, _, seen = self._shown[-1]
         question = self.turns[-2].text.replace(f"{IMAGE_PLACEHOLDER}\n", "")
         return Asked(question, file, seen.tags)
 
@@ -132,7 +132,7 @@ class Conversation:
         key = (file, Path(path).stat().st_mtime_ns, names)
         if key not in self._seen:
             self._seen[key] = self._sight.see(picture, names)
-        self._pending.append((file, self._seen[key]))
+        self._pending.append((file, picture, self._seen[key]))
         return picture
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
@@ -147,12 +147,12 @@ class Conversation:
         shown = [*self._shown, *self._pending]
         lead = f"{IMAGE_PLACEHOLDER}\n" * len(self._pending)
         turns = [*self.turns, Turn("user", lead + checked_question(question))]
-        text = self._generate(turns, [image for _, image in shown], on_text)
+        text = self._generate(turns, [seen for _, _, seen in shown], on_text)
         self.turns = [*turns, Turn("assistant", text)]
         self._shown, self._pending = shown, []
         if not shown:
             return Answer(text)
-        picture = shown[-1][1].picture
+        picture = shown[-1][1]
         style, (width, height) = self.processor.box_style, picture.size
         groups = parse_boxes(text, style=style, width=width, height=height)
         return Answer(text, tuple(tuple(group) for group in groups), picture)

@@ -1,0 +1,147 @@
+"""``manyeyes serve``: a model behind the OpenAI API."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from manyeyes.cli.libraries import quiet_libraries
+from manyeyes.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    ModelArgument,
+    TrustOption,
+)
+from manyeyes.cli.output import Output, session
+from manyeyes.errors import UsageError
+
+EXAMPLES = (
+    "manyeyes serve demo/model",
+    "manyeyes serve runs/comm/model --host 0.0.0.0 --port 8000 --api-key SECRET",
+)
+KEY = "MANYEYES_API_KEY"
+MISSING = "manyeyes serve needs the extra: pip install 'manyeyes[serve]' ({})"
+
+
+def serve(
+    model: ModelArgument,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")
+    ] = "localhost",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
+    name: Annotated[
+        str | None, typer.Option(help="What requests call the model; default: MODEL as given.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar=KEY,
+            help="Every request must carry this key; the variable keeps it out of process lists.",
+        ),
+    ] = None,
+    allow_hosts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Fetch images from this host when a request names it. May be repeated.",
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Requests that are answered together.")] = 8,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that wait; more get 429.")] = 64,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 1024,
+    max_images: Annotated[int, typer.Option(min=1, help="Images in one request.")] = 8,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of one image.")] = 2**24,
+    max_body: Annotated[int, typer.Option(min=1, help="MiB of one request.")] = 20,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 120.0,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    trust_remote_code: TrustOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Serve a model to OpenAI clients and as a web page.
+
+    Chat completions with images as data URLs, streaming, /v1/models, /health, /metrics, and a page
+    for the browser at /. Remote images and files of this machine are refused. Ctrl-C and SIGTERM
+    end the server when what was asked is answered.
+    """
+    with session(as_json=False, debug=debug, trust=trust_remote_code) as output:
+        try:
+            from manyeyes.serving.http.app import build_app
+            from manyeyes.serving.http.engine import Engine
+            from manyeyes.serving.http.limits import Limits
+            from manyeyes.serving.http.metrics import Metrics
+            from manyeyes.serving.http.run import is_local, listen, own_hosts, run
+        except ImportError as error:
+            raise UsageError(MISSING.format(error)) from error
+        from manyeyes.inference.seen_images import Sight
+        from manyeyes.inference.tagging import own_tagger
+        from manyeyes.model.loading import load_model
+
+        quiet_libraries(debug=debug)
+        if not is_local(host) and not api_key:
+            output.note(f"warning: anyone who reaches {host} can use this server; see --api-key")
+        limits = Limits(
+            body=max_body * 2**20,
+            images=max_images,
+            pixels=max_pixels,
+            tokens=max_tokens,
+            seconds=timeout,
+            queue=queue,
+            batch=batch,
+        )
+        with listen(host, port) as socket:
+            loaded, processor = load_model(model, dtype=dtype, device=device)
+            sight = Sight(loaded, processor, own_tagger(loaded))
+            engine = Engine(sight, limits, Metrics(), _faults(output, debug=debug))
+            app = build_app(
+                engine,
+                name or model,
+                log=output.note,
+                key=api_key,
+                own_hosts=own_hosts(host),
+                image_hosts=[each.lower() for each in allow_hosts or ()],
+                explain=_explainer(sight),
+            )
+            shown = f"[{host}]" if ":" in host else host
+            output.note(f"{name or model} at http://{shown}:{socket.getsockname()[1]} (API: /v1)")
+            run(app, socket, limits)
+        output.note("stopped; everything asked was answered")
+
+
+def _faults(output: Output, *, debug: bool) -> Any:
+    """What happens to mistakes in the program: a line, and with --debug where they were made."""
+    import traceback
+
+    def tell(error: Exception) -> None:
+        if debug:
+            output.note("".join(traceback.format_exception(error)))
+        output.complain(error)
+
+    return tell
+
+
+def _explainer(sight: Any) -> Any:
+    """A function from a picture and a question to the page of ``manyeyes explain``."""
+
+    def explain(picture: Any, question: str) -> str:
+        from manyeyes.inference.image_tags import given_tags
+        from manyeyes.inference.predictor import ModelPredictor
+        from manyeyes.study.explanation import explain as study
+        from manyeyes.study.explanation.page import write_explanation
+
+        tags = list(sight.tags(picture)) if sight.model.config.tags != "none" else None
+        base = ModelPredictor(sight.model, sight.processor, tags=given_tags(sight.model, tags))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "image.png"
+            picture.save(file)
+            page = write_explanation(
+                study.explain(base, str(file), question), Path(folder) / "page.html"
+            )
+            return page.read_text()
+
+    return explain
