@@ -22,12 +22,15 @@ from manyeyes.world.scene import SHAPES
 pytestmark = pytest.mark.long
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
-BLOCK = re.compile(r"(<!-- slow -->\n)?```bash\n(.*?)```", flags=re.DOTALL)
+BLOCK = re.compile(r"(?:<!-- (slow|server) -->\n)?```bash\n(.*?)```", flags=re.DOTALL)
 
 
-def commands(*, slow: bool) -> list[list[str]]:
-    """Return the page's command lines, of blocks marked slow or of the others."""
-    chosen = [text for mark, text in BLOCK.findall(PAGE.read_text()) if bool(mark) == slow]
+def commands(kind: str = "") -> list[list[str]]:
+    """Return the page's command lines, of blocks marked as of a kind or of the others.
+
+    Those of a server do not end by themselves; tests/serving runs them.
+    """
+    chosen = [text for mark, text in BLOCK.findall(PAGE.read_text()) if mark == kind]
     return [shlex.split(line)[1:] for text in chosen for line in text.splitlines()]
 
 
@@ -63,19 +66,19 @@ def run_all(lines: list[list[str]]) -> None:
 
 
 def test_every_command_of_the_page_runs(folder: Path) -> None:
-    run_all(commands(slow=False))
+    run_all(commands())
     assert (folder / "runs" / "comm" / "model" / "config.json").is_file()
     assert (folder / "comm-full" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow
 def test_every_slow_command_of_the_page_runs(folder: Path) -> None:
-    run_all(commands(slow=True))
+    run_all(commands("slow"))
     assert (folder / "small" / "report.html").is_file()
 
 
 def test_every_command_is_on_the_page() -> None:
-    shown = {tuple(words) for slow in (False, True) for words in commands(slow=slow)}
+    shown = {tuple(words) for kind in ("", "slow", "server") for words in commands(kind)}
     for name in COMMANDS:
         assert any(words[0] == name for words in shown), name
     for name in WORLD_COMMANDS:

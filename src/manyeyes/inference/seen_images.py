@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -56,7 +57,7 @@ class Sight:
     def see(self, picture: Image.Image, tags: Sequence[str] = ()) -> SeenImage:
         """Encode an upright RGB picture; ``tags``: what a model that reads tags is told of it."""
         pixels = self.processor.pixels([picture])
-        placed = {name: value.to(self.model.device) for name, value in pixels.items()}
+        placed: dict[str, Any] = {k: v.to(self.model.device) for k, v in pixels.items()}
         told = tuple(tags)
         if self.processor.object_writer is None and not self.reads_questions:
             evidence = self.model.encode_images(**placed)

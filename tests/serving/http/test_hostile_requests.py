@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
-from served import NAME, Server, ask, bomb, data_url, image, url_of
+from manyeyes.serving.http.gate import Gate
+from served import LIMITS, NAME, Server, ask, bomb, data_url, image, url_of
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 CHAT = "/v1/chat/completions"
@@ -210,10 +213,6 @@ def test_bytes_are_refused(server: Server, client: TestClient, name: str) -> Non
 
 
 def test_a_prompt_that_is_too_long_for_the_model(build: Callable[..., Built]) -> None:
-    from dataclasses import replace
-
-    from served import LIMITS
-
     server = Server(*build(), replace(LIMITS, text=10_000))
     client = TestClient(server.app, base_url="http://localhost")
     reply = client.post(CHAT, json=ask("x" * 3000))
@@ -256,11 +255,6 @@ def test_a_key_is_asked_for(build: Callable[..., Built]) -> None:
 
 
 def test_a_client_that_never_ends_its_request(server: Server) -> None:
-    import asyncio
-    from dataclasses import replace
-
-    from manyeyes.serving.http.gate import Gate
-
     gate = Gate(server.app.app, replace(server.engine.limits, seconds=0.2), server.metrics, print)
     sent: list[Any] = []
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +18,14 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
-from manyeyes.records import Turn
-from served import NAME, Server, ask, data_url, image
+from manyeyes.conversation.boxes import format_boxes
+from manyeyes.inference.seen_images import SeenImage
+from manyeyes.records import Detection, Turn
+from manyeyes.serving.http.engine import Job
+from manyeyes.serving.http.handler import Handler
+from manyeyes.serving.http.requests import Sampling
+from manyeyes.serving.http.rows import Row
+from served import LIMITS, NAME, Server, ask, data_url, image
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 CHAT = "/v1/chat/completions"
@@ -134,7 +143,7 @@ def test_eight_questions_on_one_image_encode_it_once(
 
 def test_requests_that_wait_are_answered_together(server: Server, client: TestClient) -> None:
     before = server.count("batches_total")
-    release = server.engine.call(lambda: __import__("time").sleep(0.5))
+    release = server.engine.call(lambda: time.sleep(0.5))
     with ThreadPoolExecutor(8) as pool:
         bodies = [ask(f"number {place}?", max_tokens=4 + place) for place in range(8)]
         replies = list(pool.map(lambda body: client.post(CHAT, json=body).json(), bodies))
@@ -154,11 +163,6 @@ def test_sampling_with_a_seed_repeats(client: TestClient) -> None:
 
 
 def test_a_full_queue_answers_429(build: Callable[..., Built], server: Server) -> None:
-    import threading
-    from dataclasses import replace
-
-    from served import LIMITS
-
     full = Server(server.model, server.processor, replace(LIMITS, queue=2))
     hold = threading.Event()
     full.engine.call(hold.wait)
@@ -198,7 +202,7 @@ def test_a_failure_in_a_batch_is_told_once_and_spares_the_others(
         return own(**inputs)
 
     monkeypatch.setattr(server.model, "generate", failing)
-    wait = server.engine.call(lambda: __import__("time").sleep(0.3))
+    wait = server.engine.call(lambda: time.sleep(0.3))
     with ThreadPoolExecutor(3) as pool:
         bodies = [ask("fine?"), ask("break"), ask("also fine?")]
         replies = list(pool.map(lambda body: client.post(CHAT, json=body), bodies))
@@ -220,3 +224,14 @@ def test_explanations_run_in_the_models_thread(server: Server, urls: list[str]) 
     assert found.text == "<p>(20, 12) why?</p>"
     assert client.post("/explain", json=ask("why?")).status_code == 400
     other.engine.stop()
+
+
+def test_what_was_seen_stands_in_the_reply(server: Server) -> None:
+    image = SeenImage((40, 20), None, {}, (Detection("cat", (1, 2, 3, 4), 0.5),), ("red",))
+    row = Row(str, deadline=0.0)
+    row.text = format_boxes([(10, 5, 20, 10)], style="shikra", width=40, height=20)
+    job = Job((), ["d"], [None], [image], Sampling(), row)
+    found = Handler(server.engine, NAME).seen(job)
+    assert found["objects"] == [[{"name": "cat", "box": [1, 2, 3, 4]}]]
+    assert found["tags"] == [["red"]]
+    assert found["boxes"][0][0] == pytest.approx([10, 5, 20, 10], abs=0.1)

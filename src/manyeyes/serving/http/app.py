@@ -30,13 +30,13 @@ Explain = Callable[[Any, str], str]
 """A picture and a question to a page that explains the answer."""
 
 
-class OneModel(ModelManager):  # type: ignore[misc]
+class OneModel(ModelManager):
     """The one model of a server, loaded before it listens; requests load and unload nothing."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine, self.name, self.since = engine, name, int(time.time())
 
-    def get_gen_models(self) -> list[dict[str, Any]]:
+    def get_gen_models(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """Return the list of ``/v1/models``."""
         entry = {"id": self.name, "object": "model", "created": self.since}
         return [{**entry, "owned_by": "manyeyes"}]
@@ -93,7 +93,6 @@ def build_app(
 
 
 def _add_explain(app: Any, engine: Engine, handler: Handler, explain: Explain) -> None:
-    @app.post("/explain")
     async def explained(body: dict[str, Any]) -> HTMLResponse:
         """A request as for a chat completion; its last image and question are explained."""
         question = read_request(body, engine.limits)
@@ -103,6 +102,8 @@ def _add_explain(app: Any, engine: Engine, handler: Handler, explain: Explain) -
         text = question.turns[-1].text.rpartition("<image>\n")[2]
         future = engine.call(lambda: explain(picture, text))
         return HTMLResponse(await asyncio.wrap_future(future))
+
+    app.add_api_route("/explain", explained, methods=["POST"])
 
 
 async def _refused(request: Request, error: Any) -> JSONResponse:

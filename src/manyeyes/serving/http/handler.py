@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Any
 
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from openai.types.completion_usage import CompletionUsage
 from PIL import Image
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
@@ -32,7 +32,7 @@ from manyeyes.serving.http.rows import Row
 DONE = "data: [DONE]\n\n"
 
 
-class Handler(ChatCompletionHandler):  # type: ignore[misc]
+class Handler(ChatCompletionHandler):
     """Answers ``/v1/chat/completions``.
 
     Args:
@@ -42,7 +42,9 @@ class Handler(ChatCompletionHandler):  # type: ignore[misc]
     def __init__(self, engine: Engine, name: str, hosts: Collection[str] = ()) -> None:
         self.engine, self.name, self.hosts = engine, name, frozenset(hosts)
 
-    async def handle_request(self, body: dict[str, Any], request_id: str) -> Response:
+    async def handle_request(
+        self, body: dict[str, Any], request_id: str
+    ) -> StreamingResponse | JSONResponse:
         """Answer one request, at once or as a stream.
 
         Raises:
@@ -153,7 +155,7 @@ class Handler(ChatCompletionHandler):  # type: ignore[misc]
             "boxes": boxes,
             "tags": [list(image.tags) for image in images],
             "objects": [
-                [{"name": found.name, "box": list(found.box)} for found in image.objects or ()]
+                [{"name": found.label, "box": list(found.box)} for found in image.objects or ()]
                 for image in images
             ],
         }

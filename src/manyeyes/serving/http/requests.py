@@ -232,7 +232,7 @@ def _turn(message: Message, place: int) -> Turn:
     for word in _RESERVED:
         if word in text:
             raise RequestError(f"{word} cannot be part of a message", param=where)
-    return Turn(role, f"{IMAGE_PLACEHOLDER}\n" * images + text)  # type: ignore[arg-type]
+    return Turn(role, f"{IMAGE_PLACEHOLDER}\n" * images + text)
 
 
 def _sampling(asked: ChatRequest, limits: Limits) -> Sampling:
