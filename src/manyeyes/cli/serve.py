@@ -13,6 +13,7 @@ from manyeyes.cli.options import (
     DebugOption,
     DeviceOption,
     DtypeOption,
+    JsonOption,
     ModelArgument,
     TrustOption,
 )
@@ -61,15 +62,16 @@ def serve(
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Serve a model to OpenAI clients and as a web page.
 
     Chat completions with images as data URLs, streaming, /v1/models, /health, /metrics, and a page
     for the browser at /. Remote images and files of this machine are refused. Ctrl-C and SIGTERM
-    end the server when what was asked is answered.
+    end the server when what was asked is answered; --json then gives its counters.
     """
-    with session(as_json=False, debug=debug, trust=trust_remote_code) as output:
+    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         try:
             from manyeyes.serving.http.app import build_app
             from manyeyes.serving.http.engine import Engine
@@ -96,8 +98,9 @@ def serve(
         )
         with listen(host, port) as socket:
             loaded, processor = load_model(model, dtype=dtype, device=device)
+            metrics = Metrics()
             sight = Sight(loaded, processor, own_tagger(loaded))
-            engine = Engine(sight, limits, Metrics(), _faults(output, debug=debug))
+            engine = Engine(sight, limits, metrics, _faults(output, debug=debug))
             app = build_app(
                 engine,
                 name or model,
@@ -108,9 +111,11 @@ def serve(
                 explain=_explainer(sight),
             )
             shown = f"[{host}]" if ":" in host else host
-            output.note(f"{name or model} at http://{shown}:{socket.getsockname()[1]} (API: /v1)")
+            url = f"http://{shown}:{socket.getsockname()[1]}"
+            output.note(f"{name or model} at {url} (API: {url}/v1)")
             run(app, socket, limits)
         output.note("stopped; everything asked was answered")
+        output.result({"model": name or model, "url": url, "counters": metrics.values()})
 
 
 def _faults(output: Output, *, debug: bool) -> Any:

@@ -40,7 +40,7 @@ class Running:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            if found := re.search(r"at (http://\S+)", line):
+            if found := re.search(r" at (http://\S+)", line):
                 self.url = found[1]
                 break
         self.reader = threading.Thread(target=self._read)

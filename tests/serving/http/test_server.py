@@ -179,11 +179,12 @@ def test_a_full_queue_answers_429(build: Callable[..., Built], server: Server) -
     assert client.get("/health").status_code == 503
 
 
-def test_other_paths(client: TestClient) -> None:
+def test_other_paths(server: Server, client: TestClient) -> None:
     models = client.get("/v1/models").json()
     assert [entry["id"] for entry in models["data"]] == [NAME]
     assert client.get("/health").json() == {"status": "ok"}
     assert "manyeyes_images_encoded_total" in client.get("/metrics").text
+    assert server.metrics.values()["manyeyes_requests_total 200"] >= 2
     assert client.get("/").headers["content-type"].startswith("text/html")
     for path in ("/load_model", "/reset", "/v1/completions", "/v1/responses", "/docs"):
         refused = client.post(path, json={})

@@ -40,3 +40,12 @@ class Metrics:
     def text(self) -> bytes:
         """Return all of them in Prometheus' text format."""
         return bytes(generate_latest(self._registry))
+
+    def values(self) -> dict[str, float]:
+        """Return all counters by their name; requests by status."""
+        return {
+            " ".join([sample.name, *sample.labels.values()]): sample.value
+            for metric in self._registry.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
