@@ -12,10 +12,10 @@ from PIL import Image
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.inference.seen_images import Sight
-from manyeyes.serving.http.app import Explain, build_app
-from manyeyes.serving.http.engine import Engine
-from manyeyes.serving.http.limits import Limits
-from manyeyes.serving.http.metrics import Metrics
+from manyeyes.serving.api.app import Explain, build_app
+from manyeyes.serving.api.engine import Engine
+from manyeyes.serving.api.limits import Limits
+from manyeyes.serving.api.metrics import Metrics
 
 NAME = "tiny/model"
 LIMITS = Limits(

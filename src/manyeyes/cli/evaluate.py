@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,17 +18,20 @@ from manyeyes.cli.options import (
     PresetOption,
     TrustOption,
 )
-from manyeyes.cli.output import session
+from manyeyes.cli.output import Output, session
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
     from manyeyes.data.annotations.per_image import Use
+    from manyeyes.evaluation.asking.served import ServedModel
+    from manyeyes.inference.questions import Predictor
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
     "manyeyes evaluate runs/comm/model --benchmark pope --data data --limit 100 --json",
     "manyeyes evaluate runs/comm/model -b vqa -b pope --variant pope=strict --data data",
     "manyeyes evaluate runs/comm/model -b pope --choice loglik --data data",
+    "manyeyes evaluate openai:http://localhost:8000/v1#demo/model -b vqa --data data",
 )
 
 
@@ -83,6 +87,16 @@ def evaluate(
     tags_use: Annotated[
         str, typer.Option(metavar="USE", help="Tags as given, shuffled among images, or empty.")
     ] = "given",
+    box_style: Annotated[
+        str, typer.Option(help="How a model behind an API writes boxes: shikra, lion, int1000.")
+    ] = "shikra",
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Questions under way together, for a model behind an API.")
+    ] = 8,
+    prices: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="IN OUT", help="Of a million tokens read and written, for the cost."),
+    ] = None,
     preset: PresetOption = "greedy",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     dtype: DtypeOption = "auto",
@@ -93,6 +107,9 @@ def evaluate(
 ) -> None:
     """Score a model on benchmarks in their official file formats.
 
+    MODEL may be one behind an OpenAI API: openai:http://HOST/v1#NAME, with its key in the variable
+    OPENAI_API_KEY. What that server refuses counts as wrong and is listed.
+
     Each score stands with n, a 95 % interval clustered by image, the best constant answer and the
     same model without the image. Repeating an interrupted command continues it.
     """
@@ -101,30 +118,33 @@ def evaluate(
     ) as output:
         from manyeyes.evaluation.asking.choice_modes import checked_mode
         from manyeyes.evaluation.asking.runner import evaluate as run
+        from manyeyes.evaluation.asking.served import ServedModel, is_served, parse_address
         from manyeyes.evaluation.tables.table import format_table
-        from manyeyes.inference.decoding import decoding_preset
-        from manyeyes.inference.image_objects import objects_of_model
-        from manyeyes.inference.image_tags import tags_of_model
-        from manyeyes.inference.predictor import ModelPredictor
-        from manyeyes.model.loading import autocast_dtype, load_model
 
         quiet_libraries(debug=debug)
         names = known_benchmarks(benchmark or [])
         checked_mode(choice)
-        decoding = decoding_preset(preset)
         variants = parse_variants(variant or [])
-        stored = "float32" if dtype == "float32" else "auto"
-        lower = autocast_dtype(dtype)
-        loaded, processor = load_model(model, dtype=stored, device=device)
-        predictor = ModelPredictor(
-            loaded,
-            processor,
-            batch_size=batch_size,
-            objects=objects_of_model(processor, data, split, file=objects, use=objects_use),
-            decoding=decoding,
-            dtype=lower,
-            tags=tags_of_model(loaded, data, split, file=tags, use=checked_use(tags_use)),
-        )
+        predictor: Predictor
+        if is_served(model):
+            if objects or tags or preset != "greedy":
+                raise UsageError("--objects, --tags and --preset are for a model of manyeyes")
+            address = parse_address(model)
+            predictor = ServedModel(address, box_style=box_style, concurrency=concurrency)
+        else:
+            predictor = local_predictor(
+                model,
+                data,
+                split,
+                batch_size=batch_size,
+                objects=objects,
+                objects_use=objects_use,
+                tags=tags,
+                tags_use=checked_use(tags_use),
+                preset=preset,
+                dtype=dtype,
+                device=device,
+            )
         folder = out or default_folder(model, split)
         with output.progress() as report:
             results = run(
@@ -143,8 +163,70 @@ def evaluate(
         for name, entry in results["benchmarks"].items():
             for note in entry["model"]["notes"]:
                 output.line(f"note: {name}: {note}")
+        served = {}
+        if isinstance(predictor, ServedModel):
+            served = {"served": report_usage(output, predictor, folder, prices)}
+            predictor.close()
         output.line(f"answers and results: {folder}")
-        output.result({**results, "out": folder})
+        output.result({**results, **served, "out": folder})
+
+
+def local_predictor(
+    model: str,
+    data: Path,
+    split: str,
+    *,
+    batch_size: int,
+    objects: Path | None,
+    objects_use: str,
+    tags: Path | None,
+    tags_use: Use,
+    preset: str,
+    dtype: str,
+    device: str,
+) -> Predictor:
+    """Load a model of ours, ready to answer; raises as `load_model` does."""
+    from manyeyes.inference.decoding import decoding_preset
+    from manyeyes.inference.image_objects import objects_of_model
+    from manyeyes.inference.image_tags import tags_of_model
+    from manyeyes.inference.predictor import ModelPredictor
+    from manyeyes.model.loading import autocast_dtype, load_model
+
+    decoding = decoding_preset(preset)
+    stored = "float32" if dtype == "float32" else "auto"
+    lower = autocast_dtype(dtype)
+    loaded, processor = load_model(model, dtype=stored, device=device)
+    return ModelPredictor(
+        loaded,
+        processor,
+        batch_size=batch_size,
+        objects=objects_of_model(processor, data, split, file=objects, use=objects_use),
+        decoding=decoding,
+        dtype=lower,
+        tags=tags_of_model(loaded, data, split, file=tags, use=tags_use),
+    )
+
+
+def report_usage(
+    output: Output, model: ServedModel, folder: Path, prices: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Say what a model behind an API was asked this time, and all that it refused so far."""
+    from manyeyes.evaluation.asking.served import remembered
+
+    usage = model.usage
+    refused = remembered(folder, usage.refused)
+    output.line(
+        f"asked {usage.requests} questions: {usage.prompt_tokens} tokens read, "
+        f"{usage.completion_tokens} written"
+    )
+    found = {**vars(usage), "refused": refused}
+    if prices is not None:
+        found["cost"] = usage.cost(prices)
+        output.line(f"cost: {found['cost']:.4f}")
+    if refused:
+        name, reason = next(iter(refused.items()))
+        output.line(f"refused and counted as wrong: {len(refused)}, the first is {name}: {reason}")
+    return found
 
 
 def checked_use(use: str) -> Use:
@@ -183,6 +265,8 @@ def parse_variants(words: list[str]) -> dict[str, str]:
 
 
 def default_folder(model: str, split: str) -> Path:
-    """Return ``evaluation-SPLIT`` beside a model's folder, or here for a model of the hub."""
+    """Return ``evaluation-SPLIT`` beside a model's folder, or here for a model elsewhere."""
+    if model.startswith("openai:"):
+        return Path(f"evaluation-{split}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}")
     path = Path(model)
     return (path.parent if path.is_dir() else Path()) / f"evaluation-{split}"

@@ -73,11 +73,11 @@ def serve(
     """
     with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         try:
-            from manyeyes.serving.http.app import build_app
-            from manyeyes.serving.http.engine import Engine
-            from manyeyes.serving.http.limits import Limits
-            from manyeyes.serving.http.metrics import Metrics
-            from manyeyes.serving.http.run import is_local, listen, own_hosts, run
+            from manyeyes.serving.api.app import build_app
+            from manyeyes.serving.api.engine import Engine
+            from manyeyes.serving.api.limits import Limits
+            from manyeyes.serving.api.metrics import Metrics
+            from manyeyes.serving.api.run import is_local, listen, own_hosts, run
         except ImportError as error:
             raise UsageError(MISSING.format(error)) from error
         from manyeyes.inference.seen_images import Sight

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from manyeyes.errors import RequestError
 from manyeyes.records import Box, Point
 
 AnswerKind = Literal["short", "caption", "boxes", "detections"]
@@ -62,6 +63,14 @@ class Predictor(Protocol):
 
     def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
         """One raw answer per item, in the order of the items."""
+
+
+class PartlyAnswered(RequestError):
+    """Some questions could not be answered; ``answers`` holds the others by their place."""
+
+    def __init__(self, message: str, answers: Mapping[int, str], *, status: int) -> None:
+        self.answers = answers
+        super().__init__(message, status=status)
 
 
 @runtime_checkable

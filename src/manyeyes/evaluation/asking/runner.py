@@ -34,7 +34,7 @@ from manyeyes.evaluation.benchmarks.files import Source
 from manyeyes.evaluation.contract import BenchmarkResult, Prediction
 from manyeyes.evaluation.environment import describe_environment, hash_files
 from manyeyes.files import write_text
-from manyeyes.inference.questions import Item, Measuring, Predictor
+from manyeyes.inference.questions import Item, Measuring, PartlyAnswered, Predictor
 
 RESULTS_FILE = "results.json"
 _CHUNK = 256
@@ -228,7 +228,11 @@ class _Job:
         report(done, total)
         for group in _chunks(open_items, self.plan.chunk):
             items = [item for _, item in group]
-            answers = ask(self.predictor, items, mode, with_images=with_images)
+            try:
+                answers = ask(self.predictor, items, mode, with_images=with_images)
+            except PartlyAnswered as error:
+                self.store.add({group[place][0]: raw for place, raw in error.answers.items()})
+                raise
             self.store.add({key: raw for (key, _), raw in zip(group, answers, strict=True)})
             done += len(group)
             report(done, total)

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from manyeyes.errors import UsageError
-from manyeyes.serving.http.limits import Limits
+from manyeyes.serving.api.limits import Limits
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -22,12 +22,12 @@ from transformers.cli.serving.chat_completion import ChatCompletionHandler
 from manyeyes.conversation.boxes import parse_boxes
 from manyeyes.errors import ImageError, RequestError
 from manyeyes.images.reading import load_image
-from manyeyes.serving.http.engine import Engine, Job
-from manyeyes.serving.http.gate import departure
-from manyeyes.serving.http.image_sources import image_bytes
-from manyeyes.serving.http.replies import error_event
-from manyeyes.serving.http.requests import Question, read_request
-from manyeyes.serving.http.rows import Row
+from manyeyes.serving.api.engine import Engine, Job
+from manyeyes.serving.api.gate import departure
+from manyeyes.serving.api.image_sources import image_bytes
+from manyeyes.serving.api.replies import error_event
+from manyeyes.serving.api.requests import Question, read_request
+from manyeyes.serving.api.rows import Row
 
 DONE = "data: [DONE]\n\n"
 

@@ -19,7 +19,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
-from manyeyes.serving.http.gate import Gate
+from manyeyes.serving.api.gate import Gate
 from served import LIMITS, NAME, Server, ask, bomb, data_url, image, url_of
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]

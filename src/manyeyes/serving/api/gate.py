@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manyeyes.errors import RequestError
-from manyeyes.serving.http.limits import Limits
-from manyeyes.serving.http.metrics import Metrics
-from manyeyes.serving.http.replies import error_object
+from manyeyes.serving.api.limits import Limits
+from manyeyes.serving.api.metrics import Metrics
+from manyeyes.serving.api.replies import error_object
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

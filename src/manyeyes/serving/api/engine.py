@@ -27,11 +27,11 @@ from manyeyes.inference.seen_images import SeenImage, Sight
 from manyeyes.language import position_limit, too_long
 from manyeyes.model.inputs import with_stop
 from manyeyes.records import Turn
-from manyeyes.serving.http.image_cache import ImageCache
-from manyeyes.serving.http.limits import Limits
-from manyeyes.serving.http.metrics import Metrics
-from manyeyes.serving.http.requests import Sampling
-from manyeyes.serving.http.rows import BatchStream, Row, RowsEnd
+from manyeyes.serving.api.image_cache import ImageCache
+from manyeyes.serving.api.limits import Limits
+from manyeyes.serving.api.metrics import Metrics
+from manyeyes.serving.api.requests import Sampling
+from manyeyes.serving.api.rows import BatchStream, Row, RowsEnd
 
 
 @dataclass(eq=False)

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 from manyeyes.errors import RequestError
-from manyeyes.serving.http import image_sources
-from manyeyes.serving.http.image_sources import image_bytes, public_address
+from manyeyes.serving.api import image_sources
+from manyeyes.serving.api.image_sources import image_bytes, public_address
 
 
 class Files(BaseHTTPRequestHandler):

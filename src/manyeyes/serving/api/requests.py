@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from manyeyes.conversation.rendering import checked_question
 from manyeyes.errors import RequestError, UsageError, nearest
 from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
-from manyeyes.serving.http.limits import Limits
+from manyeyes.serving.api.limits import Limits
 
 TOKENS = 256
 """Longest answer of a request that names none."""

@@ -21,10 +21,10 @@ from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.conversation.boxes import format_boxes
 from manyeyes.inference.seen_images import SeenImage
 from manyeyes.records import Detection, Turn
-from manyeyes.serving.http.engine import Job
-from manyeyes.serving.http.handler import Handler
-from manyeyes.serving.http.requests import Sampling
-from manyeyes.serving.http.rows import Row
+from manyeyes.serving.api.engine import Job
+from manyeyes.serving.api.handler import Handler
+from manyeyes.serving.api.requests import Sampling
+from manyeyes.serving.api.rows import Row
 from served import LIMITS, NAME, Server, ask, data_url, image
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]

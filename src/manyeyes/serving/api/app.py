@@ -17,11 +17,11 @@ from transformers.cli.serving.server import build_server
 from transformers.cli.serving.utils import GenerationState
 
 from manyeyes.errors import RequestError
-from manyeyes.serving.http.engine import Engine
-from manyeyes.serving.http.gate import Gate
-from manyeyes.serving.http.handler import Handler
-from manyeyes.serving.http.replies import error_object
-from manyeyes.serving.http.requests import read_request
+from manyeyes.serving.api.engine import Engine
+from manyeyes.serving.api.gate import Gate
+from manyeyes.serving.api.handler import Handler
+from manyeyes.serving.api.replies import error_object
+from manyeyes.serving.api.requests import read_request
 
 KEPT = ("/v1/chat/completions", "/v1/models")
 """Routes of ``build_server`` that are served; others load models or need parts we do not have."""
@@ -72,7 +72,7 @@ def build_app(
     app.add_exception_handler(HTTPException, _refused_by_starlette)
     app.add_exception_handler(RequestValidationError, _not_an_object)
     app.add_exception_handler(Exception, _failed)
-    page = files("manyeyes.serving.http").joinpath("page.html").read_text()
+    page = files("manyeyes.serving.api").joinpath("page.html").read_text()
 
     @app.get("/")
     def root() -> HTMLResponse:

@@ -1,0 +1,190 @@
+"""A model behind an API in the same evaluation: the same score as asked here."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("openai")
+uvicorn = pytest.importorskip("uvicorn")
+
+from cli_runs import invoke, the_object
+from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
+from manyeyes.errors import RequestError, UsageError
+from manyeyes.evaluation.asking import served
+from manyeyes.evaluation.asking.runner import evaluate
+from manyeyes.evaluation.asking.served import Address, ServedModel, parse_address
+from manyeyes.inference.predictor import ModelPredictor
+from manyeyes.inference.questions import Item
+from served import LIMITS, NAME, Server
+
+Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
+
+
+@pytest.fixture(scope="module")
+def built(build: Callable[..., Built]) -> Built:
+    return build()
+
+
+@pytest.fixture(scope="module")
+def url(built: Built) -> Iterator[str]:
+    """Our own server, listening in a thread."""
+    server = Server(*built, LIMITS.__class__())
+    config = uvicorn.Config(server.app, port=0, log_config=None, access_log=False)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
+    running.should_exit = True
+    thread.join()
+
+
+def test_our_server_scores_as_the_model_itself(
+    built: Built, url: str, world: Path, tmp_path: Path
+) -> None:
+    names = ["vqa", "rec", "cider"]
+    arguments = (names, world, "val")
+    here = evaluate(ModelPredictor(*built), *arguments, tmp_path / "here", limit=6)
+    command = ["evaluate", f"openai:{url}#{NAME}", "--data", world, "--split", "val", "--json"]
+    options = ["--limit", 6, "--out", tmp_path / "there", "--prices", 1.0, 2.0]
+    there = the_object(invoke(*command, *options, *[w for name in names for w in ("-b", name)]))
+    for name in names:
+        for kind in ("model", "text_only", "majority"):
+            assert there["benchmarks"][name][kind] == here["benchmarks"][name][kind], (name, kind)
+    used = there["served"]
+    assert used["requests"] == sum(2 * here["benchmarks"][name]["n"] for name in names)
+    assert used["cost"] == (used["prompt_tokens"] + 2 * used["completion_tokens"]) / 1e6 > 0
+    again = the_object(invoke(*command, *options, *[w for name in names for w in ("-b", name)]))
+    assert again["served"]["requests"] == 0, "answers are kept"
+    assert again["benchmarks"] == there["benchmarks"]
+
+
+class Moody(BaseHTTPRequestHandler):
+    """Answers with a status for each question's text, a second time well."""
+
+    asked: Counter[str] = Counter()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = body["messages"][0]["content"][-1]["text"]
+        self.asked[text] += 1
+        status = int(text) if text.isdigit() and self.asked[text] < 2 else 200
+        if text.startswith("always "):
+            status = int(text.removeprefix("always "))
+        message = {"role": "assistant", "content": f"said {text}"}
+        answer = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
+        answer |= {"id": "1", "created": 0, "model": "m", "object": "chat.completion"}
+        found = answer if status == 200 else {"error": {"message": f"no {text}"}}
+        data = json.dumps(found).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.send_header("retry-after-ms", "1")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def moody() -> Iterator[ServedModel]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Moody)
+    Moody.asked.clear()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    model = ServedModel(Address(f"http://127.0.0.1:{server.server_port}/v1", "m"), retries=2)
+    yield model
+    model.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def question(text: str) -> Item:
+    return Item(text, "", text, (), "")
+
+
+def test_what_fails_for_now_is_asked_again(moody: ServedModel) -> None:
+    texts = ["429", "500", "503", "hello"]
+    found = moody.answer([question(text) for text in texts], with_images=False)
+    assert found == [f"said {text}" for text in texts]
+    assert Moody.asked == {"429": 2, "500": 2, "503": 2, "hello": 1}
+
+
+def test_what_is_refused_is_wrong_and_listed(moody: ServedModel, tmp_path: Path) -> None:
+    found = moody.answer([question("always 400"), question("hello")], with_images=False)
+    assert found == ["", "said hello"]
+    assert Moody.asked["always 400"] == 1
+    assert list(moody.usage.refused) == ["always 400"]
+    assert "no always 400" in moody.usage.refused["always 400"]
+    served.remembered(tmp_path, moody.usage.refused)
+    assert list(served.remembered(tmp_path, {"new": "x"})) == ["always 400", "new"]
+
+
+def test_what_was_answered_before_a_failure_is_kept(
+    moody: ServedModel, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, failing = moody._ask, [True]
+
+    def ask(item: Item, with_images: bool) -> str:
+        if failing[0] and item.prompt.endswith("2"):
+            raise RequestError("gone", status=503)
+        return own(item, with_images)
+
+    monkeypatch.setattr(moody, "_ask", ask)
+    items = [question(f"number {place}") for place in range(4)]
+    with pytest.raises(RequestError, match="1 of 4 questions were not answered: gone") as failure:
+        moody.answer(items, with_images=False)
+    assert dict(failure.value.answers) == {p: f"said number {p}" for p in (0, 1, 3)}  # type: ignore[attr-defined]
+    plan = (["vqa"], world, "val", tmp_path)
+    counted = []
+
+    def flaky(item: Item, with_images: bool) -> str:
+        counted.append(item.id)
+        if len(counted) == 3:
+            raise RequestError("gone", status=503)
+        return "yes"
+
+    monkeypatch.setattr(moody, "_ask", flaky)
+    with pytest.raises(RequestError):
+        evaluate(moody, *plan, limit=6, text_only=False)
+    evaluate(moody, *plan, limit=6, text_only=False)
+    assert len(counted) == 7, "only the one that failed was asked again"
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [("always 401", 401), ("always 404", 404), ("always 500", 500)]
+)
+def test_a_server_that_does_not_answer_ends_the_run(
+    moody: ServedModel, text: str, status: int
+) -> None:
+    with pytest.raises(RequestError, match=f"answered {status}") as failure:
+        moody.answer([question(text)], with_images=False)
+    assert failure.value.status == status
+
+
+def test_nobody_there() -> None:
+    model = ServedModel(Address("http://127.0.0.1:9/v1", "m"), retries=0)
+    with pytest.raises(RequestError, match="Connection error"):
+        model.answer([question("hello")], with_images=False)
+    model.close()
+
+
+@pytest.mark.parametrize(
+    "word", ["openai:", "openai:http://h/v1", "openai:h#m", "openai:ftp://h#m"]
+)
+def test_addresses(word: str) -> None:
+    with pytest.raises(UsageError, match="openai:http://HOST/v1#MODEL"):
+        parse_address(word)
+    assert parse_address("openai:https://h:1/v1/#a/b#c") == Address("https://h:1/v1", "a/b#c")
