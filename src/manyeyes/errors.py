@@ -2,6 +2,7 @@
 
     ManyEyesError(ValueError)          exit code 1
     ├── UsageError                     exit code 2: the command line or an argument is wrong
+    │   └── InUseError                 another process works in the folder
     ├── RecipeError                    a recipe holds an unknown key or an impossible value
     ├── DataError                      a data file or row is broken (carries file, line and key)
     │   └── ImageError                 an image cannot be decoded, or is refused
@@ -31,6 +32,10 @@ class UsageError(ManyEyesError):
     """The command line, or the arguments of a call, make no sense together."""
 
     exit_code = 2
+
+
+class InUseError(UsageError):
+    """Another process works in a folder; wait for it, or choose another folder."""
 
 
 class RecipeError(ManyEyesError):

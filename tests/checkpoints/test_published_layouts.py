@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
@@ -24,6 +25,7 @@ import tiny_detector
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration
 from manyeyes import recipes as packaged
 from manyeyes.checkpoints import hub
+from manyeyes.checkpoints.light import read_weights
 from manyeyes.errors import CheckpointError
 from manyeyes.recipes import WeightSource
 from manyeyes.training.saving.weights import take_weights
@@ -240,3 +242,24 @@ def test_only_reports_that_mean_nothing_are_left_out(
     assert ("LOAD REPORT" in caplog.text) == (foreign != "text_model.x")
     if "LOAD REPORT" in caplog.text:
         assert foreign.removeprefix("vision_model.") in caplog.text
+
+
+def test_weights_that_are_published_as_bin_alone_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and in shards; safetensors win where both are there."""
+    tensors = {"a": torch.ones(2), "b": torch.zeros(3)}
+    torch.save({**tensors, "step": 3}, tmp_path / "pytorch_model.bin")
+    found = read_weights(tmp_path, lambda name: name != "b")
+    assert found.keys() == {"a"} and torch.equal(found["a"], tensors["a"])
+    parts = {name: f"pytorch_model-0000{n}-of-00002.bin" for n, name in enumerate("ab", 1)}
+    for name, part in parts.items():
+        torch.save({name: tensors[name] + 1}, tmp_path / part)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": parts}))
+    assert torch.equal(read_weights(tmp_path)["b"], tensors["b"] + 1)
+    save_file({"a": torch.full((2,), 5.0)}, tmp_path / "model.safetensors")
+    assert torch.equal(read_weights(tmp_path)["a"], torch.full((2,), 5.0))
+    places = {"pytorch_model.bin": str(tmp_path / "pytorch_model.bin")}
+    monkeypatch.setattr(hub, "cached_file", lambda place, name, **_: places.get(name))
+    assert hub.weights_folder("o/n") == tmp_path

@@ -290,3 +290,11 @@ def test_arguments_are_honoured_or_refused(parts: Path, pictures: Pictures) -> N
     with pytest.raises(UsageError, match="'pt' alone"):
         qwen2(text="a", return_tensors="np")
     assert "input_ids" in qwen2(text="a", truncation=False, videos=None, return_tensors="pt")
+
+
+def test_a_template_that_writes_todays_date_writes_the_same_every_day() -> None:
+    """Else a model is trained and asked with another text each day."""
+    source = "{{ strftime_now('%d %b %Y, %A') }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    template = ChatTemplate(source, tiny.byte_tokenizer(), "chat")
+    said = template.write([{"role": "user", "content": "!"}])
+    assert said == "26 Jul 2024, Friday!"

@@ -227,11 +227,26 @@ def test_exif_orientation_is_applied_to_pixels_and_to_the_size(orientation: int)
     assert image_size(data) == (32, 16)
 
 
+def test_a_png_that_is_not_what_its_checksums_say_is_refused(tmp_path: Path) -> None:
+    """Pillow reads the pixels of one in five single damaged bytes without a word."""
+    data = _encoded(_gradient(), format="PNG")
+    place = data.index(b"IDAT") + 12
+    flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    path = tmp_path / "a.png"
+    path.write_bytes(flipped)
+    for source in (path, flipped):
+        with pytest.raises(ImageError, match="is damaged: its IDAT is not what its checksum says"):
+            load_image(source)
+    note = data.index(b"IEND") - 4
+    text = (4).to_bytes(4) + b"tEXt" + b"a\0b!" + b"\0\0\0\0"  # of no consequence
+    assert load_image(data[:note] + text + data[note:]).size == load_image(data).size
+
+
 def test_the_size_is_read_without_decoding_even_of_a_damaged_png() -> None:
     data = bytearray(_encoded(_gradient(), format="PNG"))
     data[data.index(b"IDAT") + 20] ^= 0xFF
     assert image_size(bytes(data)) == (40, 30)
-    with pytest.raises(ImageError, match="cannot be decoded"):
+    with pytest.raises(ImageError, match="is damaged: its IDAT"):
         load_image(bytes(data))
 
 

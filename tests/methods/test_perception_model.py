@@ -409,6 +409,11 @@ def test_detect_writes_files_for_training_and_for_scoring(make: Any, tmp_path: P
     scored = invoke(*asked, "--json")
     assert scored.exit_code == 0, scored.stderr
     assert "AP" in the_object(scored)["metrics"]
+    before = out.read_bytes()
+    for words in (("--out", out), ("--out", tmp_path / "n", "--out-refined", tmp_path / "n")):
+        refused = invoke(*common, *words)
+        assert refused.exit_code == 2 and "choose a" in refused.stderr
+    assert out.read_bytes() == before
     refused = invoke(*common, "--out-refined", tmp_path / "r.json")
     assert refused.exit_code == 2 and "nothing is refined" in refused.stderr
 

@@ -115,7 +115,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def damaged_bytes(data: bytes, random_: random.Random) -> tuple[bytes, str]:
-    """Return ``data`` cut, changed or with a piece doubled, and what was done."""
+    """Return ``data`` cut, changed or with a piece doubled, never as it was, and what was done."""
     kind = random_.choice(("cut", "flip", "zero", "double", "insert"))
     place = random_.randrange(len(data)) if data else 0
     size = random_.randint(1, max(1, min(64, len(data) - place)))
@@ -128,4 +128,18 @@ def damaged_bytes(data: bytes, random_: random.Random) -> tuple[bytes, str]:
         "insert": random_.randbytes(size) + piece,
     }[kind]
     rest = b"" if kind == "cut" else data[place + size :]
-    return data[:place] + new + rest, f"{kind} {size} at {place}"
+    changed = data[:place] + new + rest
+    if changed == data:  # zeros in the place of zeros
+        return damaged_bytes(data, random_)
+    return changed, f"{kind} {size} at {place}"
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON; ValueError also where a key stands twice in one object."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=once)

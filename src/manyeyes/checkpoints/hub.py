@@ -26,6 +26,11 @@ from manyeyes.errors import CheckpointError, ManyEyesError, RecipeError
 
 WORLD_PARTS = Path(__file__).parents[1] / "world" / "parts"
 WORLD_SCHEME = "world:"
+WEIGHT_NAMES = (
+    *("model.safetensors.index.json", "model.safetensors"),
+    *("pytorch_model.bin.index.json", "pytorch_model.bin"),
+)
+"""What holds a checkpoint's weights, or lists the shards that do; the first one found is read."""
 
 
 def resolve(checkpoint: str) -> str:
@@ -124,14 +129,14 @@ def weights_folder(checkpoint: str) -> Path:
     place = resolve(checkpoint)
     if Path(place).is_dir():
         return Path(place)
-    for name in ("model.safetensors.index.json", "model.safetensors"):
+    for name in WEIGHT_NAMES:
         with reading(checkpoint):
             found = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
             if found is not None and name.endswith(".index.json"):
                 get_checkpoint_shard_files(place, found)
         if found is not None:
             return Path(found).parent
-    raise CheckpointError(f"{checkpoint!r} holds no safetensors weights")
+    raise CheckpointError(f"{checkpoint!r} holds no {' or '.join(WEIGHT_NAMES[1::2])}")
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from manyeyes.checkpoints import hub
+from manyeyes.checkpoints.pth import read_pth
 from manyeyes.checkpoints.weight_checks import check_finite, check_names
 from manyeyes.errors import CheckpointError
 
 CHANGED = "changed"
 """In a reference: names of the part's tensors that the light checkpoint holds all the same."""
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
 _WEIGHTS_FILE = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 
 
@@ -36,18 +37,25 @@ def read_weights(
     Raises:
         CheckpointError: no weights, a damaged file, or a tensor that is missing, NaN or infinite.
     """
-    places = _read_index(folder / INDEX) if (folder / INDEX).is_file() else {}
-    files = [folder / name for name in sorted(set(places.values()) or {WEIGHTS})]
+    found = next((name for name in hub.WEIGHT_NAMES if (folder / name).is_file()), WEIGHTS)
+    places = _read_index(folder / found) if found.endswith(".index.json") else {}
     tensors: dict[str, Tensor] = {}
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file}: no such file; the checkpoint is incomplete")
-        with naming_damage(file), safe_open(file, framework="pt") as handle:
-            names = filter(wanted, handle.keys())
-            tensors.update({name: handle.get_tensor(name) for name in names})
+    for name in sorted(set(places.values()) or {found}):
+        tensors.update(_read_file(folder / name, wanted))
     check_names(str(folder), [name for name in places if wanted(name) and name not in tensors])
     check_finite(str(folder), tensors)
     return tensors
+
+
+def _read_file(file: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Return the tensors of one file, safetensors or a ``.bin`` of plain tensors."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file; the checkpoint is incomplete")
+    if file.suffix == ".bin":
+        every = read_pth(file).items()
+        return {name: value for name, value in every if isinstance(value, Tensor) and wanted(name)}
+    with naming_damage(file), safe_open(file, framework="pt") as handle:
+        return {name: handle.get_tensor(name) for name in filter(wanted, handle.keys())}
 
 
 def _read_index(file: Path) -> dict[str, str]:

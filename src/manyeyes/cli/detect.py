@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,6 +94,7 @@ def detect(
         from manyeyes.serving.detection import load_finder
 
         quiet_libraries(debug=debug)
+        _check_new(out, out_refined)
         named = _named(images or [], data, image_root)
         weights = MergeWeights(gamma=gamma, drop=drop, add=add) if refine else None
         finder = load_finder(model, weights=weights, dtype=dtype, device=device)
@@ -111,6 +113,16 @@ def detect(
         _show(output, entries)
         known = [{"id": number, "name": name} for name, number in categories.items()]
         output.result({"images": entries, "categories": known, "out": out})
+
+
+def _check_new(*files: Path | None) -> None:
+    """Raise ``UsageError`` for a file to write that is there, or is named twice."""
+    given = [file for file in files if file is not None]
+    for number, file in enumerate(given):
+        if os.path.lexists(file):
+            raise UsageError(f"{file} exists: choose a new file")
+        if file in given[:number]:
+            raise UsageError(f"{file} is named twice: choose another file for the refined objects")
 
 
 def _named(images: list[Path], data: Path | None, image_root: Path | None) -> list[NamedImage]:

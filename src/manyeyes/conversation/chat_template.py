@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any
@@ -20,12 +21,19 @@ from manyeyes.errors import RecipeError
 Message = dict[str, str]
 Span = tuple[int, int]
 
-FIXED: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+_DAY = datetime(2024, 7, 26)
+
+FIXED: dict[str, Any] = {
+    "enable_thinking": False,
+    "date_string": "26 Jul 2024",
+    "strftime_now": _DAY.strftime,
+}
 """What templates are told in training and inference alike.
 
 ``enable_thinking``: Qwen3's form without thinking, whose empty block belongs to the prompt.
 ``date_string``: Llama 3.1 and 3.2 write a date into every prompt; this is their own default, so
 that a model is asked as it was trained and answers do not change with the day (ours).
+``strftime_now``: the same day for templates that write today's date.
 """
 
 _PROBE = ("\ue000system\ue001", "\ue000question\ue001", "\ue000answer\ue001")

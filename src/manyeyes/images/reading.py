@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ GEOMETRIES = ("crop", "pad", "squash")
 shorter axis, then resize (Shikra, COMM, LLaVA-1.5). squash: resize without the aspect (LION)."""
 
 WHITE: Color = (255, 255, 255)
+_PNG_HEAD = 8
+"""Bytes before the first chunk of a PNG."""
+_PNG_CHECKED = (b"IDAT", b"PLTE", b"tRNS")
 _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 0x0112, 256, 257
 _TURNS: Mapping[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,6 +72,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Im
     with _open(source, name, max_pixels) as image:
         try:
             turn = _turn(image)
+            if image.format == "PNG":
+                _check_png(source)
             image.load()
             if turn is None or isinstance(image, TiffImageFile):  # which Pillow turns by itself
                 return to_rgb(image.copy())
@@ -292,6 +298,22 @@ def _check_file(name: str) -> None:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"cannot be opened: {_reason(error)}", file=name) from error
+
+
+def _check_png(source: ImageSource) -> None:
+    """Compare what makes up a PNG's picture with its checksums, which Pillow does not look at."""
+    if isinstance(source, PackedImage):
+        source = _unpacked(source)
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+        stream.seek(_PNG_HEAD)
+        while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
+            length, kind = int.from_bytes(head[:4]), head[4:]
+            if kind not in _PNG_CHECKED:
+                stream.seek(length + 4, io.SEEK_CUR)
+            elif zlib.crc32(stream.read(length), zlib.crc32(kind)) != int.from_bytes(
+                stream.read(4)
+            ):
+                raise ImageError(f"is damaged: its {kind.decode()} is not what its checksum says")
 
 
 def _reason(error: Exception) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +14,15 @@ from accelerate import PartialState
 from torch import distributed
 from transformers import TrainingArguments
 
-from manyeyes.errors import RecipeError
+from manyeyes.errors import InUseError, ManyEyesError, RecipeError
+from manyeyes.files import held
 from manyeyes.recipes import StageRecipe
-from manyeyes.training.arguments import world_size
+from manyeyes.training.arguments import rank, world_size
+
+logger = logging.getLogger(__name__)
+
+_TURN_SECONDS = 30.0
+"""How long the first process waits for a folder before all of them hear how it stands."""
 
 
 def join_ranks(stages: Sequence[StageRecipe]) -> None:
@@ -56,3 +65,40 @@ def wait_for_ranks() -> None:
     """Wait until every process of the run is here."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
+
+
+@contextmanager
+def held_by_run(folder: Path, *, waits: bool = False) -> Iterator[None]:
+    """Hold ``folder`` for all processes of the run, each of which must call it (`files.held`).
+
+    Raises:
+        InUseError: another program holds it, unless the run ``waits`` until that ends.
+        WriteError: the first process can make no file there.
+    """
+    with ExitStack() as stack:
+        told = False
+        while (refusal := _first_holds(stack, folder, _TURN_SECONDS if waits else 0.0)) is not None:
+            if not (waits and isinstance(refusal, InUseError)):
+                raise refusal
+            if not told:
+                logger.info("waiting: %s", refusal)
+                told = True
+        yield
+
+
+def _first_holds(stack: ExitStack, folder: Path, seconds: float) -> ManyEyesError | None:
+    """Let the first process try to hold ``folder``; every process gets what kept it from that."""
+    refusal: ManyEyesError | None = None
+    if rank() == 0:
+        try:
+            stack.enter_context(held(folder, seconds=seconds))
+        except ManyEyesError as error:
+            refusal = error
+    if world_size() == 1:
+        return refusal
+    shared = [None if refusal is None else (isinstance(refusal, InUseError), str(refusal))]
+    distributed.broadcast_object_list(shared)
+    if refusal is not None or shared[0] is None:
+        return refusal
+    in_use, message = shared[0]
+    return InUseError(message) if in_use else ManyEyesError(message)

@@ -22,11 +22,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.files import marked_folder, remove_unfinished, write_json
-from manyeyes.recipes import Recipe
+from manyeyes.recipes import Recipe, StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
 from manyeyes.training.quantization import check_backend
-from manyeyes.training.ranks import join_ranks, wait_for_ranks
+from manyeyes.training.ranks import held_by_run, join_ranks, wait_for_ranks
+from manyeyes.training.saving.checksums import CHECKSUMS_FILE
 from manyeyes.training.saving.folders import STATE_FILE
 from manyeyes.training.saving.results import environment, file_hash
 from manyeyes.training.saving.resume import check_same_recipe
@@ -41,7 +42,10 @@ from manyeyes.training.saving.run_folder import (
 )
 from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage
 
-TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "data_state.json", STATE_FILE)
+TRAINING_STATE = (
+    *("optimizer.pt", "scheduler.pt", "scaler.pt"),
+    *("data_state.json", STATE_FILE, CHECKSUMS_FILE),
+)
 """Files of a checkpoint that only resuming needs (besides ``rng_state*``)."""
 
 
@@ -78,6 +82,7 @@ def train(
         UsageError: ``out_dir`` already holds a run and ``resume`` is off, or something else that
             would be replaced; a stage whose
             predecessor has not been trained; no room for the features.
+        InUseError: another process works in ``out_dir``.
         RecipeError, DataError, CheckpointError, NonFiniteError: what each is about.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and ``resume`` continues it.
     """
@@ -99,6 +104,13 @@ def train(
         features_gb,
     )
     specs = recipe.stages if stage is None else [recipe.stage(stage)]
+    with held_by_run(options.out_dir):
+        return _train_held(recipe, specs, options)
+
+
+def _train_held(
+    recipe: Recipe, specs: Sequence[StageRecipe], options: RunOptions
+) -> TrainingResult:
     stages = [Stage(recipe, spec, options) for spec in specs]
     _claim(recipe, options, stages)
     open_stages = [item for item in stages if not item.is_finished]

@@ -43,6 +43,7 @@ from manyeyes.training.precomputed.objects import look_at
 from manyeyes.training.quantization import check_quantized, quantize
 from manyeyes.training.ranks import wait_for_ranks
 from manyeyes.training.saving import folders
+from manyeyes.training.saving.checksums import check_checksums
 from manyeyes.training.saving.results import stage_results
 from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
@@ -154,8 +155,10 @@ class Stage:
 
         Raises:
             UsageError: an earlier stage has not been trained to its end.
+            CheckpointError: a file of the checkpoint is damaged.
         """
         if checkpoint is not None:
+            check_checksums(checkpoint)
             return build.continued_model(checkpoint)
         sources = self.spec.start
         if not sources and self.position and not self.spec.fresh:
@@ -181,6 +184,7 @@ class Stage:
                 f"stage {self.spec.name!r} starts from stage {name!r}, which is not finished in "
                 f"{self.options.out_dir}; train that first"
             )
+        check_checksums(stage.last_checkpoint)
         return stage.last_checkpoint
 
     def _read(

@@ -35,6 +35,7 @@ from manyeyes.training.attention import choose_attention
 from manyeyes.training.loader import BatchPlan, EndlessOrder, RankBatches
 from manyeyes.training.parts import Assignment, parameter_groups
 from manyeyes.training.saving import folders
+from manyeyes.training.saving.checksums import write_checksums
 from manyeyes.training.saving.optimizer_state import (
     OPTIMIZER_FILE,
     SCHEDULER_FILE,
@@ -317,6 +318,8 @@ class StageTrainer(Trainer):
             if writes:
                 self._write_state(unfinished, state, optimizer)
             self.accelerator.wait_for_everyone()
+            if writes:
+                write_checksums(unfinished)
         if writes:
             folders.keep_newest(home, self.args.save_total_limit)
             if self.args.push_to_hub:

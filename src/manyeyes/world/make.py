@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import DataError, UsageError
-from manyeyes.files import naming, remove_folder, sync_folder, write_bytes
+from manyeyes.files import held, naming, remove_folder, sync_folder, write_bytes
 from manyeyes.world.emit import SplitWorld, chosen_formats, emissions, file_name
 from manyeyes.world.emit.pictures import png_bytes
 from manyeyes.world.emit.text import json_bytes
@@ -79,6 +79,7 @@ def make_world(
     Raises:
         UsageError: an unknown split or format, too few images, or a folder that holds something
             else (another seed, version or size, or fewer formats: worlds are never mixed).
+        InUseError: another process is making it.
         WriteError: the disk refuses; the same call goes on later.
     """
     out = Path(out_dir)
@@ -88,6 +89,12 @@ def make_world(
     found = _existing(out, plan)
     if found is not None:
         return found
+    with held(out, beside=True):
+        return _existing(out, plan) or _make(out, plan, progress)
+
+
+def _make(out: Path, plan: dict[str, Any], progress: Progress | None) -> WorldSummary:
+    counts, seed, chosen = plan["images"], plan["seed"], plan["formats"]
     work = out.with_name(f".{out.name}.partial")
     _prepare(work, plan)
     hashes: dict[str, str] = {}

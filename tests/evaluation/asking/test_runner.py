@@ -198,3 +198,22 @@ def test_table_shows_scores_beside_their_baselines(world: Path, tmp_path: Path) 
     console.file.close()
     detailed = format_table(results, details=True)
     assert detailed.row_count == 2 + 6
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("results.json", '{"recipe": "tiny", "stages": []}'),
+        ("results.json", "mine"),
+        ("predictions-vqa.jsonl", '{"question_id": 1, "answer": "red"}\n'),
+        ("predictions-vqa.text-only.jsonl", "mine"),
+    ],
+)
+def test_files_of_somebody_else_are_not_replaced(
+    name: str, text: str, world: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=f"{name} would be replaced, but this command has not"):
+        evaluate(Oracle(), ["vqa"], world, "val", tmp_path, limit=2)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == text

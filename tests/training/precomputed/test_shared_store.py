@@ -269,7 +269,7 @@ def test_a_disk_that_fills_up_is_named_and_nothing_is_lost(
     # the descriptions of two more stores are small enough; their features are not
     opened = [s.folder for s in _open(pair, tmp_path).stores]
     assert len(opened) == 3
-    monkeypatch.setattr("manyeyes.files.os.fsync", full)
+    monkeypatch.setattr("manyeyes.files.replacing.os.fsync", full)
     with pytest.raises(WriteError, match="the disk is full"):
         store(pair, mixture, tmp_path)
     monkeypatch.undo()

@@ -50,6 +50,9 @@ def test_a_checkpoint_without_its_random_state_is_refused(
 def test_damaged_random_state_is_named(out: Path, make_recipe: MakeRecipe, data: Path) -> None:
     file = out / "align" / "checkpoint-2" / "rng_state.pth"
     file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"rng_state\.pth: damaged \(not what its checksum"):
+        train(make_recipe(), out, data_dir=data, stage="align", resume=True)
+    file.with_name("checksums.json").unlink()
     with pytest.raises(CheckpointError, match=r"checkpoint-2: cannot read random state"):
         train(make_recipe(), out, data_dir=data, stage="align", resume=True)
 
@@ -59,6 +62,7 @@ def test_another_number_of_processes_is_announced(
 ) -> None:
     checkpoint = out / "align" / "checkpoint-2"
     (checkpoint / "rng_state.pth").unlink()
+    (checkpoint / "checksums.json").unlink()
     path = checkpoint / "data_state.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "world_size": 2}))
     with caplog.at_level("WARNING", logger="manyeyes"):

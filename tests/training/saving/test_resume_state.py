@@ -15,6 +15,7 @@ import torch
 from manyeyes.errors import CheckpointError
 from manyeyes.recipes import Recipe
 from manyeyes.training import train
+from manyeyes.training.saving.checksums import CHECKSUMS_FILE, check_checksums, write_checksums
 
 pytestmark = pytest.mark.long
 
@@ -113,6 +114,7 @@ def test_every_damage_is_named_and_the_whole_state_goes_on(
     stopped: Callable[[], Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "out" / "align" / LAST
+    (folder / CHECKSUMS_FILE).unlink()  # as in checkpoints of before
     shutil.copytree(folder, tmp_path / "whole")
     for name, damages in DAMAGES.items():
         for what, damage in damages:
@@ -126,3 +128,19 @@ def test_every_damage_is_named_and_the_whole_state_goes_on(
     (tmp_path / "out" / "results.json").unlink()
     with pytest.raises(CheckpointError, match=r"align/results\.json: missing or damaged"):
         stopped()
+
+
+def test_files_without_checksums_of_their_own_have_them_in_the_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("model.safetensors", "sub/config.json"):
+        (tmp_path / name).write_text("abc")
+    check_checksums(tmp_path)  # a checkpoint of before
+    write_checksums(tmp_path)
+    check_checksums(tmp_path)
+    (tmp_path / "sub/config.json").write_text("abd")
+    with pytest.raises(
+        CheckpointError, match=r"sub/config\.json: damaged .*remove this checkpoint"
+    ):
+        check_checksums(tmp_path)
+    (tmp_path / "sub/config.json").unlink()
+    check_checksums(tmp_path)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli_runs import invoke
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.files import MARK
 from manyeyes.recipes import Recipe, dump_recipe
 from manyeyes.training import train
+from manyeyes.training.saving.resume_state import DATA_STATE_FILE
 from manyeyes.training.saving.run_folder import check_run_folder, write_recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -64,6 +66,16 @@ def test_a_recipe_of_the_users_own_is_not_overwritten(
     assert (tmp_path / "recipe.yaml").read_text() == own
     put(tmp_path / "earlier" / "recipe.yaml", dump_recipe(recipe))  # nothing of it would be lost
     check_run_folder(recipe, tmp_path / "earlier", resume=False)
+    run = put(tmp_path / "before" / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json")))
+    with pytest.raises(UsageError, match=r"recipe\.yaml is there, and no run"):
+        check_run_folder(recipe, run.parent, resume=True)
+    put(
+        run.parent / "align" / "checkpoint-2" / DATA_STATE_FILE, "{}"
+    )  # the run of an early version
+    check_run_folder(recipe, run.parent, resume=True)
+    run.write_text("# my own remarks\n" + run.read_text())
+    with pytest.raises(UsageError, match=r"recipe\.yaml is there, and no run"):
+        check_run_folder(recipe, run.parent, resume=True)
     write_recipe(recipe, tmp_path / "run")
     check_run_folder(recipe, tmp_path / "run", resume=True)
 

@@ -18,6 +18,7 @@ from manyeyes.cli.options import (
     TrustOption,
 )
 from manyeyes.cli.output import session
+from manyeyes.files import held
 
 EXAMPLES = (
     "manyeyes ablate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -108,9 +109,10 @@ def ablate(
             tags=tags,
             margin=margin,
         )
-        with output.progress() as report:
-            result = study.ablate(base, plan, report)
-        study.write_ablation(result, folder)
+        with held(folder):
+            with output.progress() as report:
+                result = study.ablate(base, plan, report)
+            study.write_ablation(result, folder)
         output.line(study.ablation_table(result))
         output.line(f"answers, table and results: {folder}")
         output.result({**vars(result), "out": folder})

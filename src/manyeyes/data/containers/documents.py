@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from manyeyes.data.containers import parquet, pickles, tars
+from manyeyes.data.containers.json_text import parse_json
 from manyeyes.data.containers.pickles import load_plain_pickle
-from manyeyes.data.containers.rows import Row, check_texts, show
+from manyeyes.data.containers.rows import Row, check_values, show
 from manyeyes.data.containers.shards import expand_shards
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError
@@ -40,8 +41,8 @@ class Document:
     path: str
     layout: Literal["lines", "array", "object", "packed"]
     content: Any = None
-    escaped: bool = False
-    """Whether texts of an array may hold lone surrogates."""
+    doubtful: bool = False
+    """Whether an array must be looked through: lone surrogates or repeated keys may be in it."""
 
     def records(self) -> Iterator[Row | DataError]:
         """The objects of a document in order, broken ones as errors."""
@@ -54,7 +55,7 @@ class Document:
             return
         records = self.content if self.layout == "array" else [self.content]
         for number, value in enumerate(records, start=1):
-            yield _as_row(self.path, number, value, self.escaped)
+            yield _as_row(self.path, number, value, self.doubtful)
 
     def whole(self) -> Row:
         """An object document as one row, for its top-level keys."""
@@ -79,17 +80,17 @@ def open_document(path: str | Path) -> Document:
         if not isinstance(refs, list):
             raise DataError(f"expected a list of references, got {show(refs)}", file=name)
         for number, ref in enumerate(refs, start=1):
-            check_texts(ref, file=name, line=number)
+            check_values(ref, file=name, line=number)
         return Document(name, "object", {"refs": refs})
     if name.lower().endswith(".txt") and (Path(name).parent / "Sentences").is_dir():
         return Document(name, "object", {"image_ids": _words(name)})
     if _is_lines(name):
         return Document(name, "lines")
-    content, escaped = _parse_whole(name)
+    content, doubtful = _parse_whole(name)
     if isinstance(content, list):
-        return Document(name, "array", content, escaped)
-    if escaped:
-        check_texts(content, file=name)
+        return Document(name, "array", content, doubtful)
+    if doubtful:
+        check_values(content, file=name)
     if isinstance(content, dict):
         return Document(name, "object", content)
     raise DataError(f"expected a JSON list or object, got {show(content)}", file=name)
@@ -147,10 +148,11 @@ def _words(name: str) -> list[str]:
 
 
 def _parse_whole(name: str) -> tuple[Any, bool]:
-    """The JSON of a file, and whether its texts may hold lone surrogates."""
+    """The JSON of a file, and whether it must be looked through."""
     data = Path(name).read_bytes()
     try:
-        return json.loads(data.decode("utf-8-sig")), _SURROGATE.search(data) is not None
+        content, repeats = parse_json(data.decode("utf-8-sig"))
+        return content, repeats or _SURROGATE.search(data) is not None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(_not_utf8(error), file=name, line=line) from error
@@ -172,8 +174,8 @@ def _lines(name: str) -> Iterator[Row | DataError]:
 
 def _parse_line(name: str, number: int, data: bytes) -> Row | DataError:
     try:
-        value = json.loads(data.decode("utf-8"))
-        return _as_row(name, number, value, _SURROGATE.search(data) is not None)
+        value, repeats = parse_json(data.decode("utf-8"))
+        return _as_row(name, number, value, repeats or _SURROGATE.search(data) is not None)
     except UnicodeDecodeError as error:
         return DataError(_not_utf8(error), file=name, line=number)
     except json.JSONDecodeError as error:
@@ -183,12 +185,12 @@ def _parse_line(name: str, number: int, data: bytes) -> Row | DataError:
         return DataError(f"is not usable JSON: {error}", file=name, line=number)
 
 
-def _as_row(name: str, number: int, value: Any, escaped: bool = False) -> Row | DataError:
+def _as_row(name: str, number: int, value: Any, doubtful: bool = False) -> Row | DataError:
     if not isinstance(value, dict):
         return DataError(f"expected an object, got {show(value)}", file=name, line=number)
     try:
-        if escaped:
-            check_texts(value, file=name, line=number)
+        if doubtful:
+            check_values(value, file=name, line=number)
     except DataError as error:
         return error
     return Row(name, number, value)

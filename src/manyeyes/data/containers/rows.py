@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manyeyes.data.containers.json_text import Repeated
 from manyeyes.errors import DataError, nearest
 from manyeyes.records import Box, PackedImage, Point
 
@@ -132,8 +133,8 @@ def show(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def check_texts(value: Any, *, file: str, line: int | None = None, key: str = "") -> None:
-    """Refuse half of a surrogate pair (U+D800 to U+DFFF) in any text, which nothing can write.
+def check_values(value: Any, *, file: str, line: int | None = None, key: str = "") -> None:
+    """Refuse an object that says a key twice, and half of a character (U+D800 to U+DFFF) in texts.
 
     Raises:
         DataError: the first one, with its dotted key.
@@ -146,12 +147,17 @@ def check_texts(value: Any, *, file: str, line: int | None = None, key: str = ""
             )
             raise DataError(message, file=file, line=line, key=key or None)
     elif isinstance(value, dict):
+        if isinstance(value, Repeated):
+            dotted = f"{key}.{value.key}".lstrip(".")
+            raise DataError(
+                f"{value.key!r} occurs twice in one object", file=file, line=line, key=dotted
+            )
         for name, member in value.items():
-            check_texts(name, file=file, line=line, key=f"{key}.{name!a}".lstrip("."))
-            check_texts(member, file=file, line=line, key=f"{key}.{name}".lstrip("."))
+            check_values(name, file=file, line=line, key=f"{key}.{name!a}".lstrip("."))
+            check_values(member, file=file, line=line, key=f"{key}.{name}".lstrip("."))
     elif isinstance(value, list):
         for place, member in enumerate(value):
-            check_texts(member, file=file, line=line, key=f"{key}[{place}]")
+            check_values(member, file=file, line=line, key=f"{key}[{place}]")
 
 
 def numbers(row: Row, key: str, value: Any, expected: str) -> list[float]:

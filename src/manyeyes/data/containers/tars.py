@@ -10,14 +10,14 @@ is ever unpacked to a path that the tar names.
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from manyeyes.data.containers.rows import Row, check_texts, show
+from manyeyes.data.containers.json_text import parse_json
+from manyeyes.data.containers.rows import Row, check_values, show
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError
 from manyeyes.records import PackedImage
@@ -156,14 +156,14 @@ def _check_only(path: str, number: int, member: tarfile.TarInfo, kind: str, befo
 def _object(path: str, number: int, member: tarfile.TarInfo, stream: IO[bytes]) -> dict[str, Any]:
     text = _text(path, number, member, stream)
     try:
-        value = json.loads(text)
+        value, _ = parse_json(text)
     except (ValueError, RecursionError) as error:
         message = f"{member.name} is not JSON: {error}"
         raise DataError(message, file=path, line=number) from error
     if not isinstance(value, dict):
         message = f"expected an object in {member.name}, got {show(value)}"
         raise DataError(message, file=path, line=number)
-    check_texts(value, file=path, line=number)
+    check_values(value, file=path, line=number)
     return value
 
 

@@ -133,6 +133,11 @@ def prediction_rows(
         yield row
 
 
+def rows_file(benchmark: str, *, with_images: bool) -> str:
+    """Return the name of the file of a benchmark's rows."""
+    return f"predictions-{benchmark}{'' if with_images else '.text-only'}.jsonl"
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines under a temporary name, then rename; WriteError if that fails."""
     write_text(path, "".join(_line(row) for row in rows))

@@ -18,6 +18,7 @@ from manyeyes.evaluation.answers.predictions import (
     AnswerStore,
     item_key,
     prediction_rows,
+    rows_file,
     write_rows,
 )
 from manyeyes.evaluation.asking.choice_modes import (
@@ -33,7 +34,7 @@ from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import Source
 from manyeyes.evaluation.contract import BenchmarkResult, Prediction
 from manyeyes.evaluation.environment import describe_environment, hash_files
-from manyeyes.files import write_text
+from manyeyes.files import check_outputs, check_rows, held, write_text
 from manyeyes.inference.questions import Item, Measuring, PartlyAnswered, Predictor
 
 RESULTS_FILE = "results.json"
@@ -97,8 +98,10 @@ def evaluate(
         What ``results.json`` holds; `table.format_table` prints it.
 
     Raises:
-        UsageError: an unknown benchmark, variant or choice mode, or a choice mode that does not
-            suit a benchmark. DataError: missing or broken data files.
+        UsageError: an unknown benchmark, variant or choice mode, a choice mode that does not suit
+            a benchmark, or other files in ``out_dir`` that would be replaced.
+        InUseError: another process answers into ``out_dir``.
+        DataError: missing or broken data files.
     """
     plan = Evaluation(
         benchmarks=list(dict.fromkeys(benchmarks)),
@@ -120,7 +123,7 @@ def _run(plan: Evaluation, predictor: Predictor, progress: Progress | None) -> d
     chosen = _checked(plan)
     questions = {b.name: _questions(b, plan, predictor) for b in chosen}
     started = time.perf_counter()
-    with AnswerStore(plan.out_dir) as store:
+    with held(plan.out_dir), AnswerStore(plan.out_dir) as store:
         entries = {
             b.name: _run_benchmark(b, questions[b.name], plan, predictor, store, progress)
             for b in chosen
@@ -151,6 +154,11 @@ def _checked(plan: Evaluation) -> list[Benchmark]:
                 raise UsageError(f"a {what} is given for {name!r}, which is not evaluated{hint}")
     for benchmark in chosen:
         benchmark.checked_variant(plan.variants.get(benchmark.name))
+    out = Path(plan.out_dir)
+    check_outputs(out, RESULTS_FILE, ("benchmarks", "environment"))
+    for name in (b.name for b in chosen):
+        for with_images in (True, False):
+            check_rows(out / rows_file(name, with_images=with_images), ("id", "key", "raw"))
     return chosen
 
 
@@ -203,7 +211,7 @@ class _Job:
             for item, text in zip(self.items, raw, strict=True)
         }
         result = self.score(predictions)
-        file = f"predictions-{name}{'' if with_images else '.text-only'}.jsonl"
+        file = rows_file(name, with_images=with_images)
         rows = prediction_rows(self.items, keys, raw, predictions, result, self.plan.data_dir)
         write_rows(Path(self.plan.out_dir) / file, rows)
         return result.to_json()

@@ -10,10 +10,8 @@ Ids may be whole numbers or texts and become texts. Everything that is not as it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from manyeyes.data.containers.documents import Document, holds_lists, open_document
 from manyeyes.data.containers.rows import Row, show
@@ -54,9 +52,8 @@ def row_loader(
             if keyed is None:
                 message = f"expected a list or lines of objects with {id_key!r}"
                 raise DataError(message, file=document.path)
-            content = _without_repeats(path)
-            whole = Row(document.path, 1, content)
-            return {key: keyed(whole, key) for key in content}
+            whole = document.whole()
+            return {key: keyed(whole, key) for key in document.content}
         found: dict[str, Prediction] = {}
         for row in record_rows(document):
             own = is_own(row)
@@ -106,8 +103,7 @@ def keyed_rows(path: Path) -> Iterator[tuple[str, Row]]:
     document = open_document(path)
     if document.layout != "object":
         raise DataError("expected one JSON object, id -> prediction", file=document.path)
-    content = _without_repeats(path)
-    for number, (key, value) in enumerate(content.items(), start=1):
+    for number, (key, value) in enumerate(document.content.items(), start=1):
         if not isinstance(value, dict):
             message = f"expected an object, got {show(value)}"
             raise DataError(message, file=document.path, line=number, key=key)
@@ -131,19 +127,3 @@ def _is_keyed(document: Document, id_key: str) -> bool:
         raise DataError(message, file=document.path)
     single = id_key in document.content or all(key in document.content for key in _OWN_KEYS)
     return not single
-
-
-def _without_repeats(path: Path) -> dict[str, Any]:
-    """Parse an object file again, refusing keys that occur twice."""
-
-    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise DataError(f"{key!r} occurs twice in one object", file=str(path), key=key)
-            found[key] = value
-        return found
-
-    content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=checked)
-    assert isinstance(content, dict), "open_document found an object"
-    return content

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.evaluation.confidence.crossed import CrossedDifference
-from manyeyes.files import write_text
+from manyeyes.files import held, write_text
 from manyeyes.study.claims.refined_objects import (
     corner_cases,
     keep_refined,
@@ -24,7 +24,7 @@ from manyeyes.study.claims.refined_objects import (
     refined_difference,
 )
 from manyeyes.study.claims.table import ARMS, AnyClaim, Claim, RefinementClaim
-from manyeyes.study.comparison.compare import Settings, compare
+from manyeyes.study.comparison.compare import Settings, compare_held
 from manyeyes.study.comparison.summary import Summary, constant_warning, figure, needed, score_text
 from manyeyes.study.comparison.verdicts import (
     BETTER,
@@ -103,13 +103,24 @@ def run_claims(
     Raises:
         DataError: data without the corner cases that a claim needs. Otherwise as `compare`.
     """
+    with held(out):
+        return _run_claims(claims, out, settings, progress, note)
+
+
+def _run_claims(
+    claims: Sequence[AnyClaim],
+    out: Path,
+    settings: Settings,
+    progress: Progress | None,
+    note: Callable[[str], None],
+) -> JudgedClaims:
     names = dict.fromkeys(arm for claim in claims for arm in claim.arms)
     asked = [claim.benchmark for claim in claims if isinstance(claim, Claim)]
     chosen = replace(settings, benchmarks=tuple(dict.fromkeys(asked)))
     arms = [parse_arm(ARMS[name]) for name in names]
     if settings.data_dir is not None and len(asked) < len(claims):
         corner_cases(settings.data_dir, settings.limit)
-    summary = compare(arms, out, chosen, progress=progress, note=note).summary
+    summary = compare_held(arms, out, chosen, progress=progress, note=note).summary
     data = out / summary.plan.data
     for claim in claims:
         if isinstance(claim, RefinementClaim):

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyeyes.errors import UsageError
-from manyeyes.files import write_bytes
+from manyeyes.files import check_outputs, held, write_bytes
 from manyeyes.inference.questions import Item
 from manyeyes.recipes import Recipe
 from manyeyes.records import PackedImage
-from manyeyes.study.comparison.outputs import write_outputs
+from manyeyes.study.comparison.outputs import RESULTS_FILE, TABLE_FILE, write_outputs
+from manyeyes.study.comparison.page import REPORT_FILE
 from manyeyes.study.comparison.summary import BENCHMARK_TITLES, Summary, benchmark_title
 from manyeyes.study.comparison.verdicts import every_pair
 from manyeyes.study.costs.arm import Price, price_of
@@ -32,7 +33,15 @@ from manyeyes.study.trials.inputs import Inputs, digest_of, exam_digest
 from manyeyes.study.trials.jobs import run_tasks
 from manyeyes.study.trials.pace import minutes_per_step
 from manyeyes.study.trials.task import Task, check_run
-from manyeyes.study.trials.trial import StudyPlan, kept_picture, load_trial, save_plan, trial_file
+from manyeyes.study.trials.trial import (
+    RECORDS,
+    STUDY_FILE,
+    StudyPlan,
+    kept_picture,
+    load_trial,
+    save_plan,
+    trial_file,
+)
 from manyeyes.world.make import make_world
 
 SPLIT = "test"
@@ -81,10 +90,26 @@ def compare(
 
     Raises:
         UsageError: fewer than two arms, equal names, a budget too small, no data.
+        InUseError: another process works in ``out``.
         RecipeError, DataError, CheckpointError: what each is about, before the first step.
         ManyEyesError: some trials failed. KeyboardInterrupt: stopped, resumable.
     """
     folder = Path(out)
+    with held(folder):
+        return compare_held(arms, folder, settings, progress=progress, note=note)
+
+
+def compare_held(
+    arms: Sequence[Contestant],
+    folder: Path,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Finished:
+    """As `compare`, in a folder that the caller holds (`files.held`)."""
+    outputs = (RESULTS_FILE, TABLE_FILE, REPORT_FILE)
+    check_outputs(folder, f"{RECORDS}/{STUDY_FILE}", ("arms", "benchmarks"), *outputs)
     run, kept = run_study(arms, folder, settings, progress=progress, note=note)
     return Finished(write_outputs(folder), run, kept)
 

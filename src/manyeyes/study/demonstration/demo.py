@@ -24,7 +24,7 @@ from typing import Any
 from rich.table import Table
 
 from manyeyes.evaluation.environment import describe_environment
-from manyeyes.files import check_mark, marked_folder
+from manyeyes.files import check_mark, held, marked_folder
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.study.comparison.contrast import MAJORITY, Contrast, contrasts, figure, verdict
 from manyeyes.study.demonstration.report import write_report
@@ -94,10 +94,15 @@ def run_demo(
 
     Raises:
         UsageError: ``out`` holds a run with another seed or budget.
+        InUseError: another process works in ``out``.
         CheckpointError: the world's parts are missing from this installation.
     """
-    budget = budget or Budget()
-    folder, started = Path(out), time.monotonic()
+    with held(out):
+        return _run_demo(Path(out), seed, budget or Budget(), progress)
+
+
+def _run_demo(folder: Path, seed: int, budget: Budget, progress: Progress | None) -> dict[str, Any]:
+    started = time.monotonic()
     recipes = {
         arm: load_recipe(name, [f"seed={seed}", *budget.settings])
         for arm, name in budget.recipes.items()

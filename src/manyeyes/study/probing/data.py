@@ -7,7 +7,6 @@ From them the tasks are made; one that the labels do not allow is left out, with
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from manyeyes.data.containers.documents import open_document
 from manyeyes.data.files import read_samples
 from manyeyes.errors import DataError, UsageError
 from manyeyes.images.reading import box_map, image_size
@@ -69,10 +69,7 @@ def read_labels(path: Path, images: Path | None = None) -> list[Labelled]:
     Raises:
         DataError: not readable, of neither kind, or a broken row, which is named.
     """
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read as JSON: {error}", file=str(path)) from error
+    content = open_document(path).content
     if isinstance(content, dict) and isinstance(content.get("scenes"), list):
         return _scenes(content["scenes"], images or path.parent.parent / "images", path)
     samples, _ = read_samples(path, format="coco_instances", image_root=images)

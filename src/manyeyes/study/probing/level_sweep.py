@@ -16,9 +16,9 @@ from typing import Any
 
 from manyeyes.encoders import ENCODERS, GridEncoder, parse_encoder
 from manyeyes.errors import UsageError
-from manyeyes.files import write_text
+from manyeyes.files import held, write_text
 from manyeyes.recipes import load_recipe
-from manyeyes.study.comparison.compare import Finished, Settings, compare
+from manyeyes.study.comparison.compare import Finished, Settings, compare_held
 from manyeyes.study.comparison.summary import Summary, constant_warning
 from manyeyes.study.pages.heatmap import Column, heatmap, markdown
 from manyeyes.study.probing.features import NOT_PROBED, gives_patches
@@ -72,8 +72,10 @@ def sweep_levels(
 
     Raises: as `level_arms` and `compare`.
     """
-    done = compare(level_arms(recipe, levels), out, settings, progress=progress, note=note)
-    write_levels(done.summary, out)
+    arms = level_arms(recipe, levels)
+    with held(out):
+        done = compare_held(arms, out, settings, progress=progress, note=note)
+        write_levels(done.summary, out)
     return done
 
 

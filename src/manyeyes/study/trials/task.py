@@ -16,7 +16,7 @@ from typing import Any
 
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.environment import sha256_of
-from manyeyes.files import remove_folder, write_json
+from manyeyes.files import remove_folder, wait_until_free, write_json
 from manyeyes.inference.questions import Item
 from manyeyes.lines import split_lines
 from manyeyes.recipes import Recipe
@@ -39,11 +39,15 @@ from manyeyes.training import train
 from manyeyes.training.saving.results import environment
 
 INPUTS_FILE, PACE_FILE = "inputs.json", "pace.json"
+EVALUATION = "evaluation"
 _RUN_FILES = (
     *(INPUTS_FILE, PACE_FILE, STAGES_FILE),
-    *("recipe.yaml", "results.json", "model", "features", "evaluation"),
+    *("recipe.yaml", "results.json", "model", "features", EVALUATION),
 )
 """What a trial puts into the folder of its run, besides its stages."""
+_DYING_SECONDS = 120.0
+"""Longest wait for a trial whose study was killed, and which is just saving its last step."""
+
 _IMAGES = 8
 """Images encoded together where the time of encoding is measured."""
 
@@ -84,13 +88,13 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
     """
     told = _labelled(progress, task.title)
     forget_peak()
+    for folder in (task.run, task.run / EVALUATION):
+        wait_until_free(folder, _DYING_SECONDS)
     _claim(task)
     _take_stages(task)
     results = _trained(task, told)
     predictor = load_predictor(task.run / "model", task.exam)
-    entries = take_exam(
-        predictor, task.run / "evaluation", task.exam, text_only=False, progress=told
-    )
+    entries = take_exam(predictor, task.run / EVALUATION, task.exam, text_only=False, progress=told)
     questions = {name: task.exam.items(name) for name in task.exam.limits}
     images = list(dict.fromkeys(i.image for items in questions.values() for i in items))
     price = task.price
@@ -230,7 +234,7 @@ def _known_pace(run: Path) -> dict[str, float]:
 
 def _said(task: Task, benchmark: str, items: list[Item]) -> dict[str, Said]:
     """The answers to the items that the headline counts, from the stored predictions."""
-    path = task.run / "evaluation" / benchmark / f"predictions-{benchmark}.jsonl"
+    path = task.run / EVALUATION / benchmark / f"predictions-{benchmark}.jsonl"
     rows = {row["id"]: row for row in map(json.loads, split_lines(path.read_text("utf-8")))}
     found = {}
     for item in items:

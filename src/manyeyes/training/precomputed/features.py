@@ -34,6 +34,7 @@ from manyeyes.training.precomputed.encoder_store import (
     check_room,
     room,
 )
+from manyeyes.training.ranks import held_by_run
 
 logger = logging.getLogger(__name__)
 
@@ -122,10 +123,40 @@ def cached_dataset(
     owners = unique_images(mixture)
     stores = {name: open_store(model, processor, name, place, dtype) for name in fixed}
     ids = {path: _content_id(path, owner) for path, owner in owners.items()}
+    if not _computed(model, processor, stores, ids, owners, place, device):
+        return None
+    seen = [name for name in processor.fused if name not in stores]
+    return FeatureDataset(mixture, processor, stores, ids, seen, augment, seed)
+
+
+def _computed(
+    model: ManyEyesForConditionalGeneration,
+    processor: ManyEyesProcessor,
+    stores: Mapping[str, EncoderStore],
+    ids: Mapping[str, str],
+    owners: Mapping[str, Sample],
+    place: StorePlace,
+    device: torch.device,
+) -> bool:
+    """Compute what is missing, one run at a time; False where there is no room for it."""
+    if not _missing(stores, ids.values()):
+        return _has_room(place, stores, ids)
+    with held_by_run(place.folder, waits=True):
+        _missing(stores, ids.values())  # what was written while this run waited
+        if not _has_room(place, stores, ids):
+            return False
+        model.to(device)  # type: ignore[arg-type]
+        fill(model, processor, stores, ids, owners)
+        return True
+
+
+def _has_room(
+    place: StorePlace, stores: Mapping[str, EncoderStore], ids: Mapping[str, str]
+) -> bool:
     found = room(place, stores, list(ids.values()))
     logger.info(
         "features of %d images: %.3g GB, of which %.3g GB are to be computed, in %s",
-        len(owners),
+        len(ids),
         found.needed / GB,
         found.missing / GB,
         place.folder,
@@ -133,12 +164,9 @@ def cached_dataset(
     if place.shared:
         check_room(place, found)
     elif (reason := found.refusal(place)) is not None:
-        logger.warning("feature store is off for %d images: %s", len(owners), reason)
-        return None
-    model.to(device)  # type: ignore[arg-type]
-    fill(model, processor, stores, ids, owners)
-    seen = [name for name in processor.fused if name not in stores]
-    return FeatureDataset(mixture, processor, stores, ids, seen, augment, seed)
+        logger.warning("feature store is off for %d images: %s", len(ids), reason)
+        return False
+    return True
 
 
 def storable(model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor) -> list[str]:

@@ -28,7 +28,7 @@ def check_run_folder(recipe: Recipe, out: Path, *, resume: bool, stage: str | No
     """
     path = out / RECIPE_FILE
     if os.path.lexists(path):
-        if not _is_run_recipe(path):
+        if not _is_run_recipe(path, out):
             _refuse(path)
     else:
         for spec in recipe.stages:
@@ -66,11 +66,19 @@ def _refuse(path: Path) -> None:
     )
 
 
-def _is_run_recipe(path: Path) -> bool:
-    """Tell a recipe that a run wrote: by its first line, or because nothing in it would be lost."""
+def _is_run_recipe(path: Path, out: Path) -> bool:
+    """Tell a recipe that a run wrote: by its first line, or because nothing in it would be lost.
+
+    Runs of before did not write that line, and fields have come since: beside a stage's checkpoints
+    a recipe without remarks is theirs.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        return text.startswith(HEAD) or text == dump_recipe(load_recipe(path))
+        if text.startswith(HEAD):
+            return True
+        recipe = load_recipe(path)
+        trained = any(_is_stage(out / spec.name) for spec in recipe.stages)
+        return text == dump_recipe(recipe) or (trained and "#" not in text)
     except (OSError, UnicodeDecodeError, ManyEyesError):
         return False
 

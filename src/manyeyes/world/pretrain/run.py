@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from manyeyes.errors import UsageError, nearest
+from manyeyes.files import held
 from manyeyes.world.pretrain.cards import Card
 from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.pretrain.run_starts import pretrain_start
@@ -54,19 +55,22 @@ def pretrain(
 
     Raises:
         UsageError: an unknown part, an unclear budget, or a part that starts from nothing.
+        InUseError: another process trains this part there.
         CheckpointError: nothing to start from or to resume, or a part that does not fit.
         NonFiniteError: before a bad step.
     """
-    return find_recipe(part)(
-        out_dir,
-        seconds=seconds,
-        steps=steps,
-        seed=seed,
-        threads=threads,
-        resume=resume,
-        start=start,
-        progress=progress,
-    )
+    trainer = find_recipe(part)
+    with held(out_dir / part, beside=True):
+        return trainer(
+            out_dir,
+            seconds=seconds,
+            steps=steps,
+            seed=seed,
+            threads=threads,
+            resume=resume,
+            start=start,
+            progress=progress,
+        )
 
 
 def find_recipe(part: str) -> Trainer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,8 @@ from manyeyes.files import (
     MARK,
     UNFINISHED,
     check_mark,
+    check_outputs,
+    check_rows,
     marked_folder,
     naming,
     remove_folder,
@@ -32,6 +34,7 @@ from manyeyes.files import (
     written_file,
     written_folder,
 )
+from processes import forked, kill
 
 BIG = 1 << 14
 
@@ -68,9 +71,9 @@ def fill(folder: Path, **texts: str) -> None:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The three ways in which a folder takes the place of another."""
     if request.param == "renamed":
-        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(files.replacing, "_exchange", lambda one, other: False)
     if request.param == "mounted":
-        monkeypatch.setattr(files, "_cannot_move", lambda place: place.is_dir())
+        monkeypatch.setattr(files.replacing, "_cannot_move", lambda place: place.is_dir())
     return str(request.param)
 
 
@@ -209,7 +212,7 @@ def test_an_error_leaves_all_files_of_a_set_as_they_were(
 
     monkeypatch.setattr(Path, "rename", refused)
     if way == "exchanged":
-        monkeypatch.setattr(files, "_exchange", lambda one, other: one.rename(other))
+        monkeypatch.setattr(files.replacing, "_exchange", lambda one, other: one.rename(other))
     with pytest.raises(WriteError, match="the disk is full"), written_folder(folder) as aside:
         fill(aside, a="new", b="new", c="new")
     assert content(tmp_path) == {"m/a": "old", "m/b": "old", "m/c": "old"}
@@ -225,33 +228,26 @@ def test_the_current_folder_can_be_written_into(
     assert content(Path()) == {"thesis": "mine", "a": "new"}
 
 
-SWAP = """
-import sys
-from pathlib import Path
-from manyeyes.files import written_folder
-number = 0
-while True:
-    number += 1
-    with written_folder(sys.argv[1]) as aside:
-        for name in "abcdef":
-            (aside / name).write_text(str(number))
-    print(number, flush=True)
-"""
+def swap(folder: Path, told: int) -> None:
+    for number in itertools.count():
+        with written_folder(folder) as aside:
+            fill(aside, **dict.fromkeys("abcdef", str(number)))
+        os.write(told, b"x")
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_kill_at_any_moment_leaves_one_whole_set(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     for turn in range(6):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SWAP, str(folder)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
+        ready, told = os.pipe()
+        process = forked(lambda told=told: swap(folder, told))  # type: ignore[misc]
         for _ in range(turn + 1):
-            process.stdout.readline()
-        process.kill()
-        process.communicate()
+            os.read(ready, 1)
+        kill(process)
         found = content(folder)
         assert sorted(found) == list("abcdef") and len(set(found.values())) == 1
+        os.close(ready)
+        os.close(told)
     remove_unfinished(tmp_path)
     assert os.listdir(tmp_path) == ["m"]
 
@@ -316,8 +312,37 @@ def test_a_removed_folder_is_gone_as_a_whole(
     folder.mkdir()
     fill(folder, a="x")
     with monkeypatch.context() as patch:
-        patch.setattr(files.shutil, "rmtree", lambda *_, **__: None)  # killed here
+        patch.setattr(files.replacing.shutil, "rmtree", lambda *_, **__: None)  # killed here
         remove_folder(folder)
     assert not folder.exists()
     with pytest.raises(WriteError, match="m: cannot be removed: No such file"):
         remove_folder(folder)
+
+
+def test_outputs_beside_a_record_of_ours_are_replaced_and_others_are_not(tmp_path: Path) -> None:
+    def check() -> None:
+        check_outputs(tmp_path, "records/study.json", ("arms",), "table.md", "report.html")
+
+    check()
+    fill(tmp_path, **{"report.html": "mine"})
+    with pytest.raises(UsageError, match=r"report\.html would be replaced"):
+        check()
+    (tmp_path / "records").mkdir()
+    for text in ("", "{}", "[]", "{", "[" * 100_000):
+        (tmp_path / "records" / "study.json").write_text(text)
+        with pytest.raises(UsageError, match=r"study\.json would be replaced"):
+            check()
+    (tmp_path / "records" / "study.json").write_text('{"arms": 1}')
+    check()
+
+
+def test_rows_of_ours_are_replaced_and_others_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    check_rows(path, ("id", "key"))
+    for text, ours in (('{"id": 1, "key": 2}\nx', True), ('{"id": 1}\n', False), ("", False)):
+        path.write_text(text)
+        if ours:
+            check_rows(path, ("id", "key"))
+        else:
+            with pytest.raises(UsageError, match=r"rows\.jsonl would be replaced"):
+                check_rows(path, ("id", "key"))

@@ -1,10 +1,4 @@
-"""Files and folders that appear whole or not at all: everything that is written goes through here.
-
-    write_text, write_bytes, write_json   one file
-    written_file                          one file, by a library that wants a path
-    written_folder                        a folder, or a set of files in a folder
-    marked_folder                         a folder that is made again later; it carries our mark
-    remove_folder                         the opposite: gone as a whole
+"""Files and folders that appear whole or not at all.
 
 What is written stands first beside its place, under a name that nothing reads
 (``.NAME.HOST-PROCESS-NUMBER.unfinished``). It is put on disk and then renamed, so a reader finds
@@ -31,29 +25,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from manyeyes.errors import ManyEyesError, UsageError, WriteError
+from manyeyes.errors import WriteError
+from manyeyes.files.refusals import UNFINISHED, naming
 
-MARK = ".manyeyes.json"
-"""File in a folder that we may make again: it lists what we put there."""
-
-UNFINISHED = ".unfinished"
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _NUMBERS = itertools.count()
 _LEFT = re.compile(r"\..*\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-\d+" + re.escape(UNFINISHED))
 _STALE_SECONDS = 86400.0
 """Age at which what another machine left is taken for dead."""
-
-_FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file would be larger than the system allows",
-}
-_SMALLEST_SPACE = 1 << 20
-"""Bytes; with less free space a library that does not say why it failed found the disk full."""
-
-
-_TORCH_WRITER = "inline_container.cc"
-"""What ``torch.save`` says where a write fails: a place in its own source."""
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -159,56 +138,6 @@ def written_folder(
         shutil.rmtree(work, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def marked_folder(folder: str | Path) -> Iterator[Path]:
-    """As `written_folder`, for a folder of ours that may be made again: it gets our mark.
-
-    Files in it that the mark does not list are somebody else's, and stay.
-
-    Raises:
-        UsageError: the folder holds something and has no mark. WriteError: see `written_folder`.
-    """
-    listed = check_mark(folder)
-    with written_folder(folder, ours=listed.__contains__) as aside:
-        yield aside
-        names = sorted(
-            path.relative_to(aside).as_posix()
-            for path in aside.rglob("*")
-            if not path.is_dir() and path.name != MARK
-        )
-        mark = {"made_by": "manyeyes", "files": [*names, MARK]}
-        (aside / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
-
-
-def check_mark(folder: str | Path) -> frozenset[str]:
-    """Return which files of ``folder`` are ours by its mark; none where nothing is.
-
-    Raises:
-        UsageError: it holds something, and has no mark or a broken one.
-    """
-    place = Path(folder)
-    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
-        return frozenset()
-    try:
-        found = json.loads((place / MARK).read_text(encoding="utf-8"))["files"]
-        return frozenset(str(name) for name in found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{folder} would be replaced, but it was not made by this program (it has no {MARK}): "
-            "move it away, or choose another folder"
-        ) from error
-
-
-def refuse_unless_empty(folder: Path) -> None:
-    """Refuse a folder to write that is there already and holds something.
-
-    Raises:
-        UsageError: it is no folder, or not an empty one.
-    """
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} exists and is not an empty folder: choose a new one")
-
-
 def remove_folder(folder: Path) -> None:
     """Remove a folder as a whole: it is renamed first, so that a kill leaves no part of it.
 
@@ -235,26 +164,6 @@ def remove_unfinished(folder: Path) -> None:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def naming(path: str | Path, done: str = "written") -> Iterator[None]:
-    """Turn the errors of a system that refuses to write into one that names ``path`` and why.
-
-    What the block itself raises on purpose, and errors about files elsewhere, pass through.
-
-    Raises:
-        WriteError: the disk is full, a quota or permission is lacking, and the like.
-    """
-    try:
-        yield
-    except ManyEyesError:
-        raise
-    except Exception as error:
-        if not _is_about(error, Path(os.path.realpath(path))):
-            raise
-        reason = f"cannot be {done}: {_reason(error, Path(path))}"
-        raise WriteError(f"{reason}; what was there before is unchanged", file=str(path)) from error
 
 
 @contextlib.contextmanager
@@ -396,51 +305,3 @@ def _put_files(new: Path, place: Path, ours: Callable[[str], bool]) -> None:
 
 def _inside(ours: Callable[[str], bool], folder: str, name: str) -> bool:
     return ours(f"{folder}/{name}")
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """The error and those that it came from."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
-def _is_about(error: Exception, place: Path) -> bool:
-    """Tell a refusal to write ``place``, or what is gathered beside it, from any other error."""
-    for one in _chain(error):
-        if type(one).__name__ == "SafetensorError" or _TORCH_WRITER in str(one):
-            return True
-        if isinstance(one, OSError):
-            if one.errno in _FULL or one.filename is None:
-                return True
-            name = Path(os.path.abspath(os.fsdecode(one.filename)))
-            within = place.is_relative_to(name) or name.is_relative_to(place)
-            return within or any(UNFINISHED in part for part in name.parts)
-        if not isinstance(one, RuntimeError):
-            return False
-    return False
-
-
-def _reason(error: Exception, path: Path) -> str:
-    """Say why the system refused; libraries that hide the number have it in their text."""
-    chain = _chain(error)
-    text = " ".join(str(chain[0]).split()) or type(error).__name__
-    for number, said in _FULL.items():
-        words = (os.strerror(number), f"os error {number})", f"[Errno {number}]")
-        if any(
-            getattr(one, "errno", None) == number or any(word in str(one) for word in words)
-            for one in chain
-        ):
-            return f"{said} ({os.strerror(number)})"
-    with contextlib.suppress(OSError):
-        near = next(parent for parent in path.absolute().parents if parent.is_dir())
-        if shutil.disk_usage(near).free < _SMALLEST_SPACE:
-            return f"{_FULL[errno.ENOSPC]} ({text})"
-    system = next((one for one in chain if isinstance(one, OSError) and one.strerror), None)
-    if system is None:
-        return text
-    at = "" if system.filename is None else os.fsdecode(system.filename)
-    named = at and UNFINISHED not in at and at != str(path)
-    return f"{system.strerror}: {at}" if named else str(system.strerror)
