@@ -57,3 +57,16 @@ def test_broken_rows_are_refused_unless_skipped(
     assert the_object(refused)["error"]["line"] == 2
     skipped = the_object(invoke(*words, "--out", "skipped", "--skip-bad-rows"))
     assert skipped["results"]["stages"][0]["data"][0]["skipped"] == 1
+
+
+def test_benchmarks_are_scored_while_it_trains(trained: Trained, tmp_path: Path) -> None:
+    words = ["train", trained.recipe, "--data", trained.data, "--stage", "align", "--json"]
+    spec = {"every": 2, "benchmarks": ["vqa"], "metric": "vqa", "limit": 2, "split": "train"}
+    chosen = ["--set", f"stages.align.eval={json.dumps(spec)}"]
+    found = the_object(invoke(*words, *chosen, "--out", tmp_path / "out"))
+    assert found["results"]["stages"][0]["best"]["step"] == 2
+    assert 0.0 <= found["results"]["stages"][0]["best"]["value"] <= 100.0
+    assert list((tmp_path / "out" / "align" / "eval" / "step-2").glob("predictions-vqa.jsonl"))
+    wrong = {**spec, "benchmarks": ["vqq"], "metric": "vqq"}
+    refused = invoke(*words, "--set", f"stages.align.eval={json.dumps(wrong)}")
+    assert refused.exit_code == 2 and "vqa" in the_object(refused)["error"]["message"]

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,8 @@ from manyeyes.cli.output import Output, session
 from manyeyes.files import refuse_unless_empty
 
 if TYPE_CHECKING:
-    from manyeyes.recipes import Recipe
+    from manyeyes.recipes import EvalRecipe, Recipe
+    from manyeyes.training.validation.validate import Score
 
 EXAMPLES = (
     "manyeyes train comm/world --out runs/comm",
@@ -96,6 +97,7 @@ def train(
         check_run_folder(loaded, folder, resume=resume, stage=stage)
         if export is not None:
             refuse_unless_empty(export)
+        _check_benchmarks(loaded)
         data = data or _own_data(output, loaded, folder)
         result = run(
             loaded,
@@ -107,6 +109,7 @@ def train(
             trackers=track or [],
             features_dir=features,
             features_gb=max_gb if features else None,
+            score=_scorer(data),
         )
         output.line(f"model: {result.model_dir}")
         if export is not None and int(os.environ.get("RANK", "0")) == 0:
@@ -114,6 +117,29 @@ def train(
             output.line(f"exported: {export}")
         told = {"model": result.model_dir, "out": folder, "data": data, "exported": export}
         output.result({**told, "results": result.results})
+
+
+def _check_benchmarks(recipe: Recipe) -> None:
+    """Raise ``UsageError`` for a benchmark of a stage's validation that does not exist."""
+    from manyeyes.evaluation.benchmarks import get_benchmark
+
+    for stage in recipe.stages:
+        for name in stage.eval.benchmarks if stage.eval is not None else ():
+            get_benchmark(name)
+
+
+def _scorer(data: Path | None) -> Score:
+    """Return who scores the benchmarks of stages on the official files in ``data``."""
+    from manyeyes.errors import UsageError
+    from manyeyes.evaluation.asking.validation import scores
+
+    def score(model: Any, processor: Any, spec: EvalRecipe, folder: Path) -> dict[str, float]:
+        if data is None:
+            raise UsageError("eval.benchmarks need their files: give the folder with --data")
+        names = spec.benchmarks
+        return scores(model, processor, names, data, spec.split, folder, limit=spec.limit)
+
+    return score
 
 
 def _own_data(output: Output, recipe: Recipe, folder: Path) -> Path | None:

@@ -2,10 +2,18 @@
 
 from manyeyes.recipes.load import dump_recipe, load_recipe, recipe_names, stage_model
 from manyeyes.recipes.model_block import model_config
-from manyeyes.recipes.schema import DataSource, PartTraining, Recipe, StageRecipe, WeightSource
+from manyeyes.recipes.schema import (
+    DataSource,
+    EvalRecipe,
+    PartTraining,
+    Recipe,
+    StageRecipe,
+    WeightSource,
+)
 
 __all__ = [
     "DataSource",
+    "EvalRecipe",
     "PartTraining",
     "Recipe",
     "StageRecipe",

@@ -27,6 +27,7 @@ from manyeyes.errors import RecipeError, nearest
 from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.losses import OBJECTIVES
 from manyeyes.options import parse_options
+from manyeyes.recipes.messages import first_message
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY, check_training
 
 
@@ -164,6 +165,38 @@ class WeightSource(Block):
         return self
 
 
+class EvalRecipe(Block):
+    """Validation while a stage trains: after ``every`` steps and at its end.
+
+    data: files like the stage's own, of which the loss is measured. benchmarks: scored on the files
+    of ``split``. limit: at most so many rows of ``data``, and items of each benchmark. metric:
+    ``loss``, or the benchmark that decides which step is best. keep_best: keep the checkpoint of
+    that step, and let it be what the stage ends with. patience: stop after so many validations
+    without a better one.
+    """
+
+    data: list[DataSource] = []
+    every: int = Field(ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    benchmarks: tuple[str, ...] = ()
+    split: str = "val"
+    metric: str = "loss"
+    keep_best: bool = False
+    patience: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> EvalRecipe:
+        known = [*(["loss"] if self.data else []), *self.benchmarks]
+        if not known:
+            raise ValueError("give `data`, whose loss is measured, or `benchmarks`")
+        if self.metric not in known:
+            raise ValueError(
+                f"metric: {self.metric!r} is not measured{nearest(self.metric, known)}; measured: "
+                f"{', '.join(known)}"
+            )
+        return self
+
+
 class StageRecipe(Block):
     """One training stage.
 
@@ -179,6 +212,7 @@ class StageRecipe(Block):
     fresh: begin from the parts' own checkpoints alone, not from the stage before.
     packing: put the texts of each micro-batch into one row without padding; same loss. ``auto``:
         where the model can.
+    eval: validation while it trains, see ``EvalRecipe``.
     cache_features: compute the features of frozen encoders once and keep up to ``cache_max_gb``.
     """
 
@@ -193,15 +227,16 @@ class StageRecipe(Block):
     start: list[WeightSource] = []
     fresh: bool = False
     packing: bool | Literal["auto"] = False
+    eval: EvalRecipe | None = None
     cache_features: bool = False
     cache_max_gb: float = Field(default=8.0, gt=0)
     seed: int | None = None
 
     @model_serializer(mode="wrap")
-    def _without_packing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Older records of runs know nothing of ``packing``; theirs must stay equal."""
+    def _without_later_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older records of runs do not know these keys; theirs must stay equal."""
         said: dict[str, Any] = write(self)
-        return {key: value for key, value in said.items() if key != "packing" or value}
+        return {k: value for k, value in said.items() if k not in ("packing", "eval") or value}
 
     @model_validator(mode="after")
     def _one_start(self) -> StageRecipe:
@@ -215,6 +250,15 @@ class StageRecipe(Block):
             raise ValueError(
                 "give `global_batch_size`, which sets the accumulation, or "
                 "`training.gradient_accumulation_steps`, not both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _loss_to_validate(self) -> StageRecipe:
+        if self.eval is not None and self.eval.data and "next_token" not in self.objectives:
+            raise ValueError(
+                "eval.data: the loss of `next_token` is measured, which is no objective of this "
+                "stage; leave `data` out and name `benchmarks`"
             )
         return self
 
@@ -338,7 +382,7 @@ def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_first_message(error, data)}") from error
+        raise RecipeError(f"{where}: {first_message(error, data)}") from error
     stages = [
         stage.model_copy(
             update={"training": check_training(stage.training, f"stages.{stage.name}.training")}
@@ -346,33 +390,3 @@ def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:
         for stage in recipe.stages
     ]
     return recipe.model_copy(update={"stages": stages})
-
-
-def _first_message(error: ValidationError, data: Mapping[str, Any]) -> str:
-    first = error.errors()[0]
-    place = _dotted(first["loc"], data)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] != "value_error" and first["type"] != "missing":
-        message = f"{message}, got {first['input']!r}"
-    return f"{place}: {message}" if place else message
-
-
-def _dotted(loc: tuple[int | str, ...], data: Any) -> str:
-    """Write a pydantic location with stage names in place of list positions, without union tags."""
-    parts: list[str] = []
-    for key in loc:
-        found = _child(data, key)
-        if found is None and parts and data is not None and not isinstance(data, dict | list):
-            break  # the rest names members of a union, not keys of the recipe
-        name = found.get("name") if isinstance(key, int) and isinstance(found, dict) else None
-        parts.append(str(name or key))
-        data = found
-    return ".".join(parts)
-
-
-def _child(data: Any, key: int | str) -> Any:
-    if isinstance(data, dict):
-        return data.get(key)
-    if isinstance(data, list) and isinstance(key, int) and key < len(data):
-        return data[key]
-    return None

@@ -41,6 +41,7 @@ from manyeyes.training.saving.run_folder import (
     write_recipe,
 )
 from manyeyes.training.stage import RESULTS_FILE, RunOptions, Stage
+from manyeyes.training.validation.validate import Score
 
 TRAINING_STATE = (
     *("optimizer.pt", "scheduler.pt", "scaler.pt"),
@@ -69,6 +70,7 @@ def train(
     progress: Callable[[str, int, int], None] | None = None,
     features_dir: str | Path | None = None,
     features_gb: float | None = None,
+    score: Score | None = None,
 ) -> TrainingResult:
     """Train all stages of ``recipe`` (or only ``stage``) under ``out_dir``.
 
@@ -76,7 +78,8 @@ def train(
     checkpoint, to bit-identical weights on the CPU. ``progress`` is called with the stage, its
     steps done and its steps in all. Runs that share a ``features_dir`` (``out_dir/features`` by
     default) share what frozen encoders computed, with ``cache_features``; with ``features_gb`` all
-    stages do, and the folder holds no more than that.
+    stages do, and the folder holds no more than that. ``score`` answers and scores the benchmarks
+    of a stage's ``eval``.
 
     Raises:
         UsageError: ``out_dir`` already holds a run and ``resume`` is off, or something else that
@@ -102,6 +105,7 @@ def train(
         progress,
         None if features_dir is None else Path(features_dir),
         features_gb,
+        score,
     )
     specs = recipe.stages if stage is None else [recipe.stage(stage)]
     with held_by_run(options.out_dir):
@@ -163,13 +167,14 @@ def _claim(recipe: Recipe, options: RunOptions, stages: Sequence[Stage]) -> None
 
 def _finish(recipe: Recipe, last: Stage, out: Path) -> None:
     """Copy the last checkpoint's model to ``out/model`` and write the run's results."""
-    if last.last_checkpoint is None:
+    result = last.result_checkpoint
+    if result is None:
         raise UsageError(f"stage {last.spec.name!r} left no checkpoint in {last.folder}")
     entries = [out / spec.name / RESULTS_FILE for spec in recipe.stages]
     found = [read_object(path, RESULTS_ADVICE) for path in entries if path.is_file()]
     with marked_folder(out / MODEL_FOLDER) as folder:
         left = shutil.ignore_patterns(*TRAINING_STATE, "rng_state*")
-        shutil.copytree(last.last_checkpoint, folder, ignore=left, dirs_exist_ok=True)
+        shutil.copytree(result, folder, ignore=left, dirs_exist_ok=True)
     weights = sorted((out / MODEL_FOLDER).glob("*.safetensors"))
     write_json(
         out / RESULTS_FILE,

@@ -16,7 +16,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from manyeyes.checkpoints import hub
 from manyeyes.data.annotations.objects import ObjectTable
 from manyeyes.data.opened_images import ImageOpener
-from manyeyes.errors import UsageError
+from manyeyes.errors import RecipeError, UsageError
 from manyeyes.files import write_json
 from manyeyes.layers.attention.packed import pack_attention
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
@@ -45,8 +45,11 @@ from manyeyes.training.ranks import wait_for_ranks
 from manyeyes.training.saving import folders
 from manyeyes.training.saving.checksums import check_checksums
 from manyeyes.training.saving.results import stage_results
+from manyeyes.training.saving.resume_state import read_object
 from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
+from manyeyes.training.validation.rows import HeldOut
+from manyeyes.training.validation.validate import Score, Validate
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +65,8 @@ class RunOptions:
     integrations besides TensorBoard (``wandb``, ``trackio``). ``progress``: called with the stage,
     its steps done and its steps in all, in place of the bar on a terminal. ``features_dir``: where
     stored encoder outputs lie, ``out_dir/features`` by default. ``features_gb``: store them in
-    every stage, ``cache_features`` or not, and let the folder hold no more. ``opener``: opens every
+    every stage, ``cache_features`` or not, and let the folder hold no more. ``score``: answers and
+    scores the benchmarks of a stage's ``eval``. ``opener``: opens every
     image of ``skip_bad_rows``, once for all stages.
     """
 
@@ -74,6 +78,7 @@ class RunOptions:
     progress: Callable[[str, int, int], None] | None = None
     features_dir: Path | None = None
     features_gb: float | None = None
+    score: Score | None = None
     opener: ImageOpener = field(default_factory=lambda: ImageOpener(open_together), repr=False)
 
     @property
@@ -109,6 +114,16 @@ class Stage:
         found = folders.checkpoints(self.folder)
         return found[-1] if found else None
 
+    @property
+    def result_checkpoint(self) -> Path | None:
+        """What the stage ends with: its last checkpoint, or with ``keep_best`` its best one."""
+        last = self.last_checkpoint
+        if last is None or self.spec.eval is None or not self.spec.eval.keep_best:
+            return last
+        best = read_object(last / folders.STATE_FILE).get("best_global_step")
+        found = self.folder / f"checkpoint-{best}"
+        return found if found.is_dir() else last
+
     def run(self) -> None:
         """Train the stage to its end, or on from its last checkpoint, and write its results.
 
@@ -137,7 +152,7 @@ class Stage:
         check_quantized(model, self.recipe.quantization, assignment)
         build.cast_frozen(model, build.DTYPES[self.recipe.dtype])
         quantize(model, self.recipe.quantization, self._compute)
-        mixture = self._read(model, processor)
+        mixture = self._read(model, processor, self.spec)
         forget_stage()
         args = self._arguments(mixture, assignment)
         data = self._data(mixture, model, processor, args)
@@ -179,22 +194,26 @@ class Stage:
 
     def _checkpoint_of(self, name: str) -> Path:
         stage = Stage(self.recipe, self.recipe.stage(name), self.options)
-        if not stage.is_finished or stage.last_checkpoint is None:
+        result = stage.result_checkpoint
+        if not stage.is_finished or result is None:
             raise UsageError(
                 f"stage {self.spec.name!r} starts from stage {name!r}, which is not finished in "
                 f"{self.options.out_dir}; train that first"
             )
-        check_checksums(stage.last_checkpoint)
-        return stage.last_checkpoint
+        check_checksums(result)
+        return result
 
     def _read(
-        self, model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor
+        self,
+        model: ManyEyesForConditionalGeneration,
+        processor: ManyEyesProcessor,
+        spec: StageRecipe,
     ) -> build.StageMixture:
         def look(paths: list[str]) -> ObjectTable:
             return look_at(model, processor, paths, self.options.features / "objects")
 
         mixture = build.read_mixture(
-            self.spec,
+            spec,
             self.options.data_dir,
             seed=self.seed,
             global_batch=global_batch(self.spec),
@@ -258,6 +277,7 @@ class Stage:
         data: StageData,
         assignment: Assignment,
     ) -> StageTrainer:
+        validate = self._validation(model, processor, data)
         trainer = StageTrainer(
             model,
             args,
@@ -272,11 +292,50 @@ class Stage:
         # the stock callbacks print to stdout, which belongs to the command's own output
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
+        if validate is not None:
+            validate.attach(trainer)
+            trainer.add_callback(validate)
         if self.options.progress is not None:
             trainer.add_callback(ReportSteps(self.spec.name, self.options.progress))
         elif not args.disable_tqdm:
             trainer.add_callback(StageProgress())
         return trainer
+
+    def _validation(
+        self,
+        model: ManyEyesForConditionalGeneration,
+        processor: ManyEyesProcessor,
+        data: StageData,
+    ) -> Validate | None:
+        """Return what measures while the stage trains, over rows read now.
+
+        Raises:
+            UsageError: benchmarks, but nobody who scores them.
+        """
+        spec, held_out = self.spec.eval, None
+        if spec is None:
+            return None
+        if spec.benchmarks and self.options.score is None:
+            raise UsageError(
+                f"stages.{self.spec.name}.eval.benchmarks: pass `score` to train(); the command "
+                "`manyeyes train` does"
+            )
+        if spec.benchmarks and self.spec.training.get("fsdp"):
+            raise RecipeError(
+                f"stages.{self.spec.name}.eval.benchmarks: shards do not answer questions; leave "
+                "out `benchmarks` or `fsdp`"
+            )
+        if spec.data:
+            changes = {"data": spec.data, "mixture": "concatenate"}
+            rows = self._read(model, processor, self.spec.model_copy(update=changes)).mixture
+            held_out = HeldOut(
+                build.plain_dataset(rows, processor, seed=self.seed),
+                len(rows),
+                data.collate,
+                int(self.spec.training.get("per_device_train_batch_size", 8)),
+                spec.limit,
+            )
+        return Validate(spec, held_out, self.options.score, self.folder / "eval")
 
     def _train(self, trainer: StageTrainer, checkpoint: Path | None) -> None:
         stopper = StopOnSignal()
@@ -295,7 +354,9 @@ class Stage:
 def _figures(trainer: StageTrainer) -> dict[str, Any]:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     parameters = list(trainer.model.parameters()) if trainer.model is not None else []
+    best = {"step": trainer.state.best_global_step, "value": trainer.state.best_metric}
     return {
+        **({} if trainer.state.best_metric is None else {"best": best}),
         "steps": trainer.state.global_step,
         "samples": trainer.samples_seen,
         "loss": losses[-1] if losses else None,

@@ -97,6 +97,7 @@ class StageTrainer(Trainer):
         )
         self.data, self.assignment, self.objectives = data, assignment, dict(objectives)
         self.processor = processor
+        self.keep_best = False
         # compute_loss averages over the whole optimizer step by itself
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True
         self._offset = 0
@@ -321,7 +322,8 @@ class StageTrainer(Trainer):
             if writes:
                 write_checksums(unfinished)
         if writes:
-            folders.keep_newest(home, self.args.save_total_limit)
+            best = self.state.best_global_step if self.keep_best else None
+            folders.keep_newest(home, self.args.save_total_limit, best)
             if self.args.push_to_hub:
                 self._push_from_checkpoint(str(target))
 

@@ -42,11 +42,15 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def keep_newest(folder: Path, limit: int | None) -> None:
-    """Remove the oldest complete checkpoints beyond ``limit`` (None = keep all)."""
+def keep_newest(folder: Path, limit: int | None, best: int | None = None) -> None:
+    """Remove the oldest complete checkpoints beyond ``limit`` (None = keep all).
+
+    That of step ``best`` stays besides.
+    """
     if limit is not None and limit > 0:
         for path in checkpoints(folder)[:-limit]:
-            files.remove_folder(path)
+            if step_of(path) != best:
+                files.remove_folder(path)
 
 
 def step_of(checkpoint: Path) -> int:
