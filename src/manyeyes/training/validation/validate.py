@@ -67,10 +67,10 @@ class Validate(TrainerCallback):
         with measuring(model):
             if self.held_out is not None:
                 found[LOSS] = mean_loss(trainer, model, self.held_out)
-            if self.score is not None and self.spec.benchmarks:
-                place = self.folder / f"step-{step}"
+            score, place = self.score, self.folder / f"step-{step}"
+            if score is not None and self.spec.benchmarks:
                 found |= _on_first(
-                    trainer, lambda: self.score(model, trainer.processor, self.spec, place)
+                    trainer, lambda: score(model, trainer.processor, self.spec, place)
                 )
         return found
 
