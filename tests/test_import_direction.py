@@ -43,7 +43,7 @@ LINES: dict[str, Line] = {
     ),
     "world/pretrain": (
         ("cards", "loop", "sizes", "pictures"),
-        ("export",),
+        ("export", "finish"),
         ("vision", "language"),
         ("measuring", "starts"),
         ("run_language", "run_starts", "run_vision"),

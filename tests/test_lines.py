@@ -15,10 +15,10 @@ from manyeyes.encoders.tagging import read_lines
 from manyeyes.evaluation.benchmarks import BENCHMARKS
 from manyeyes.lines import split_lines
 from manyeyes.records import Sample
-from manyeyes.study.demonstration.report import write_report
-from manyeyes.study.record import load_study, save_study
+from manyeyes.study.comparison.former import read_former
+from manyeyes.study.comparison.outputs import write_outputs
 from manyeyes.study.trials.trial import load_plan, save_plan
-from study_runs import write_run
+from study_runs import save_former, write_run
 from study_trials import write_study
 
 ODD = "a\x0bb\x0cc\x1cd\x1de\x1ef\x85g\u2028h\u2029i"
@@ -76,13 +76,14 @@ def test_mme_questions_and_results(tmp_path: Path, question: str) -> None:
     assert benchmark.score(items, benchmark.load(results)).headline.value == 200.0
 
 
-def test_questions_of_a_study_and_its_report(tmp_path: Path) -> None:
-    write_run(tmp_path, images=12, good_challenger=0.75)
-    study, items = load_study(tmp_path)
+def test_questions_of_a_former_demo_and_its_report(tmp_path: Path) -> None:
+    study, items = write_run(tmp_path, images=12, good_challenger=0.75)
     odd = [replace(item, question=f"{item.question} {ODD}") for item in items]
-    save_study(tmp_path, study, odd)
-    assert load_study(tmp_path) == (study, odd)
-    assert write_report(tmp_path).is_file()
+    save_former(tmp_path, study, odd)
+    asked = [item.question for item in read_former(tmp_path)[1]]
+    assert asked == [item.question for item in odd]
+    write_outputs(tmp_path)
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_questions_of_a_plan(tmp_path: Path) -> None:

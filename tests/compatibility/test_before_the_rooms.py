@@ -25,7 +25,7 @@ from manyeyes.fusion import FUSIONS
 from manyeyes.model.loading import load_model
 from manyeyes.recipes import load_recipe, stage_model
 from manyeyes.records import Turn
-from manyeyes.study.record import load_study
+from manyeyes.study.comparison.former import read_former
 from manyeyes.study.trials.trial import load_trial
 from manyeyes.world.catalog import part_path
 
@@ -95,7 +95,9 @@ def test_a_study_is_reported_from_its_records(tmp_path: Path) -> None:
 
 def test_a_demo_is_reported_from_its_record(tmp_path: Path) -> None:
     shutil.copytree(BEFORE / "demo", tmp_path / "demo")
-    study, items = load_study(tmp_path / "demo")
-    assert len(items) == 2 * len(study.benchmarks)
+    plan, items, trials = read_former(tmp_path / "demo")
+    assert len(items) == 2 * len(plan.benchmarks)
+    assert [trial.arm for trial in trials] == list(plan.arms)
     assert invoke("report", tmp_path / "demo").exit_code == 0
-    assert study.title in (tmp_path / "demo" / "report.html").read_text()
+    assert plan.presentation is not None
+    assert plan.presentation.title in (tmp_path / "demo" / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""A study written by hand, with drawn images: what reports are tested on.
+"""The record of a former demo written by hand, with drawn images: what its report is tested on.
 
 The reference arm ``clip`` is right on ``good_reference`` of the items, the challenger ``comm`` on
 ``good_challenger``; every image carries ``per_image`` questions of each of the four benchmarks.
@@ -6,15 +6,21 @@ The reference arm ``clip`` is right on ``good_reference`` of the items, the chal
 
 from __future__ import annotations
 
+import json
 import math
 import random
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from manyeyes.conversation.boxes import format_boxes
 from manyeyes.records import Box
-from manyeyes.study.comparison.contrast import item_scores
-from manyeyes.study.record import Answer, Arm, CurvePoint, Measure, Study, StudyItem, save_study
+from manyeyes.study.comparison.former import ITEMS_FILE, FormerArm, FormerStudy
+from manyeyes.study.comparison.groups import item_scores
+from manyeyes.study.record import Answer, CurvePoint, Measure, StudyItem
+from manyeyes.study.trials.trial import STUDY_FILE
 
 BENCHMARKS = {"vqa": "VQA accuracy", "rec": "REC", "pope": "POPE", "caption": "CIDEr-D"}
 SIZE = (48, 48)
@@ -28,7 +34,7 @@ def write_run(
     good_reference: float = 0.5,
     good_challenger: float = 0.8,
     seed: int = 0,
-) -> tuple[Study, list[StudyItem]]:
+) -> tuple[FormerStudy, list[StudyItem]]:
     """Write a whole run folder and return what it holds."""
     rng = random.Random(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -38,8 +44,15 @@ def write_run(
         box = _draw(folder / "images" / f"{index:06d}.png", rng)
         items += [_item(index, box, name, good, rng) for name in BENCHMARKS]
     study = _study(items, rng)
-    save_study(folder, study, items)
+    save_former(folder, study, items)
     return study, items
+
+
+def save_former(folder: Path, study: FormerStudy, items: Sequence[StudyItem]) -> None:
+    """Write both files as former versions did."""
+    lines = "".join(f"{json.dumps(asdict(item), ensure_ascii=False)}\n" for item in items)
+    (folder / ITEMS_FILE).write_text(lines, encoding="utf-8")
+    (folder / STUDY_FILE).write_text(json.dumps(asdict(study)), encoding="utf-8")
 
 
 def _draw(path: Path, rng: random.Random) -> Box:
@@ -63,9 +76,12 @@ def _item(
     answers = {}
     for arm, share in good.items():
         right = rng.random() < share
-        near = tuple(value + rng.uniform(-1, 1) * (1 if right else 12) for value in box)
-        boxes: tuple[Box, ...] = ((near[0], near[1], near[2], near[3]),)
+        dx, dy = (rng.uniform(-1, 1) * (1 if right else 12) for _ in range(2))
+        x1, y1, x2, y2 = (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
+        boxes: tuple[Box, ...] = ((x1, y1, x2, y2),)
         said = truth if right else "blue & <b>green</b>"
+        if benchmark == "rec":
+            said = format_boxes(boxes, style="shikra", width=SIZE[0], height=SIZE[1])
         answers[arm] = Answer(said, float(right), boxes if benchmark == "rec" else ())
     kind = ("color", "count", "exist")[index % 3]
     return StudyItem(
@@ -82,7 +98,7 @@ def _item(
     )
 
 
-def _study(items: list[StudyItem], rng: random.Random) -> Study:
+def _study(items: list[StudyItem], rng: random.Random) -> FormerStudy:
     titles = {"clip": "CLIP only", "comm": "COMM", "text_only": "Text only"}
     arms = []
     for name, title in titles.items():
@@ -98,7 +114,7 @@ def _study(items: list[StudyItem], rng: random.Random) -> Study:
         ]
         weights = {"clip": (0.1, 0.1, 0.2, 0.25, 0.2, 0.15), "dinov2": (0.4, 0.6)}
         arms.append(
-            Arm(
+            FormerArm(
                 name=name,
                 title=title,
                 description=f"The arm called {name}.",
@@ -109,7 +125,9 @@ def _study(items: list[StudyItem], rng: random.Random) -> Study:
                 facts={"trainable parameters": "4.2 M"},
             )
         )
-    return Study(
+    constant = {name: Measure("accuracy", 40.0, len(items) // 4) for name in BENCHMARKS}
+    arms.append(FormerArm("majority", "Majority answer", baseline=True, measures=constant))
+    return FormerStudy(
         title="CLIP alone or CLIP with DINOv2?",
         contrast=("comm", "clip"),
         benchmarks=BENCHMARKS,

@@ -10,13 +10,20 @@ import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
+    AnswersOption,
+    BatchSizeOption,
+    BenchmarkDataOption,
+    BenchmarksOption,
     DebugOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
+    LimitOption,
     ModelArgument,
     PresetOption,
+    SplitOption,
     TrustOption,
+    VariantsOption,
 )
 from manyeyes.cli.output import Output, session
 from manyeyes.errors import UsageError
@@ -37,26 +44,13 @@ EXAMPLES = (
 
 def evaluate(
     model: ModelArgument,
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder that holds the benchmarks' files.")
-    ],
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="vqa, rec, ... May be repeated."),
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(metavar="BENCHMARK=NAME", help="Another scoring rule. May be repeated."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Which split of the data.")] = "test",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many items per benchmark, evenly spaced.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder for answers and results; default: by the model."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions generated together.")] = 32,
+    data: BenchmarkDataOption,
+    benchmark: BenchmarksOption = None,
+    variant: VariantsOption = None,
+    split: SplitOption = "test",
+    limit: LimitOption = None,
+    out: AnswersOption = None,
+    batch_size: BatchSizeOption = 32,
     text_only: Annotated[
         bool, typer.Option(help="Also answer without the image, as a baseline.")
     ] = True,

@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, ModelArgument, TrustOption
+from manyeyes.cli.options import (
+    DebugOption,
+    JsonOption,
+    ModelArgument,
+    NewFolderOption,
+    TrustOption,
+)
 from manyeyes.cli.output import session
 from manyeyes.files import refuse_unless_empty, written_folder
 
@@ -23,7 +29,7 @@ ADAPTER_FOLDER = "adapter"
 
 def export(
     model: ModelArgument,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; new or empty.")],
+    out: NewFolderOption,
     self_contained: Annotated[
         bool,
         typer.Option("--self-contained", help="Write frozen parts too: no other checkpoint needed"),

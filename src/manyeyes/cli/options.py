@@ -52,3 +52,54 @@ DtypeOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option(help="Device to run on: auto (an accelerator if there is one), cpu, cuda.")
 ]
+BenchmarkDataOption = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Folder that holds the benchmarks' files.")
+]
+BenchmarksOption = Annotated[
+    list[str] | None,
+    typer.Option("--benchmark", "-b", metavar="NAME", help="vqa, rec, ... May be repeated."),
+]
+VariantsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant", metavar="BENCHMARK=NAME", help="Another scoring rule. May be repeated."
+    ),
+]
+SplitOption = Annotated[str, typer.Option(help="Which split of the data.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Only so many items per benchmark, evenly spaced.")
+]
+AnswersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Folder for answers and results; default: by the model."
+    ),
+]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Questions generated together.")]
+NewFolderOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder to write; new or empty.")
+]
+StudyFolderOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder of the study.")
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="UNIT=AMOUNT",
+        help="Of every arm: steps, samples, flops or minutes; else each recipe's own steps.",
+    ),
+]
+StudyDataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Training data and benchmark files; else a world's own.",
+    ),
+]
+QuestionsOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Only so many questions per benchmark.")
+]
+JobsOption = Annotated[
+    int, typer.Option(min=1, help="Trials at a time, each in a process of one thread.")
+]

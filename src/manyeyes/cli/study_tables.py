@@ -28,11 +28,16 @@ _STYLES = {BETTER: "green", WORSE: "red"}
 def show_study(output: Output, folder: Path, summary: Summary) -> None:
     """Print a study's tables, and with ``--json`` its results."""
     output.line(headline(summary))
-    output.show(_verdicts(summary), _scores(summary))
+    output.show(*study_tables(summary))
     for note in summary.notes:
         output.note(f"note: {note}")
     output.line(f"report: {folder / 'report.html'}")
     output.result({"out": folder, **results_of(summary)})
+
+
+def study_tables(summary: Summary) -> tuple[Table, Table]:
+    """Return the verdicts, and the scores with their cost, as tables."""
+    return _verdicts(summary), _scores(summary)
 
 
 def masking_table(found: Explanation) -> Table:
@@ -60,7 +65,8 @@ def _verdicts(summary: Summary) -> Table:
             more = needed(verdict)
             text = f"{verdict.verdict}\n{figure(verdict)}" + (f"\nneeds {more}" if more else "")
             cells.append(f"[{style}]{escape(text)}[/{style}]")
-        table.add_row(escape(f"{challenger} − {reference}"), *cells)
+        pair = f"{summary.arm(challenger).title} − {summary.arm(reference).title}"
+        table.add_row(escape(pair), *cells)
     table.caption = (
         f"points, 95 % intervals; claimed where p < 0.05 after Holm "
         f"({len(summary.verdicts)} comparisons)"
@@ -68,14 +74,19 @@ def _verdicts(summary: Summary) -> Table:
     return table
 
 
+def _scores_title(summary: Summary) -> str:
+    over = "mean ± SD over seeds" if summary.plan.seeds > 1 else "95 % interval"
+    return f"scores ({over}) and cost"
+
+
 def _scores(summary: Summary) -> Table:
     titles = summary.plan.benchmarks
-    table = Table("arm", title="scores (mean ± SD over seeds) and cost", title_justify="left")
+    table = Table("arm", title=_scores_title(summary), title_justify="left")
     for title in (*titles.values(), *COSTS):
         table.add_column(escape(title), justify="right")
     for arm in summary.arms:
         cells = [score_text(arm, name) for name in titles]
-        table.add_row(escape(arm.name), *cells, *cost_cells(arm))
+        table.add_row(escape(arm.title), *cells, *cost_cells(arm))
     constant = [f"{summary.majority[name]:.1f}" for name in titles]
     table.add_row("best constant answer", *constant)
     return table

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from manyeyes.files import file_sha256
 
 _PACKAGES = ("manyeyes", "torch", "transformers", "numpy", "pillow")
 
@@ -26,10 +27,4 @@ def describe_environment() -> dict[str, str | None]:
 
 def hash_files(paths: Iterable[Path], root: str | Path) -> dict[str, str]:
     """SHA-256 of files, by their path relative to ``root``."""
-    return {os.path.relpath(path, root): sha256_of(path) for path in paths}
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of one file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {os.path.relpath(path, root): file_sha256(path) for path in paths}

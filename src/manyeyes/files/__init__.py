@@ -19,6 +19,7 @@ from manyeyes.files.marks import (
 )
 from manyeyes.files.refusals import UNFINISHED, naming
 from manyeyes.files.replacing import (
+    file_sha256,
     remove_folder,
     remove_unfinished,
     scratch_folder,
@@ -36,6 +37,7 @@ __all__ = [
     "check_mark",
     "check_outputs",
     "check_rows",
+    "file_sha256",
     "held",
     "marked_folder",
     "naming",

@@ -35,6 +35,12 @@ _STALE_SECONDS = 86400.0
 """Age at which what another machine left is taken for dead."""
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces, as hexadecimal text."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all; folders on the way are made.
 

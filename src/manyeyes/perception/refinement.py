@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from manyeyes.errors import UsageError
+from manyeyes.images.overlap import pairwise_iou
 from manyeyes.perception.text import best_first, written_name
 from manyeyes.records import Box, Detection, Detections
 
@@ -94,26 +94,13 @@ def match_boxes(first: Sequence[Box], second: Sequence[Box], iou: float) -> dict
     """
     if not first or not second:
         return {}
-    overlap = overlaps(first, second)
+    overlap = pairwise_iou(first, second)
     rows, columns = linear_sum_assignment(np.where(overlap >= iou, overlap, 0.0), maximize=True)
     return {
         int(row): int(column)
         for row, column in zip(rows, columns, strict=True)
         if overlap[row, column] >= iou
     }
-
-
-def overlaps(first: Sequence[Box], second: Sequence[Box]) -> NDArray[np.float64]:
-    """Intersection over union of corner boxes, ``[len(first), len(second)]``."""
-    a, b = np.array(first, dtype=float)[:, None], np.array(second, dtype=float)[None]
-    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    shared = np.clip(high - low, 0.0, None).prod(axis=-1)
-    sizes = [(box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (a, b)]
-    union = sizes[0] + sizes[1] - shared
-    result: NDArray[np.float64] = np.divide(
-        shared, union, out=np.zeros_like(shared), where=union > 0
-    )
-    return result
 
 
 def _agreed(

@@ -1,8 +1,8 @@
 """What an annotated image holds, as a detector's targets: class numbers and boxes.
 
-Targets exist for samples of ``TASKS`` (COCO instances and what reads like them), whose ``meta`` has
-``labels``, ``boxes`` and ``crowd``. Crowd regions are left out. Other samples' images are unknown,
-not empty.
+Targets exist for samples of ``TARGET_TASKS`` (COCO instances and what reads like them), whose
+``meta`` has ``labels``, ``boxes`` and ``crowd``. Crowd regions are left out. Other samples' images
+are unknown, not empty.
 
 Shapes: I images, G the most objects of an image.
 """
@@ -21,7 +21,7 @@ TARGETS = COUNTS, CLASSES, BOXES = ("target_counts", "target_classes", "target_b
 """Keys in a row and in a batch: ``[I]``, ``[I, G]`` and ``[I, G, 4]`` (cx, cy, w, h in 0..1)."""
 
 UNKNOWN = -1
-TASKS = ("detection", "refinement")
+TARGET_TASKS = ("detection", "refinement")
 
 
 def target_row(
@@ -36,7 +36,7 @@ def target_row(
     """
     if labels is None:
         return {}
-    if sample.task not in TASKS or not {"labels", "boxes"} <= sample.meta.keys():
+    if sample.task not in TARGET_TASKS or not {"labels", "boxes"} <= sample.meta.keys():
         return _row([UNKNOWN] * len(sizes), torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
     names, boxes = sample.meta["labels"], sample.meta["boxes"]
     crowd = sample.meta.get("crowd") or (False,) * len(names)

@@ -21,7 +21,7 @@ from typing import Any
 from transformers.utils.logging import disable_progress_bar
 
 from manyeyes.errors import RecipeError, UsageError
-from manyeyes.files import marked_folder, remove_unfinished, write_json
+from manyeyes.files import file_sha256, marked_folder, remove_unfinished, write_json
 from manyeyes.recipes import Recipe, StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
@@ -29,7 +29,7 @@ from manyeyes.training.quantization import check_backend
 from manyeyes.training.ranks import held_by_run, join_ranks, wait_for_ranks
 from manyeyes.training.saving.checksums import CHECKSUMS_FILE
 from manyeyes.training.saving.folders import STATE_FILE
-from manyeyes.training.saving.results import environment, file_hash
+from manyeyes.training.saving.results import environment
 from manyeyes.training.saving.resume import check_same_recipe
 from manyeyes.training.saving.resume_state import read_object
 from manyeyes.training.saving.run_folder import (
@@ -183,7 +183,7 @@ def _finish(recipe: Recipe, last: Stage, out: Path) -> None:
             "seed": recipe.seed,
             "stages": found,
             "model": MODEL_FOLDER,
-            "weights": {path.name: file_hash(path) for path in weights},
+            "weights": {path.name: file_sha256(path) for path in weights},
             "environment": environment(),
         },
     )

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.table import Table
 
 from cli_runs import invoke, the_object
+from manyeyes.study.comparison.summary import summarize
 from manyeyes.study.demonstration import demo
+from study_trials import write_study
 
 FOUND = {
     "arms": {"clip": {"vqa": 1.0}, "comm": {"vqa": 2.0}, "text_only": {"vqa": 0.5}},
+    "verdict": "COMM beats CLIP alone.",
     "seconds": 1.5,
     "peak_gib": 0.5,
     "report": "d/report.html",
@@ -21,31 +23,34 @@ FOUND = {
 
 
 @pytest.fixture
-def budgets(monkeypatch: pytest.MonkeyPatch) -> list[demo.Budget]:
-    """Replace the study by one that only notes its budget."""
-    noted: list[demo.Budget] = []
+def sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[demo.DemoSize]:
+    """Replace the study by one that only notes its size."""
+    noted: list[demo.DemoSize] = []
 
-    def run_demo(out: Path, *, seed: int, budget: demo.Budget, progress: Any) -> dict[str, Any]:
-        noted.append(budget)
+    write_study(tmp_path, images=2, seeds=1)
+    summary = summarize(tmp_path)
+
+    def run_demo(out: Path, *, seed: int, size: demo.DemoSize, progress: Any) -> demo.Demo:
+        noted.append(size)
         progress("images", 1, 2)
-        return {**FOUND, "seed": seed}
+        return demo.Demo(summary, {**FOUND, "seed": seed})
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
-    monkeypatch.setattr(demo, "demo_table", lambda out: Table(title="scores"))
     return noted
 
 
-def test_the_standard_demo(budgets: list[demo.Budget]) -> None:
+def test_the_standard_demo(sizes: list[demo.DemoSize]) -> None:
     result = invoke("demo", "--seed", "3", "--json")
     assert the_object(result) == {**FOUND, "seed": 3}
-    assert budgets == [demo.Budget()]
+    assert sizes == [demo.DemoSize()]
 
 
-def test_a_smaller_demo(budgets: list[demo.Budget]) -> None:
+def test_a_smaller_demo(sizes: list[demo.DemoSize]) -> None:
     words = ("--images", "64", "--limit", "5", "--set", "training.max_steps=2")
     result = invoke("demo", *words)
+    assert "COMM beats CLIP alone." in result.stdout
     assert "report: d/report.html" in result.stdout
-    (budget,) = budgets
-    assert budget.images == {"train": 64, "test": 4}
-    assert set(budget.limits.values()) == {5}
-    assert budget.settings == ("training.max_steps=2",)
+    (size,) = sizes
+    assert size.images == {"train": 64, "test": 4}
+    assert set(size.limits.values()) == {5}
+    assert size.settings == ("training.max_steps=2",)

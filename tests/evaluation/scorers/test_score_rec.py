@@ -6,7 +6,8 @@ import pytest
 
 from manyeyes.conversation.boxes import format_boxes, parse_boxes
 from manyeyes.errors import UsageError
-from manyeyes.evaluation.scorers.rec import iou, score_boxes
+from manyeyes.evaluation.scorers.rec import score_boxes
+from manyeyes.images.overlap import iou
 from manyeyes.records import Box
 
 TARGET: Box = (0.0, 0.0, 10.0, 10.0)

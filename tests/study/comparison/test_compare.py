@@ -23,7 +23,7 @@ from manyeyes.study.trials import jobs
 from manyeyes.study.trials.budget import parse_budget
 from manyeyes.study.trials.contestants import Contestant
 from manyeyes.study.trials.evidence import keep_evidence, kept_evidence
-from manyeyes.study.trials.task import Task
+from manyeyes.study.trials.planned import PlannedTrial
 from manyeyes.study.trials.trial import load_trial
 from manyeyes.world.make import make_world
 from study_arms import stage, write_recipe
@@ -248,7 +248,7 @@ def test_processes_give_the_same_and_a_killed_one_is_named(
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")  # of processes that are not told otherwise
     start = jobs._start
 
-    def kill_comm(task: Task) -> Any:
+    def kill_comm(task: PlannedTrial) -> Any:
         running = start(task)
         if task.arm == "comm":
             os.kill(running.process.pid or 0, signal.SIGKILL)
@@ -278,12 +278,12 @@ def test_no_room_on_a_device_ends_one_trial_alone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run(task: Task, progress: Any) -> None:
+    def run(task: PlannedTrial, progress: Any) -> None:
         if task.arm == "comm":
             raise torch.OutOfMemoryError("CUDA out of memory")
         shutil.copytree(study[0] / "records" / task.arm, task.record.parent, dirs_exist_ok=True)
 
-    monkeypatch.setattr(jobs, "run_task", run)
+    monkeypatch.setattr(jobs, "run_trial", run)
     with pytest.raises(ManyEyesError, match=r"1 of 2 .*comm, seed 0: CUDA out of memory"):
         compare(arms, tmp_path, replace(settings, seeds=1))
     assert (tmp_path / "records" / "clip" / "seed-0.json").is_file()

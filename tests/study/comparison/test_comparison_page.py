@@ -17,7 +17,7 @@ from manyeyes.study.claims.table import Claim
 from manyeyes.study.comparison.outputs import write_outputs
 from manyeyes.study.comparison.summary import Summary, headline, needed, summarize
 from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, every_pair
-from manyeyes.study.trials.task import _with_earlier_answers
+from manyeyes.study.trials.planned import _with_earlier_answers
 from manyeyes.study.trials.trial import load_trial, trial_file
 from study_trials import TITLES, change_record, write_study
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
 import tiny
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import UsageError
-from manyeyes.study.comparison.contrast import contrasts, verdict
-from manyeyes.study.demonstration.demo import Budget, better_arm, demo_table, run_demo
-from manyeyes.study.demonstration.report import write_report
-from manyeyes.study.record import Arm, Measure, load_study
+from manyeyes.study.comparison.outputs import write_outputs
+from manyeyes.study.comparison.summary import headline, summarize
+from manyeyes.study.demonstration.demo import DEMO_ARMS, DemoSize, better_arm, run_demo
+from study_trials import write_study
 
 LIMITS = {"vqa": 4, "rec": 3, "pope": 4, "caption": 2}
 
@@ -47,24 +46,27 @@ def recipe(folder: Path, parts: Path, name: str, encoders: tuple[str, ...]) -> s
 
 
 @pytest.fixture(scope="module")
-def budget(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Budget:
+def budget(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> DemoSize:
     folder = tmp_path_factory.mktemp("recipes")
-    return Budget(
+    clip, comm, text_only = DEMO_ARMS
+    both = recipe(folder, parts, "comm", ("clip", "dinov2"))
+    return DemoSize(
         images={"train": 8, "test": 4},
         limits=LIMITS,
-        recipes={
-            "clip": recipe(folder, parts, "clip", ("clip",)),
-            "comm": recipe(folder, parts, "comm", ("clip", "dinov2")),
-        },
+        arms=(
+            replace(clip, recipe=recipe(folder, parts, "clip", ("clip",))),
+            replace(comm, recipe=both),
+            replace(text_only, recipe=both),
+        ),
     )
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, budget: Budget) -> dict[str, Any]:
+def finished(tmp_path_factory: pytest.TempPathFactory, budget: DemoSize) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("run") / "demo"
     told: list[tuple[str, int, int]] = []
-    result = run_demo(out, budget=budget, progress=lambda *step: told.append(step))
-    return {"out": out, "told": told, **result}
+    result = run_demo(out, size=budget, progress=lambda *step: told.append(step))
+    return {"out": out, "told": told, **result.printed}
 
 
 def test_the_result_has_every_figure(finished: dict[str, Any]) -> None:
@@ -80,32 +82,44 @@ def test_the_result_has_every_figure(finished: dict[str, Any]) -> None:
 
 def test_progress_follows_training_and_questions(finished: dict[str, Any]) -> None:
     told = finished["told"]
-    for arm in ("CLIP alone", "COMM"):
+    for arm in ("clip, seed 0", "comm, seed 0"):
         assert [step for step in told if step[0] == f"{arm}: train"] == [
             (f"{arm}: train", 1, 2),
             (f"{arm}: train", 2, 2),
         ]
         assert (f"{arm}: rec", 3, 3) in told
+    labels = {label for label, _, _ in told}
+    assert "text_only, seed 0: rec" in labels
+    assert "text_only, seed 0: train" not in labels  # it is the COMM model
 
 
-def test_records_hold_every_question_and_interval(finished: dict[str, Any]) -> None:
-    study, items = load_study(finished["out"])
-    counts = {name: sum(item.benchmark == name for item in items) for name in LIMITS}
+def test_records_hold_every_question_and_arm(finished: dict[str, Any]) -> None:
+    summary = summarize(finished["out"])
+    counts = {name: sum(item.benchmark == name for item in summary.items) for name in LIMITS}
     assert counts == LIMITS
-    assert all(set(item.answers) == {"clip", "comm", "text_only"} for item in items)
-    assert all((finished["out"] / item.image).is_file() for item in items)
-    assert finished["verdict"] == verdict(study, contrasts(study, items))
-    for arm in study.contestants:
-        assert [point.step for point in arm.curve] == [1, 2]
-        assert arm.measures["vqa"].ci95 is not None
-        assert arm.measures["vqa"].n == 4
-    assert set(study.arm("comm").level_weights) == {"clip", "dinov2"}
-    assert set(study.arm("majority").measures) == set(LIMITS)
+    data = finished["out"] / summary.plan.data
+    assert all((data / item.image).is_file() for item in summary.items)
+    assert finished["verdict"] == headline(summary)
+    for arm in summary.arms:
+        (trial,) = arm.trials
+        assert {name: len(said) for name, said in trial.answers.items()} == LIMITS
+        assert [point.step for point in trial.curve] == [1, 2]
+        assert trial.measures["vqa"].n == 4
+    assert set(summary.arm("comm").trials[0].level_weights) == {"clip", "dinov2"}
+    comm, blind = summary.arm("comm").trials[0], summary.arm("text_only").trials[0]
+    assert comm.weights == blind.weights and comm.inputs != blind.inputs
+    assert {v.question.challenger for v in summary.verdicts} == {"comm"}
+    assert {v.question.reference for v in summary.verdicts} == {"clip"}
+
+
+def run_of(finished: dict[str, Any], arm: str) -> Path:
+    folder: Path = finished["out"] / "runs" / arm / "seed-0"
+    return folder
 
 
 def test_the_arms_differ_only_in_their_model(finished: dict[str, Any]) -> None:
     both = [
-        yaml.safe_load((finished["out"] / arm / "recipe.yaml").read_text())
+        yaml.safe_load((run_of(finished, arm) / "recipe.yaml").read_text())
         for arm in ("clip", "comm")
     ]
     first, second = ({**r, "model": None, "name": None} for r in both)
@@ -113,7 +127,7 @@ def test_the_arms_differ_only_in_their_model(finished: dict[str, Any]) -> None:
     assert both[0]["model"] != both[1]["model"]
     order = [
         json.loads(
-            (finished["out"] / arm / "train" / "checkpoint-2" / "data_state.json").read_text()
+            (run_of(finished, arm) / "train" / "checkpoint-2" / "data_state.json").read_text()
         )
         for arm in ("clip", "comm")
     ]
@@ -126,39 +140,46 @@ def test_the_model_is_ready_to_answer(finished: dict[str, Any]) -> None:
     assert model.config.visual_tokens == processor.visual_tokens == 16
 
 
-def test_a_finished_demo_is_not_trained_again(finished: dict[str, Any], budget: Budget) -> None:
+def test_a_finished_demo_is_not_trained_again(finished: dict[str, Any], budget: DemoSize) -> None:
     out = finished["out"]
-    watched = [*out.glob("*/train/checkpoint-2/model.safetensors"), out / "world" / "world.json"]
+    watched = [*out.glob("runs/*/*/train/checkpoint-2/model.safetensors")]
+    assert len(watched) == 3
+    watched += [*out.glob("records/*/*.json"), out / "world" / "world.json"]
     times = [path.stat().st_mtime_ns for path in watched]
     told: list[str] = []
-    again = run_demo(out, budget=budget, progress=lambda label, done, total: told.append(label))
+    again = run_demo(out, size=budget, progress=lambda label, done, total: told.append(label))
     assert [path.stat().st_mtime_ns for path in watched] == times
-    assert again["arms"] == finished["arms"]
-    assert "COMM: vqa (text only)" in told
+    assert again.printed["arms"] == finished["arms"]
+    assert not [label for label in told if "seed 0" in label]
     report = Path(finished["report"]).read_text()
-    assert write_report(out).read_text() == report
+    write_outputs(out)
+    assert Path(finished["report"]).read_text() == report
+    for words in ("CLIP alone", "Text only", "Captions (CIDEr-D × 100)", "best constant answer"):
+        assert words in report
+    assert f"manyeyes demo --out {out.name} --seed 0" in report
 
 
 def test_another_seed_in_the_same_folder_is_refused(
-    finished: dict[str, Any], budget: Budget
+    finished: dict[str, Any], budget: DemoSize
 ) -> None:
     with pytest.raises(UsageError, match="another world"):
-        run_demo(finished["out"], seed=1, budget=budget)
+        run_demo(finished["out"], seed=1, size=budget)
 
 
-def test_the_table_shows_arms_and_difference(finished: dict[str, Any]) -> None:
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(demo_table(finished["out"]))
-    text = console.export_text()
-    for word in ("CLIP alone", "Majority answer", "Captions (CIDEr-D × 100)", "COMM − CLIP"):
-        assert word in text
-    assert finished["verdict"].split()[0] in text
+def test_the_better_arm_is_kept_and_comm_wins_ties(tmp_path: Path) -> None:
+    write_study(tmp_path, images=2, seeds=1, good={"clip": 0.5, "comm": 0.5, "text_only": 0.5})
+    summary = summarize(tmp_path)
 
+    def with_scores(**scores: float) -> str:
+        arms = tuple(
+            replace(
+                arm,
+                means={"vqa": scores[arm.name], "caption": 999.0 * (arm.name == "comm")},
+                blind=arm.name == "text_only",
+            )
+            for arm in summary.arms
+        )
+        return better_arm(replace(summary, arms=arms))
 
-def test_the_better_arm_is_kept_and_comm_wins_ties() -> None:
-    def arm(name: str, value: float, baseline: bool = False) -> Arm:
-        measures = {"vqa": Measure("accuracy", value, 10), "caption": Measure("CIDEr", 999.0, 10)}
-        return Arm(name, name, baseline=baseline, measures=measures)
-
-    assert better_arm((arm("clip", 60), arm("comm", 50), arm("majority", 99, True))) == "clip"
-    assert better_arm((arm("clip", 50), arm("comm", 50))) == "comm"
+    assert with_scores(clip=60, comm=50, text_only=99) == "clip"
+    assert with_scores(clip=50, comm=50, text_only=99) == "comm"

@@ -17,7 +17,7 @@ from manyeyes.errors import CheckpointError, DataError, UsageError
 from manyeyes.images.reading import image_size
 from manyeyes.study.pages.heatmap import Column, heatmap, markdown, strength
 from manyeyes.study.probing.data import Labelled, Thing, make_tasks, read_labels, split
-from manyeyes.study.probing.features import Reading, Row, open_eyes, read_levels, rows
+from manyeyes.study.probing.features import Reading, ReadLevel, open_eyes, read_levels, rows
 from manyeyes.study.probing.probe import (
     Figure,
     Gain,
@@ -178,7 +178,7 @@ def test_levels_are_those_of_the_encoder_however_many_fit(parts: Path, tmp_path:
 def test_controls_stand_beside_every_encoder(parts: Path, tmp_path: Path) -> None:
     eyes, geometry = open_eyes([f"clip={parts / 'clip'}", f"dinov2={parts / 'dinov2'}"])
     images = pictures(tmp_path, 2)
-    found: dict[str, Row] = {
+    found: dict[str, ReadLevel] = {
         row.name: row for row in rows(eyes, images, images, Reading(geometry, CPU), lambda *_: None)
     }
     assert list(found) == [

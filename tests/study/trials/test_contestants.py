@@ -12,7 +12,7 @@ from manyeyes.errors import DataError, RecipeError, UsageError
 from manyeyes.inference.questions import Item
 from manyeyes.recipes import Recipe, dump_recipe, load_recipe
 from manyeyes.records import PackedImage
-from manyeyes.study.claims.table import ARMS, CLAIMS, chosen_claims
+from manyeyes.study.claims.table import CLAIM_ARMS, CLAIMS, chosen_claims
 from manyeyes.study.comparison.compare import _keep_packed
 from manyeyes.study.trials.arms import path_within
 from manyeyes.study.trials.budget import Budget, parse_budget, with_budget
@@ -136,16 +136,16 @@ def test_budgets_that_make_no_sense_are_refused(text: str, message: str) -> None
 def test_every_claim_names_known_arms_and_a_reason_to_fail() -> None:
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     used = {arm for claim in CLAIMS for arm in claim.arms}
-    assert used == set(ARMS)
+    assert used == set(CLAIM_ARMS)
     for claim in CLAIMS:
         assert claim.question.challenger != claim.question.reference
     with pytest.raises(UsageError, match="did you mean 'late-over-early'"):
         chosen_claims(["late-over-earl"])
 
 
-@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize("name", CLAIM_ARMS)
 def test_every_arm_of_a_claim_can_be_built(name: str) -> None:
-    arm = parse_arm(ARMS[name])
+    arm = parse_arm(CLAIM_ARMS[name])
     assert arm.name == name
     assert arm.load(0).world is not None
 

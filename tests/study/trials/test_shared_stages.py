@@ -15,8 +15,8 @@ from manyeyes.study.trials import jobs
 from manyeyes.study.trials.budget import parse_budget
 from manyeyes.study.trials.contestants import Contestant
 from manyeyes.study.trials.inputs import Inputs
+from manyeyes.study.trials.planned import PlannedTrial
 from manyeyes.study.trials.shared_stages import note_stages, open_stages, take_finished
-from manyeyes.study.trials.task import Task
 from manyeyes.world.make import make_world
 from study_arms import stage, write_recipe
 
@@ -107,12 +107,12 @@ def test_only_a_finished_beginning_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_trial_waits_for_a_stage_in_common(tmp_path: Path, monkeypatch: Any) -> None:
-    def task(arm: str, seed: int, keys: dict[str, str]) -> Task:
-        fields = dict.fromkeys(Task.__dataclass_fields__)
+    def task(arm: str, seed: int, keys: dict[str, str]) -> PlannedTrial:
+        fields = dict.fromkeys(PlannedTrial.__dataclass_fields__)
         run = tmp_path / "runs" / arm / f"seed-{seed}"
         run.mkdir(parents=True)
         note_stages(run, keys)
-        return Task(**{**fields, "arm": arm, "seed": seed, "stages": keys, "run": run})  # type: ignore[arg-type]
+        return PlannedTrial(**{**fields, "arm": arm, "seed": seed, "stages": keys, "run": run})  # type: ignore[arg-type]
 
     first = task("one", 0, {"a": "a0", "b": "b0"})
     second = task("two", 0, {"a": "a0", "b": "other"})

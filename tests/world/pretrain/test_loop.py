@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from manyeyes.errors import CheckpointError, NonFiniteError, UsageError
-from manyeyes.world.pretrain.loop import COOL_DOWN, Objective, rate, step_generator, train
+from manyeyes.world.pretrain.loop import COOL_DOWN, PartObjective, rate, step_generator, train
 from manyeyes.world.pretrain.vision.clip import ClipObjective
 from manyeyes.world.pretrain.vision.detector import DetectorObjective
 from manyeyes.world.pretrain.vision.dino import DinoObjective
@@ -25,7 +25,7 @@ OBJECTIVES = {
 }
 
 
-class Line(Objective):
+class Line(PartObjective):
     """Fits a line to noise; quick, and random in every step."""
 
     images_per_step = 4
@@ -41,7 +41,7 @@ class Line(Objective):
         return error * (float("nan") if step == self.poison else 1.0), {}
 
 
-def weights(objective: Objective) -> list[Tensor]:
+def weights(objective: PartObjective) -> list[Tensor]:
     return [value.clone() for value in objective.state_dict().values()]
 
 
@@ -58,7 +58,7 @@ def test_resumed_run_equals_uninterrupted_run(name: str, tmp_path: Path) -> None
     assert not all(torch.equal(a, b) for a, b in zip(start, weights(whole), strict=True))
 
 
-def train_only_first_step(objective: Objective, folder: Path) -> None:
+def train_only_first_step(objective: PartObjective, folder: Path) -> None:
     """Stop a two-step run after one step, as a crash would."""
 
     def stop(_: object) -> None:

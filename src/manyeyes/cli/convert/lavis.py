@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.options import DebugOption, JsonOption, NewFolderOption
 from manyeyes.cli.output import session
 from manyeyes.files import refuse_unless_empty
 
@@ -20,7 +20,7 @@ EXAMPLES = (
 
 def lavis(
     file: Annotated[Path, typer.Argument(metavar="FILE.pth", help="A checkpoint of LAVIS.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; new or empty.")],
+    out: NewFolderOption,
     heads: Annotated[
         int, typer.Option(min=1, help="Attention heads of the file's vision encoder.")
     ] = 16,

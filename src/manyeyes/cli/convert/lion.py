@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, TrustOption
+from manyeyes.cli.options import DebugOption, JsonOption, NewFolderOption, TrustOption
 from manyeyes.cli.output import session
 from manyeyes.errors import CheckpointError
 from manyeyes.files import refuse_unless_empty, written_folder
@@ -21,7 +21,7 @@ EXAMPLES = (
 
 def lion(
     file: Annotated[Path, typer.Argument(metavar="FILE.pth", help="A released checkpoint.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; new or empty.")],
+    out: NewFolderOption,
     language: Annotated[
         str | None,
         typer.Option(metavar="CHECKPOINT", help="FlanT5 as a Hugging Face folder or hub id."),

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.options import (
+    BenchmarkDataOption,
+    DebugOption,
+    JsonOption,
+    LimitOption,
+    SplitOption,
+    VariantsOption,
+)
 from manyeyes.cli.output import session
 
 EXAMPLES = (
@@ -19,21 +26,14 @@ EXAMPLES = (
 
 def tasks(
     benchmark: Annotated[list[str], typer.Argument(metavar="BENCHMARK...", help="vqa, pope, ...")],
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder that holds the benchmarks' files.")
-    ],
+    data: BenchmarkDataOption,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the tasks.")],
-    split: Annotated[str, typer.Option(help="Which split of the data.")] = "test",
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(metavar="BENCHMARK=NAME", help="Another scoring rule. May be repeated."),
-    ] = None,
+    split: SplitOption = "test",
+    variant: VariantsOption = None,
     box_style: Annotated[
         str, typer.Option(help="How the model writes boxes: shikra, lion, int1000.")
     ] = "shikra",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many items per benchmark, evenly spaced.")
-    ] = None,
+    limit: LimitOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -10,11 +10,17 @@ import typer
 from manyeyes.cli.evaluate import known_benchmarks
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
+    AnswersOption,
+    BatchSizeOption,
+    BenchmarkDataOption,
+    BenchmarksOption,
     DebugOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
+    LimitOption,
     ModelArgument,
+    SplitOption,
     TrustOption,
 )
 from manyeyes.cli.output import session
@@ -28,13 +34,8 @@ EXAMPLES = (
 
 def ablate(
     model: ModelArgument,
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder that holds the benchmarks' files.")
-    ],
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="vqa, rec, ... May be repeated."),
-    ] = None,
+    data: BenchmarkDataOption,
+    benchmark: BenchmarksOption = None,
     mask: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="zero, mean or shuffle; all of them by default."),
@@ -42,10 +43,8 @@ def ablate(
     subsets: Annotated[
         bool, typer.Option("--subsets", help="Mask every subset of encoders.")
     ] = False,
-    split: Annotated[str, typer.Option(help="Which split of the data.")] = "test",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many items per benchmark, evenly spaced.")
-    ] = None,
+    split: SplitOption = "test",
+    limit: LimitOption = None,
     objects: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="True objects (COCO layout), for models that name them."),
@@ -57,11 +56,8 @@ def ablate(
     margin: Annotated[
         float, typer.Option(min=0.0, help="A CUR surely within this share of 0 is redundant.")
     ] = 0.02,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder for answers and results; default: by the model."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions generated together.")] = 32,
+    out: AnswersOption = None,
+    batch_size: BatchSizeOption = 32,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     trust_remote_code: TrustOption = False,

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.options import (
+    BudgetOption,
+    DebugOption,
+    JobsOption,
+    JsonOption,
+    QuestionsOption,
+    StudyDataOption,
+    StudyFolderOption,
+)
 from manyeyes.cli.output import session
+
+if TYPE_CHECKING:
+    from manyeyes.study.claims.judgement import JudgedClaim
+    from manyeyes.study.claims.table import AnyClaim
 
 EXAMPLES = (
     "manyeyes claims --list",
@@ -27,19 +40,11 @@ def claims(
         typer.Option(metavar="NAME", help="Only this claim. May be repeated."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm.")] = 5,
-    budget: Annotated[
-        str | None, typer.Option(metavar="UNIT=AMOUNT", help="Of every arm; as for compare.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Data folder; else a world is made.")
-    ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the study.")] = Path("claims"),
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many questions per benchmark.")
-    ] = None,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Trials at a time, each in a process of one thread.")
-    ] = 1,
+    budget: BudgetOption = None,
+    data: StudyDataOption = None,
+    out: StudyFolderOption = Path("claims"),
+    limit: QuestionsOption = None,
+    jobs: JobsOption = 1,
     list_only: Annotated[
         bool, typer.Option("--list", help="Print the claims and their arms; run nothing.")
     ] = False,
@@ -60,12 +65,7 @@ def claims(
         quiet_libraries(debug=debug)
         chosen = chosen_claims(claim or [])
         if list_only:
-            table = Table(
-                "claim", "what is claimed", "source", title="claims", title_justify="left"
-            )
-            for one in chosen:
-                table.add_row(one.name, escape(one.statement), escape(one.source))
-            output.show(table)
+            output.show(listed(chosen))
             output.result({"claims": chosen})
             return
         settings = Settings(
@@ -77,13 +77,24 @@ def claims(
         )
         with output.progress() as report:
             found = run_claims(chosen, out, settings, progress=report, note=output.note)
-        table = Table("claim", "", "difference [95 %]", "control", title_justify="left")
-        for judged in found.judged:
-            style = _STYLES.get(judged.outcome, "dim")
-            told = f"[{style}]{judged.outcome}[/{style}]"
-            table.add_row(
-                judged.claim.name, told, escape(judged.figure), escape(judged.control_text)
-            )
-        output.show(table)
+        output.show(outcomes(found.judged))
         output.line(f"written: {found.page}")
         output.result({"claims": [judged.to_json() for judged in found.judged], "page": found.page})
+
+
+def listed(claims: Sequence[AnyClaim]) -> Table:
+    """Return the claims with their sources as a table."""
+    table = Table("claim", "what is claimed", "source", title="claims", title_justify="left")
+    for one in claims:
+        table.add_row(one.name, escape(one.statement), escape(one.source))
+    return table
+
+
+def outcomes(judged: Sequence[JudgedClaim]) -> Table:
+    """Return what became of the claims as a table."""
+    table = Table("claim", "", "difference [95 %]", "control", title_justify="left")
+    for one in judged:
+        style = _STYLES.get(one.outcome, "dim")
+        told = f"[{style}]{one.outcome}[/{style}]"
+        table.add_row(one.claim.name, told, escape(one.figure), escape(one.control_text))
+    return table

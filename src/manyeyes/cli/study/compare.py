@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, TrustOption
+from manyeyes.cli.options import (
+    BudgetOption,
+    DebugOption,
+    JobsOption,
+    JsonOption,
+    QuestionsOption,
+    StudyDataOption,
+    StudyFolderOption,
+    TrustOption,
+)
 from manyeyes.cli.output import session
 
 if TYPE_CHECKING:
@@ -33,18 +42,9 @@ def compare(
         typer.Option("--arms", metavar="FILE", help="More arms: a YAML file of names to recipes."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm: 0, 1, ...")] = 3,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="UNIT=AMOUNT",
-            help="Of every arm: steps, samples, flops or minutes; else each recipe's own steps.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Training data and benchmark files; else a world's own."),
-    ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the study.")] = Path("study"),
+    budget: BudgetOption = None,
+    data: StudyDataOption = None,
+    out: StudyFolderOption = Path("study"),
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,16 +55,12 @@ def compare(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split is asked.")] = "test",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many questions per benchmark.")
-    ] = None,
+    limit: QuestionsOption = None,
     reference: Annotated[
         str | None,
         typer.Option(metavar="ARM", help="Compare all with this arm only, not every pair."),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Trials at a time, each in a process of one thread.")
-    ] = 1,
+    jobs: JobsOption = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Accepted and ignored: a study always continues.")
     ] = False,

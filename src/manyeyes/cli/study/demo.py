@@ -13,7 +13,7 @@ from manyeyes.cli.options import DebugOption, JsonOption, SetOption
 from manyeyes.cli.output import session
 
 if TYPE_CHECKING:
-    from manyeyes.study.demonstration.demo import Budget
+    from manyeyes.study.demonstration.demo import DemoSize
 
 EXAMPLES = (
     "manyeyes demo --out demo",
@@ -49,26 +49,29 @@ def demo(
     for setting in settings or []:
         again += ["--set", setting]
     with session(as_json=as_json, debug=debug, resume=shlex.join(again)) as output:
-        from manyeyes.study.demonstration.demo import demo_table, run_demo
+        from manyeyes.cli.study_tables import study_tables
+        from manyeyes.study.demonstration.demo import run_demo
 
         quiet_libraries(debug=debug)
         with output.progress() as report:
             found = run_demo(
-                out, seed=seed, budget=_budget(images, limit, settings or []), progress=report
+                out, seed=seed, size=_size(images, limit, settings or []), progress=report
             )
-        output.show(demo_table(out))
-        output.line(f"report: {found['report']}")
-        output.line(f"model:  {found['model']} (manyeyes chat {found['model']})")
-        output.line(f"{found['seconds']} s, at most {found['peak_gib']} GiB")
-        output.result(found)
+        said = found.printed
+        output.line(said["verdict"])
+        output.show(*study_tables(found.summary))
+        output.line(f"report: {said['report']}")
+        output.line(f"model:  {said['model']} (manyeyes chat {said['model']})")
+        output.line(f"{said['seconds']} s, at most {said['peak_gib']} GiB")
+        output.result(said)
 
 
-def _budget(images: int | None, limit: int | None, settings: list[str]) -> Budget:
-    from manyeyes.study.demonstration.demo import SPLIT, Budget
+def _size(images: int | None, limit: int | None, settings: list[str]) -> DemoSize:
+    from manyeyes.study.demonstration.demo import SPLIT, DemoSize
 
-    standard = Budget()
+    standard = DemoSize()
     counts = standard.images
     if images is not None:
         counts = {"train": images, SPLIT: max(1, round(images * TEST_SHARE))}
     limits = standard.limits if limit is None else dict.fromkeys(standard.limits, limit)
-    return Budget(images=counts, limits=limits, settings=tuple(settings))
+    return DemoSize(images=counts, limits=limits, settings=tuple(settings))

@@ -20,17 +20,10 @@ def report(
 ) -> None:
     """Write a study's report.html, table.md and results.json again from DIR/records.
 
-    Of a demo, its report.html. Nothing is trained or asked; runs and features are not needed.
+    Nothing is trained or asked; runs and features are not needed.
     """
     with session(as_json=as_json, debug=debug) as output:
         from manyeyes.cli.study_tables import show_study
         from manyeyes.study.comparison.outputs import write_outputs
-        from manyeyes.study.demonstration.report import write_report
-        from manyeyes.study.record import STUDY_FILE
 
-        if (study / STUDY_FILE).is_file():
-            path = write_report(study)
-            output.line(f"report: {path}")
-            output.result({"report": path})
-        else:
-            show_study(output, study, write_outputs(study))
+        show_study(output, study, write_outputs(study))

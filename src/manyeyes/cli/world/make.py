@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from manyeyes.cli.options import DebugOption, JsonOption
+from manyeyes.cli.options import DebugOption, JsonOption, NewFolderOption
 from manyeyes.cli.output import session
 
 EXAMPLES = (
@@ -18,7 +17,7 @@ EXAMPLES = (
 
 
 def make(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; new or empty.")],
+    out: NewFolderOption,
     images: Annotated[
         int, typer.Option(min=1, help="Images in all; four fifths of them for training.")
     ],

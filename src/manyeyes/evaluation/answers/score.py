@@ -12,7 +12,8 @@ from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import Source, place_images
 from manyeyes.evaluation.contract import BenchmarkResult, Prediction
-from manyeyes.evaluation.environment import describe_environment, sha256_of
+from manyeyes.evaluation.environment import describe_environment
+from manyeyes.files import file_sha256
 from manyeyes.inference.questions import Item
 
 
@@ -72,7 +73,7 @@ def describe_files(paths: Sequence[str | Path]) -> dict[str, Any]:
     files = [file for path in map(Path, paths) for file in _files_of(path)]
     return {
         "version": describe_environment()["manyeyes"],
-        "files": {str(file): sha256_of(file) for file in files},
+        "files": {str(file): file_sha256(file) for file in files},
     }
 
 

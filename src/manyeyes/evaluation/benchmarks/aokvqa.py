@@ -36,7 +36,7 @@ from manyeyes.records import Score
 
 FILES = ("aokvqa_v1p0_{split}.json", "annotations/aokvqa_v1p0_{split}.json")
 CHOICE, DIRECT = "multiple_choice", "direct_answer"
-TASKS = (CHOICE, DIRECT)
+KINDS = (CHOICE, DIRECT)
 _IMAGE = "{split}2017/{image_id:012d}.jpg"
 _FULL = 3
 """So many equal human answers make a direct answer fully right."""
@@ -58,7 +58,7 @@ def read(path: Path, prompt: str) -> list[Item]:
 
 def grade(answers: Answers) -> Grade:
     """Accuracy of the variant's tasks in 0..100; item scores are those of the first of them."""
-    tasks = TASKS if answers.variant == "official" else (answers.variant,)
+    tasks = KINDS if answers.variant == "official" else (answers.variant,)
     given = {task: [_part(p, task) for p in answers.predictions] for task in tasks}
     scored = [task for task in tasks if set(given[task]) - {None}] or list(tasks)
     values = {task: _MEASURES[task](answers.items, given[task]) for task in scored}
@@ -163,7 +163,7 @@ def _constant(
 
 def _prediction(row: Row) -> Prediction:
     """One or both answers of a row that is an object."""
-    found = {task: row.value[task] for task in TASKS if task in row.value}
+    found = {task: row.value[task] for task in KINDS if task in row.value}
     if not found:
         raise row.error(CHOICE, f"is missing, and so is {DIRECT!r}; expected one of them")
     for task, text in found.items():
@@ -185,7 +185,7 @@ BENCHMARK = Benchmark(
     name="aokvqa",
     description="knowledge questions, multiple choice and direct answer (A-OKVQA)",
     metric=CHOICE,
-    variants=("official", *TASKS),
+    variants=("official", *KINDS),
     files=FILES,
     result_format='{question_id: {"multiple_choice": "...", "direct_answer": "..."}}',
     holds="A-OKVQA questions",

@@ -26,7 +26,8 @@ from manyeyes.evaluation.benchmarks.grounding import box_answer, constant_box, p
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import is_own, result_rows, row_text, unique_id
 from manyeyes.evaluation.contract import Prediction
-from manyeyes.evaluation.scorers.rec import IOU_THRESHOLD, iou
+from manyeyes.evaluation.scorers.rec import IOU_THRESHOLD
+from manyeyes.images.overlap import iou
 from manyeyes.inference.questions import Item
 from manyeyes.records import Box, Score
 

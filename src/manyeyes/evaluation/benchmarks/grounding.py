@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manyeyes.conversation.boxes import format_boxes, parse_boxes
 from manyeyes.data.containers.pickles import SUFFIXES
@@ -25,6 +24,7 @@ from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import Loader, row_loader
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.rec import RecScore, score_boxes
+from manyeyes.images.overlap import pairwise_iou
 from manyeyes.images.reading import image_size
 from manyeyes.inference.questions import Item
 from manyeyes.records import Box, Sample
@@ -162,7 +162,7 @@ def constant_box(items: Sequence[Item], counted: Sequence[Item], box_style: str)
     usable = [item for item in chosen if item.size or Path(item.image).is_file()] or items
     boxes = np.array([_shares(sized(item)) for item in usable])
     candidates = np.array(evenly(list(boxes), _CANDIDATES))
-    overlaps = _pairwise_iou(candidates, boxes)
+    overlaps = pairwise_iou(candidates, boxes)
     merit = (overlaps >= 0.5).mean(axis=1) + 1e-6 * overlaps.mean(axis=1)
     x1, y1, x2, y2 = (float(share) for share in candidates[int(merit.argmax())])
     answers = []
@@ -216,20 +216,6 @@ def _shares(item: Item) -> Box:
     width, height = item.size or (1, 1)
     x1, y1, x2, y2 = item.target or (0.0, 0.0, 0.0, 0.0)
     return x1 / width, y1 / height, x2 / width, y2 / height
-
-
-def _pairwise_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``[A, 4]``, ``[B, 4]`` -> ``[A, B]``."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared: NDArray[np.float64] = np.clip(high - low, 0.0, None).prod(axis=2)
-    union = _areas(a)[:, None] + _areas(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1)
-    return areas
 
 
 @lru_cache(maxsize=100_000)

@@ -23,7 +23,7 @@ from manyeyes.evaluation.benchmarks.grounding import box_answer, predicted_boxes
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import row_loader
 from manyeyes.evaluation.contract import Prediction
-from manyeyes.evaluation.scorers.rec import iou
+from manyeyes.images.overlap import iou
 from manyeyes.inference.questions import Item
 from manyeyes.records import BOXES_PLACEHOLDER, Box
 

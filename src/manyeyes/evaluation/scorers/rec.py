@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from manyeyes.errors import UsageError, nearest
+from manyeyes.images.overlap import iou
 from manyeyes.records import Box
 
 IOU_THRESHOLD = 0.5
@@ -49,16 +50,3 @@ def score_boxes(
     overlap = iou(boxes[0], target)
     correct = overlap > IOU_THRESHOLD if REC_VARIANTS[variant] else overlap >= IOU_THRESHOLD
     return RecScore(correct, overlap, True)
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes; 0 where the union has no area."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    union = _area(a) + _area(b) - shared
-    return shared / union if union > 0 else 0.0
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])

@@ -23,7 +23,7 @@ from manyeyes.study.claims.refined_objects import (
     kept_refined,
     refined_difference,
 )
-from manyeyes.study.claims.table import ARMS, AnyClaim, Claim, RefinementClaim
+from manyeyes.study.claims.table import CLAIM_ARMS, AnyClaim, Claim, RefinementClaim
 from manyeyes.study.comparison.compare import Settings, compare_held
 from manyeyes.study.comparison.summary import Summary, constant_warning, figure, needed, score_text
 from manyeyes.study.comparison.verdicts import (
@@ -117,7 +117,7 @@ def _run_claims(
     names = dict.fromkeys(arm for claim in claims for arm in claim.arms)
     asked = [claim.benchmark for claim in claims if isinstance(claim, Claim)]
     chosen = replace(settings, benchmarks=tuple(dict.fromkeys(asked)))
-    arms = [parse_arm(ARMS[name]) for name in names]
+    arms = [parse_arm(CLAIM_ARMS[name]) for name in names]
     if settings.data_dir is not None and len(asked) < len(claims):
         corner_cases(settings.data_dir, settings.limit)
     summary = compare_held(arms, out, chosen, progress=progress, note=note).summary

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from manyeyes.errors import UsageError, nearest
-from manyeyes.study.comparison.verdicts import Question
+from manyeyes.study.comparison.verdicts import Pairing
 
 COMM = "COMM (Jiang et al. 2023, arXiv 2310.08825)"
 XFORMER = "X-Former (Swetha et al. 2024, arXiv 2407.13851)"
 LION = "LION (Chen et al. 2023, arXiv 2311.11860)"
 MR_MLLM = "MR-MLLM (Wang et al. 2024, arXiv 2406.15768)"
 
-ARMS: Mapping[str, str] = {
+CLAIM_ARMS: Mapping[str, str] = {
     "clip/world": "clip/world",
     "dinov2/world": "dinov2/world",
     "comm/world": "comm/world",
@@ -58,16 +58,16 @@ class Claim:
     control: str | None = None
 
     @property
-    def question(self) -> Question:
+    def question(self) -> Pairing:
         """The comparison that decides the claim."""
-        return Question(self.challenger, self.reference, self.benchmark, self.group)
+        return Pairing(self.challenger, self.reference, self.benchmark, self.group)
 
     @property
-    def control_question(self) -> Question | None:
+    def control_question(self) -> Pairing | None:
         """The challenger against the control of the same width, where there is one."""
         if self.control is None:
             return None
-        return Question(self.challenger, self.control, self.benchmark, self.group)
+        return Pairing(self.challenger, self.control, self.benchmark, self.group)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -89,9 +89,9 @@ class RefinementClaim:
     beside: str
 
     @property
-    def question(self) -> Question:
+    def question(self) -> Pairing:
         """How the comparison is called in the results."""
-        return Question(f"{self.arm}, refined", f"{self.arm}, its detector", REFINED)
+        return Pairing(f"{self.arm}, refined", f"{self.arm}, its detector", REFINED)
 
     @property
     def control(self) -> None:

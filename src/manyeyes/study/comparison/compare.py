@@ -12,7 +12,7 @@ A stopped study goes on with the same call. A trial is run again only where its 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from manyeyes.errors import UsageError
@@ -30,12 +30,13 @@ from manyeyes.study.trials.arms import Exam, Progress, path_within, study_item
 from manyeyes.study.trials.budget import Budget, with_budget
 from manyeyes.study.trials.contestants import Contestant, check_arms
 from manyeyes.study.trials.inputs import Inputs, digest_of, exam_digest
-from manyeyes.study.trials.jobs import run_tasks
+from manyeyes.study.trials.jobs import run_trials
 from manyeyes.study.trials.pace import minutes_per_step
-from manyeyes.study.trials.task import Task, check_run
+from manyeyes.study.trials.planned import PlannedTrial, check_run
 from manyeyes.study.trials.trial import (
     RECORDS,
     STUDY_FILE,
+    Presentation,
     StudyPlan,
     kept_picture,
     load_trial,
@@ -46,17 +47,19 @@ from manyeyes.world.make import make_world
 
 SPLIT = "test"
 WORLD, FEATURES, RUNS = "world", "features", "runs"
+IMAGES, WITHHELD = "images", "withheld"
+"""Among the inputs of an arm that is asked without images."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a study compares its arms on.
 
-    seeds: number of seeds, 0 and up. budget: of every arm (None: the recipe's own steps).
+    seeds: number of seeds, from ``first_seed`` up. budget: of every arm (None: a recipe's steps).
     data_dir: folder of training data and benchmark files (None: the world that the recipes make).
-    benchmarks: names (empty: the four of the demo). limit: questions of each.
+    benchmarks: names (empty: the four of the demo). limit: questions of each; ``limits``: of one.
     reference: the arm that all others are compared with (None: every pair).
-    jobs: trials at a time.
+    jobs: trials at a time. presentation: how it presents itself (None: as arms and verdicts).
     """
 
     seeds: int = 3
@@ -67,6 +70,9 @@ class Settings:
     limit: int | None = None
     reference: str | None = None
     jobs: int = 1
+    first_seed: int = 0
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+    presentation: Presentation | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,8 @@ def run_study(
     every_pair([arm.name for arm in arms], benchmarks, settings.reference)
     recipes = {arm.name: arm.load(seed=0) for arm in arms}
     data = study_data(folder, recipes, settings, progress, note)
-    exam = Exam(data, settings.split, dict.fromkeys(benchmarks, settings.limit))
+    limits = {name: settings.limits.get(name, settings.limit) for name in benchmarks}
+    exam = Exam(data, settings.split, limits)
     questions = {name: exam.items(name) for name in benchmarks}
     planner = _Planner(folder, data, exam, questions, settings, progress)
     tasks = planner.tasks(arms, recipes)
@@ -143,7 +150,7 @@ def run_study(
     open_tasks = [task for task in tasks if not _is_done(task, note)]
     for task in open_tasks:
         check_run(task)
-    run_tasks(
+    run_trials(
         open_tasks,
         jobs=settings.jobs,
         progress=progress,
@@ -190,18 +197,21 @@ class _Planner:
     settings: Settings
     progress: Progress | None
 
-    def tasks(self, arms: Sequence[Contestant], recipes: Mapping[str, Recipe]) -> list[Task]:
+    def tasks(
+        self, arms: Sequence[Contestant], recipes: Mapping[str, Recipe]
+    ) -> list[PlannedTrial]:
         """All trials, every arm of a seed before the next seed."""
         budget, inputs = self.settings.budget, Inputs(self.data)
         hashes = {name: exam_digest(items, self.data) for name, items in self.questions.items()}
         prices = {name: price_of(recipe) for name, recipe in recipes.items()}
         costs = {arm.name: self._costs(arm, recipes[arm.name], prices[arm.name]) for arm in arms}
         found = []
-        for seed in range(self.settings.seeds):
+        first = self.settings.first_seed
+        for seed in range(first, first + self.settings.seeds):
             for arm in arms:
                 recipe = with_budget(arm.load(seed), budget, costs[arm.name])
                 found.append(
-                    Task(
+                    PlannedTrial(
                         arm=arm.name,
                         seed=seed,
                         recipe=recipe,
@@ -210,6 +220,7 @@ class _Planner:
                         inputs={
                             **inputs.of_training(recipe),
                             **inputs.of_exam(recipe, self.exam.split),
+                            **({} if arm.images else {IMAGES: WITHHELD}),
                         },
                         stages=inputs.of_stages(recipe),
                         exam_hashes=hashes,
@@ -218,6 +229,8 @@ class _Planner:
                         features_dir=self.folder / FEATURES,
                         run=self.folder / RUNS / arm.folder / f"seed-{seed}",
                         record=trial_file(self.folder, arm.folder, seed),
+                        images=arm.images,
+                        explain=seed == first and arm.images,
                     )
                 )
         return found
@@ -240,7 +253,7 @@ def _plan(
     benchmarks: Sequence[str],
     data: Path,
     folder: Path,
-    tasks: Sequence[Task],
+    tasks: Sequence[PlannedTrial],
 ) -> StudyPlan:
     return StudyPlan(
         arms={arm.name: arm.text for arm in arms},
@@ -254,6 +267,9 @@ def _plan(
         inputs={
             arm.name: [digest_of(t.inputs) for t in tasks if t.arm == arm.name] for arm in arms
         },
+        first_seed=settings.first_seed,
+        blind=[arm.name for arm in arms if not arm.images],
+        presentation=settings.presentation,
     )
 
 
@@ -269,7 +285,7 @@ def _question(benchmark: str, item: Item, data: Path) -> StudyItem:
     return study_item(benchmark, item, {}, data)
 
 
-def _is_done(task: Task, note: Callable[[str], None]) -> bool:
+def _is_done(task: PlannedTrial, note: Callable[[str], None]) -> bool:
     """Whether a record with the same inputs and questions is there; says what changed if not."""
     trial = load_trial(task.record)
     if trial is None:

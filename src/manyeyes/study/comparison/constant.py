@@ -18,5 +18,9 @@ def below_constant(scores: Mapping[str, tuple[Sequence[float], float]]) -> str:
     ]
     if not parts:
         return ""
-    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"All arms score below the best constant answer on {listed}."
+    return f"All arms score below the best constant answer on {in_words(parts)}."
+
+
+def in_words(parts: Sequence[str]) -> str:
+    """Return ``one, two and three``; nothing for no parts."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

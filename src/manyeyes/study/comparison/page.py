@@ -17,7 +17,7 @@ from manyeyes.conversation.boxes import parse_boxes
 from manyeyes.errors import ImageError
 from manyeyes.files import write_text
 from manyeyes.records import Box
-from manyeyes.study.comparison.contrast import group_measures
+from manyeyes.study.comparison.groups import group_measures
 from manyeyes.study.comparison.summary import (
     COSTS,
     ArmSummary,
@@ -32,9 +32,9 @@ from manyeyes.study.comparison.summary import (
 from manyeyes.study.comparison.verdict_grid import verdict_grids
 from manyeyes.study.explanation.explain import CAUTION
 from manyeyes.study.pages import figures, pictures
-from manyeyes.study.pages.page import PALETTE, Card, answer_row, render
+from manyeyes.study.pages.page import PALETTE, PictureCard, answer_row, render
 from manyeyes.study.pages.scatter import Point, scatter
-from manyeyes.study.record import Answer, Arm, CurvePoint, StudyItem
+from manyeyes.study.record import Answer, CurvePoint, StudyItem
 from manyeyes.study.trials.evidence import Evidence, kept_evidence
 from manyeyes.study.trials.trial import Trial, arm_folder, kept_picture, trial_file
 
@@ -64,15 +64,19 @@ def write_page(folder: Path, summary: Summary) -> Path:
 
 def render_page(folder: Path, summary: Summary) -> str:
     """Return the page; see `write_page`."""
-    colours = {arm.name: f"var(--c{i % PALETTE})" for i, arm in enumerate(summary.arms)}
+    colours = _colours(summary)
     numbers = _numbers(summary)
     items = averaged(summary)
-    arms = [_drawn(arm) for arm in summary.arms]
-    stages = dict.fromkeys(point.stage for arm in arms for point in arm.curve)
+    losses = {arm.name: _losses(arm) for arm in summary.compared}
+    stages = dict.fromkeys(point.stage for points in losses.values() for point in points)
+    presented = summary.plan.presentation
     return render(
         TEMPLATE_FILE,
-        title="Which visual branch? " + _title([arm.name for arm in summary.arms]),
+        title=_title(summary),
         summary=summary,
+        presented=presented,
+        names={arm.name: arm.title for arm in summary.arms},
+        priced=_priced(summary),
         titles=summary.plan.benchmarks,
         headline=headline(summary),
         grids=verdict_grids(summary),
@@ -87,14 +91,14 @@ def render_page(folder: Path, summary: Summary) -> str:
         plots=_plots(summary, colours, numbers),
         groups=_groups(summary, items, colours, numbers),
         curves={
-            stage: figures.curves(_with_stage(arms, stage), stage, colours) for stage in stages
+            stage: figures.curves(_with_stage(losses, stage), stage, colours) for stage in stages
         },
         weights={
-            f"{arm.name}: {encoder}": figures.level_weights(values, colours[arm.name], encoder)
-            for arm in arms
-            for encoder, values in arm.level_weights.items()
+            f"{arm.title}: {encoder}": figures.level_weights(values, colours[arm.name], encoder)
+            for arm in summary.compared
+            for encoder, values in _level_weights(arm).items()
         },
-        rule=RULE,
+        rule=RULE if presented is None else pictures.RULE,
         cards=_cards(folder, summary, items, colours, numbers),
         facts={arm.name: _facts(arm) for arm in summary.arms},
         evidence=_evidence(folder, summary),
@@ -102,8 +106,23 @@ def render_page(folder: Path, summary: Summary) -> str:
     )
 
 
-def _title(names: Sequence[str]) -> str:
-    return " · ".join(names) if len(names) <= PALETTE else f"{len(names)} arms"
+def _title(summary: Summary) -> str:
+    if summary.plan.presentation is not None:
+        return summary.plan.presentation.title
+    names = [arm.name for arm in summary.arms]
+    listed = " · ".join(names) if len(names) <= PALETTE else f"{len(names)} arms"
+    return f"Which visual branch? {listed}"
+
+
+def _colours(summary: Summary) -> dict[str, str]:
+    """Arm -> CSS colour: of the palette, grey for those that see no image."""
+    found = {arm.name: f"var(--c{i % PALETTE})" for i, arm in enumerate(summary.compared)}
+    return {arm.name: found.get(arm.name, "var(--base1)") for arm in summary.arms}
+
+
+def _priced(summary: Summary) -> bool:
+    """Whether the records say what the arms cost; those of former demos do not."""
+    return all(trial.price is not None for arm in summary.arms for trial in arm.trials)
 
 
 def _numbers(summary: Summary) -> dict[str, str]:
@@ -140,41 +159,49 @@ def _answer(item: StudyItem, trials: Sequence[Trial]) -> Answer:
     return Answer(said[0].text, statistics.fmean(s.score for s in said), boxes)
 
 
-def _drawn(arm: ArmSummary) -> Arm:
-    """An arm as figures take it: loss and level weights averaged over seeds."""
+def _losses(arm: ArmSummary) -> list[CurvePoint]:
+    """An arm's training loss, averaged over seeds."""
     losses: dict[tuple[str, int], list[float]] = {}
     for trial in arm.trials:
         for point in trial.curve:
             losses.setdefault((point.stage, point.step), []).append(point.loss)
-    curve = tuple(CurvePoint(*key, statistics.fmean(values)) for key, values in losses.items())
-    weights = {
-        encoder: tuple(
-            map(statistics.fmean, zip(*(t.level_weights[encoder] for t in arm.trials), strict=True))
-        )
+    return [CurvePoint(*key, statistics.fmean(values)) for key, values in losses.items()]
+
+
+def _level_weights(arm: ArmSummary) -> dict[str, list[float]]:
+    """Encoder -> weight of each level, averaged over seeds."""
+    return {
+        encoder: [
+            *map(
+                statistics.fmean, zip(*(t.level_weights[encoder] for t in arm.trials), strict=True)
+            )
+        ]
         for encoder in arm.trials[0].level_weights
     }
-    return Arm(arm.name, arm.name, arm.description, curve=curve, level_weights=weights)
 
 
-def _with_stage(arms: Sequence[Arm], stage: str) -> list[Arm]:
-    return [arm for arm in arms if any(point.stage == stage for point in arm.curve)]
+def _with_stage(
+    losses: Mapping[str, Sequence[CurvePoint]], stage: str
+) -> dict[str, Sequence[CurvePoint]]:
+    return {arm: points for arm, points in losses.items() if any(p.stage == stage for p in points)}
 
 
 def _plots(
     summary: Summary, colours: Mapping[str, str], numbers: Mapping[str, str]
 ) -> dict[str, Markup]:
     plots = {}
-    for name, title in summary.plan.benchmarks.items():
+    for name, title in summary.plan.benchmarks.items() if _priced(summary) else ():
         points = [
             Point(
-                arm.name,
+                arm.title,
                 colours[arm.name],
-                arm.trials[0].price.operations_per_sample / 1e9,
+                price.operations_per_sample / 1e9,
                 arm.means[name],
                 arm.deviations[name] or 0.0,
                 numbers[arm.name],
             )
-            for arm in summary.arms
+            for arm in summary.compared
+            if (price := arm.trials[0].price) is not None
         ]
         plots[title] = scatter(
             points, x_title="GFLOP per training sample", name=f"{title} over training cost"
@@ -190,7 +217,7 @@ def _groups(
 ) -> dict[str, Markup]:
     """Bars for every benchmark with at least two groups of a known breakdown."""
     drawn = {}
-    names = {arm.name: arm.name for arm in summary.arms}
+    names = {arm.name: arm.title for arm in summary.arms}
     for benchmark, title in summary.plan.benchmarks.items():
         chosen = [item for item in items if item.benchmark == benchmark]
         kinds = [kind for kind in BREAKDOWNS if any(kind in item.groups for item in chosen)]
@@ -206,36 +233,47 @@ def _cards(
     items: Sequence[StudyItem],
     colours: Mapping[str, str],
     numbers: Mapping[str, str],
-) -> dict[str, list[Card]]:
+) -> dict[str, list[PictureCard]]:
     cards = {}
     for benchmark, title in summary.plan.benchmarks.items():
         group = [item for item in items if item.benchmark == benchmark]
-        chosen = pictures.most_disputed(group, SHOWN)
+        chosen = _chosen(summary, group)
         if chosen:
-            cards[title] = [_card(folder, summary, item, colours, numbers) for item in chosen]
+            cards[title] = [_card(folder, summary, one, colours, numbers) for one in chosen]
     return cards
+
+
+def _chosen(summary: Summary, items: Sequence[StudyItem]) -> list[pictures.Chosen]:
+    """The items to show: most disputed, or of a study about one arm every kind of them."""
+    presented = summary.plan.presentation
+    if presented is None:
+        return pictures.most_disputed(items, SHOWN)
+    other = next(name for name in summary.plan.compared if name != presented.challenger)
+    pair = (presented.challenger, other)
+    return pictures.choose(items, pair, seed=summary.plan.first_seed)
 
 
 def _card(
     folder: Path,
     summary: Summary,
-    item: StudyItem,
+    chosen: pictures.Chosen,
     colours: Mapping[str, str],
     numbers: Mapping[str, str],
-) -> Card:
+) -> PictureCard:
+    item = chosen.item
     boxes: dict[str, list[Box]] = {"truth": [item.target] if item.target else []}
     if len(summary.arms) <= PALETTE:  # more could not be told apart
-        for place, arm in enumerate(summary.arms):
+        for place, arm in enumerate(summary.compared):
             boxes[f"arm{place}"] = list(item.answers[arm.name].boxes)
     kept = StudyItem(**{**vars(item), "image": _kept_picture(folder, summary, item)})
-    return Card(
+    return PictureCard(
         picture=pictures.picture(folder, kept, boxes),
-        reason="arms disagree",
+        reason=chosen.reason,
         question=item.question,
         truth=item.truth,
         group=next((item.groups[kind] for kind in BREAKDOWNS if kind in item.groups), ""),
         answers=tuple(
-            answer_row(arm.name, item.answers[arm.name], colours[arm.name], numbers[arm.name])
+            answer_row(arm.title, item.answers[arm.name], colours[arm.name], numbers[arm.name])
             for arm in summary.arms
         ),
     )
@@ -255,12 +293,12 @@ def _kept_picture(folder: Path, summary: Summary, item: StudyItem) -> str:
 
 def _facts(arm: ArmSummary) -> dict[str, str]:
     first = arm.trials[0]
+    environment = {} if first.measured is None else first.measured.environment
     return {
         "recipe": arm.recipe,
         "seeds": ", ".join(str(trial.seed) for trial in arm.trials),
         "training": f"{first.steps:,} steps, {first.samples:,} samples",
         "weights (SHA-256)": " ".join(trial.weights[:12] for trial in arm.trials),
         "inputs": " ".join(f"{key} {value[:12]}" for key, value in first.inputs.items()),
-        "torch": str(first.measured.environment.get("torch")),
-        "device": str(first.measured.environment.get("device")),
+        **{key: str(environment.get(key)) for key in ("torch", "device") if environment},
     }

@@ -10,8 +10,17 @@ from typing import Any
 
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import get_benchmark
-from manyeyes.study.comparison.constant import below_constant
-from manyeyes.study.comparison.verdicts import OPEN, Scores, Verdict, every_pair, judge
+from manyeyes.study.comparison.constant import below_constant, in_words
+from manyeyes.study.comparison.former import is_former, read_former
+from manyeyes.study.comparison.verdicts import (
+    BETTER,
+    OPEN,
+    WORSE,
+    Scores,
+    Verdict,
+    every_pair,
+    judge,
+)
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trials.inputs import digest_of
 from manyeyes.study.trials.trial import (
@@ -43,18 +52,24 @@ _COMMIT = 12
 """Characters of a commit that are shown."""
 
 _SAID = 4
+_RARE = ("first_seed", "blind", "presentation")
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm over its seeds: benchmark -> mean and standard deviation in points, and cost."""
+    """One arm over its seeds: benchmark -> mean and standard deviation in points, and cost.
+
+    ``title``: what readers call it. ``blind``: it was asked without the image.
+    """
 
     name: str
+    title: str
     recipe: str
     description: str
     means: Mapping[str, float]
     deviations: Mapping[str, float | None]
     trials: tuple[Trial, ...]
+    blind: bool
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,11 @@ class Summary:
         """Return the arm called ``name``; KeyError if there is none."""
         return {arm.name: arm for arm in self.arms}[name]
 
+    @property
+    def compared(self) -> list[ArmSummary]:
+        """The arms that see the image."""
+        return [arm for arm in self.arms if not arm.blind]
+
 
 def benchmark_title(name: str) -> str:
     """Return how a benchmark is called in tables."""
@@ -87,7 +107,7 @@ def load_trials(folder: Path, plan: StudyPlan) -> list[Trial]:
     """
     trials = []
     for arm in plan.arms:
-        for seed in range(plan.seeds):
+        for seed in plan.seed_numbers:
             path = trial_file(folder, arm_folder(arm), seed)
             trial = load_trial(path)
             if trial is None:
@@ -96,17 +116,17 @@ def load_trials(folder: Path, plan: StudyPlan) -> list[Trial]:
                     "continues it",
                     file=str(path),
                 )
-            _check_inputs(trial, plan, seed, path)
+            _check_inputs(trial, plan, path)
             trials.append(trial)
     return trials
 
 
-def _check_inputs(trial: Trial, plan: StudyPlan, seed: int, path: Path) -> None:
+def _check_inputs(trial: Trial, plan: StudyPlan, path: Path) -> None:
     """A record of an earlier budget, say, is not taken for one of the study as it is now."""
     wanted = plan.inputs.get(trial.arm)
-    if wanted is not None and digest_of(trial.inputs) != wanted[seed]:
+    if wanted is not None and digest_of(trial.inputs) != wanted[trial.seed - plan.first_seed]:
         raise DataError(
-            f"arm {trial.arm!r}, seed {seed} was trained for another study (budget, data, "
+            f"arm {trial.arm!r}, seed {trial.seed} was trained for another study (budget, data, "
             "recipe or parts); the command that began this one runs it again",
             file=str(path),
         )
@@ -118,10 +138,11 @@ def summarize(folder: Path) -> Summary:
     Raises:
         DataError: records are missing, broken, or cannot be compared.
     """
-    plan, items = load_plan(folder)
-    trials = load_trials(folder, plan)
+    plan, items, trials = _records(folder)
     scores = Scores(trials, items)
-    questions = every_pair(list(plan.arms), list(plan.benchmarks), plan.reference)
+    presented = plan.presentation
+    challenger = None if presented is None else presented.challenger
+    questions = every_pair(plan.compared, list(plan.benchmarks), plan.reference, challenger)
     return Summary(
         plan=plan,
         arms=tuple(_arm(name, scores, plan) for name in plan.arms),
@@ -133,10 +154,17 @@ def summarize(folder: Path) -> Summary:
     )
 
 
+def _records(folder: Path) -> tuple[StudyPlan, list[StudyItem], list[Trial]]:
+    if is_former(folder):
+        return read_former(folder)
+    plan, items = load_plan(folder)
+    return plan, items, load_trials(folder, plan)
+
+
 def results_of(summary: Summary) -> dict[str, Any]:
     """Return ``results.json``. Only what stands under ``measured`` depends on the machine."""
     return {
-        "study": {key: value for key, value in asdict(summary.plan).items() if key != "inputs"},
+        "study": _plan_json(summary.plan),
         "arms": {arm.name: _arm_json(arm) for arm in summary.arms},
         "majority": dict(summary.majority),
         "verdicts": [verdict.to_json() for verdict in summary.verdicts],
@@ -144,6 +172,12 @@ def results_of(summary: Summary) -> dict[str, Any]:
         "headline": headline(summary),
         "notes": list(summary.notes),
     }
+
+
+def _plan_json(plan: StudyPlan) -> dict[str, Any]:
+    """The settings, without what says nothing: hashes, and what only few studies have."""
+    said = {key: value for key, value in asdict(plan).items() if key != "inputs"}
+    return {key: value for key, value in said.items() if value or key not in _RARE}
 
 
 def markdown(summary: Summary) -> str:
@@ -186,7 +220,9 @@ COSTS = (
 
 def cost_cells(arm: ArmSummary) -> list[str]:
     """Return what an arm costs, in the order of ``COSTS``; measured values are medians of seeds."""
-    price, measured = arm.trials[0].price, [trial.measured for trial in arm.trials]
+    price, measured = arm.trials[0].price, [t.measured for t in arm.trials if t.measured]
+    if price is None or not measured:
+        return [""] * len(COSTS)
     return [
         f"{price.visual_tokens:,}",
         _short(price.parameters),
@@ -199,9 +235,15 @@ def cost_cells(arm: ArmSummary) -> list[str]:
 
 
 def score_text(arm: ArmSummary, benchmark: str) -> str:
-    """Return ``61.2 ± 0.8``: mean and standard deviation over seeds."""
-    deviation = arm.deviations[benchmark]
-    return f"{arm.means[benchmark]:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+    """Return ``61.2 ± 0.8``: mean and standard deviation over seeds.
+
+    Of a single seed ``61.2 (58.2–64.2)``: the score with its 95 % interval over questions.
+    """
+    deviation, ci95 = arm.deviations[benchmark], arm.trials[0].measures[benchmark].ci95
+    text = f"{arm.means[benchmark]:.1f}"
+    if deviation is not None:
+        return f"{text} ± {deviation:.1f}"
+    return text if ci95 is None else f"{text} ({ci95[0]:.1f}–{ci95[1]:.1f})".replace("-", "−")
 
 
 def headline(summary: Summary) -> str:
@@ -209,14 +251,16 @@ def headline(summary: Summary) -> str:
 
     First stand the benchmarks on which no arm is worth more than a constant answer.
     """
-    return " ".join(filter(None, (constant_warning(summary), _separable(summary))))
+    presented = summary.plan.presentation
+    said = _separable(summary) if presented is None else _about(summary, presented.challenger)
+    return " ".join(filter(None, (constant_warning(summary), said)))
 
 
 def constant_warning(summary: Summary) -> str:
     """Return a sentence about benchmarks where all arms are below the constant answer, or ""."""
     return below_constant(
         {
-            title: ([arm.means[name] for arm in summary.arms], summary.majority[name])
+            title: ([arm.means[name] for arm in summary.compared], summary.majority[name])
             for name, title in summary.plan.benchmarks.items()
         }
     )
@@ -236,6 +280,37 @@ def _separable(summary: Summary) -> str:
     more = f", and {len(claimed) - _SAID} more in the table" if len(claimed) > _SAID else ""
     rest = f" {left} of {len(summary.verdicts)} comparisons are not separable at this budget."
     return "; ".join(said) + more + "." + (rest if left else "")
+
+
+def _about(summary: Summary, challenger: str) -> str:
+    """What can be said of one arm against each of the others, in whole sentences."""
+    found = by_pair(summary.verdicts)
+    others = [arm.name for arm in summary.compared if arm.name != challenger]
+    return " ".join(
+        _against(summary, challenger, name, list(found[challenger, name].values()))
+        for name in others
+    )
+
+
+def _against(summary: Summary, challenger: str, reference: str, found: list[Verdict]) -> str:
+    one, other = summary.arm(challenger).title, summary.arm(reference).title
+    by_verdict = {kind: [v for v in found if v.verdict == kind] for kind in (BETTER, WORSE, OPEN)}
+    listed = {kind: _listed(summary, verdicts) for kind, verdicts in by_verdict.items()}
+    if not listed[BETTER] and not listed[WORSE]:
+        return f"No difference between {one} and {other} can be claimed here: {listed[OPEN]}."
+    parts = [f"{one} beats {other} on {listed[BETTER]}"] if listed[BETTER] else []
+    if listed[WORSE]:
+        start = "and loses" if parts else f"{one} loses to {other}"
+        parts.append(f"{start} on {listed[WORSE]}")
+    sentence = ", ".join(parts) + "."
+    if listed[OPEN]:
+        sentence += f" No difference can be claimed on {listed[OPEN]}."
+    return sentence
+
+
+def _listed(summary: Summary, found: Sequence[Verdict]) -> str:
+    """``VQA +3.1 [0.2, 6.0] and ...``"""
+    return in_words([f"{summary.plan.benchmarks[v.question.benchmark]} {figure(v)}" for v in found])
 
 
 def figure(verdict: Verdict) -> str:
@@ -275,7 +350,17 @@ def _arm(name: str, scores: Scores, plan: StudyPlan) -> ArmSummary:
         values = [trial.measures[benchmark].value for trial in trials]
         means[benchmark] = statistics.fmean(values)
         deviations[benchmark] = statistics.stdev(values) if len(values) > 1 else None
-    return ArmSummary(name, plan.arms[name], trials[0].description, means, deviations, trials)
+    presented = plan.presentation
+    return ArmSummary(
+        name=name,
+        title=name if presented is None else presented.titles.get(name, name),
+        recipe=plan.arms[name],
+        description=trials[0].description,
+        means=means,
+        deviations=deviations,
+        trials=trials,
+        blind=name in plan.blind,
+    )
 
 
 def _arm_json(arm: ArmSummary) -> dict[str, Any]:
@@ -293,18 +378,22 @@ def _arm_json(arm: ArmSummary) -> dict[str, Any]:
             for name, mean in arm.means.items()
         },
         "cost": {
-            **{k: v for k, v in asdict(arm.trials[0].price).items() if k != "operations"},
+            **{k: v for k, v in _price_json(arm.trials[0]).items() if k != "operations"},
             "steps": [trial.steps for trial in arm.trials],
             "samples": [trial.samples for trial in arm.trials],
         },
         "weights": [trial.weights for trial in arm.trials],
         "inputs": [dict(trial.inputs) for trial in arm.trials],
-        "measured": [asdict(trial.measured) for trial in arm.trials],
+        "measured": [t.measured and asdict(t.measured) for t in arm.trials],
     }
 
 
+def _price_json(trial: Trial) -> dict[str, Any]:
+    return {} if trial.price is None else asdict(trial.price)
+
+
 def _notes(plan: StudyPlan, trials: Sequence[Trial]) -> tuple[str, ...]:
-    notes = []
+    notes = [] if plan.presentation is None else list(plan.presentation.notes)
     if plan.seeds == 1:
         notes.append(
             "one seed: intervals are over questions only and say nothing about another training run"
@@ -321,7 +410,7 @@ def _notes(plan: StudyPlan, trials: Sequence[Trial]) -> tuple[str, ...]:
     if len(set(data.values())) > 1:
         notes.append("the recipes read different training files, so their data differ as well")
     notes += _rules(trials)
-    for key, words in _SAME.items():
+    for key, words in _SAME.items() if all(trial.measured for trial in trials) else ():
         found = {_environment(trial, key) for trial in trials}
         if len(found) > 1:
             notes.append(f"trials were {words}: {', '.join(sorted(found))}")
@@ -342,7 +431,8 @@ def _rules(trials: Sequence[Trial]) -> list[str]:
 
 
 def _environment(trial: Trial, key: str) -> str:
-    value = str(trial.measured.environment.get(key) or "unknown")
+    known = {} if trial.measured is None else trial.measured.environment
+    value = str(known.get(key) or "unknown")
     return value[:_COMMIT] if key == "commit" else value
 
 

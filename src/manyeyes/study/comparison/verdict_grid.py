@@ -37,7 +37,9 @@ class GridRow:
 
 def verdict_grids(summary: Summary) -> dict[str, list[GridRow]]:
     """Return benchmark -> rows by falling score; nothing where a list of pairs is short enough."""
-    if summary.plan.reference is not None or _pairs(len(summary.arms)) <= MOST_PAIRS:
+    plan = summary.plan
+    chosen = plan.reference is not None or plan.presentation is not None
+    if chosen or _pairs(len(plan.compared)) <= MOST_PAIRS:
         return {}
     return {name: _grid(summary, name) for name in summary.plan.benchmarks}
 
@@ -48,7 +50,7 @@ def _grid(summary: Summary, benchmark: str) -> list[GridRow]:
         for v in summary.verdicts
         if v.question.benchmark == benchmark
     }
-    arms = sorted(summary.arms, key=lambda arm: -arm.means[benchmark])
+    arms = sorted(summary.compared, key=lambda arm: -arm.means[benchmark])
     return [
         GridRow(row, tuple(_cell(known, row.name, column.name) for column in arms)) for row in arms
     ]

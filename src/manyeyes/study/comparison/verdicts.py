@@ -36,7 +36,7 @@ _WORDS = {1: BETTER, -1: WORSE, 0: OPEN}
 
 
 @dataclass(frozen=True)
-class Question:
+class Pairing:
     """One comparison to make: challenger minus reference on the items of a benchmark.
 
     ``group``: only the items of one group of a breakdown, as ("question_type", "count").
@@ -59,7 +59,7 @@ class Verdict:
     varies nothing is known of what could be found: all three are None, as is ``ci95``.
     """
 
-    question: Question
+    question: Pairing
     verdict: str
     difference: float
     ci95: tuple[float, float] | None
@@ -117,7 +117,7 @@ class Scores:
             and all(item.id in answers for answers in every)
         ]
 
-    def difference(self, question: Question) -> CrossedDifference:
+    def difference(self, question: Pairing) -> CrossedDifference:
         """Answer one question, before any adjustment.
 
         Raises:
@@ -146,34 +146,41 @@ class Scores:
 
 
 def every_pair(
-    arms: Sequence[str], benchmarks: Sequence[str], reference: str | None = None
-) -> list[Question]:
-    """Return the questions of a study: later arm against earlier, or all against ``reference``.
+    arms: Sequence[str],
+    benchmarks: Sequence[str],
+    reference: str | None = None,
+    challenger: str | None = None,
+) -> list[Pairing]:
+    """Return the questions of a study: later arm against earlier.
+
+    All against ``reference`` where there is one, or ``challenger`` against all.
 
     Raises:
         UsageError: a reference that is no arm.
     """
     if reference is not None and reference not in arms:
         raise UsageError(f"--reference {reference!r} is no arm{nearest(reference, arms)}")
-    if reference is not None:
+    if challenger is not None:
+        pairs = [(challenger, arm) for arm in arms if arm != challenger]
+    elif reference is not None:
         pairs = [(arm, reference) for arm in arms if arm != reference]
     else:
         pairs = [(later, sooner) for sooner, later in itertools.combinations(arms, 2)]
-    return [Question(a, b, name) for a, b in pairs for name in benchmarks]
+    return [Pairing(a, b, name) for a, b in pairs for name in benchmarks]
 
 
-def judge(scores: Scores, questions: Sequence[Question]) -> list[Verdict]:
+def judge(scores: Scores, questions: Sequence[Pairing]) -> list[Verdict]:
     """Return the verdict on every question; all of them are one family."""
     return judge_differences({question: scores.difference(question) for question in questions})
 
 
-def judge_differences(found: Mapping[Question, CrossedDifference]) -> list[Verdict]:
+def judge_differences(found: Mapping[Pairing, CrossedDifference]) -> list[Verdict]:
     """Return the verdict on every difference; all of them are one family."""
     judged = judge_family({q: Effect(d.difference, d.ci95, d.p) for q, d in found.items()})
     return [_verdict(q, found[q], one, len(found)) for q, one in judged.items()]
 
 
-def _verdict(question: Question, found: CrossedDifference, judged: Judged, family: int) -> Verdict:
+def _verdict(question: Pairing, found: CrossedDifference, judged: Judged, family: int) -> Verdict:
     claimed = judged.sign != 0
     spread, level = found.spread, ALPHA / family
     if found.ci95 is None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from manyeyes.study.record import Arm, CurvePoint, Measure
+from manyeyes.study.record import CurvePoint, Measure
 
 WIDTH = 440
 _LABEL, _RIGHT, _BAR, _GAP = 130, 46, 11, 12
@@ -85,9 +85,11 @@ def _grid(plot: float, height: float, top: float) -> Markup:
     return Markup("").join(lines)
 
 
-def curves(arms: Sequence[Arm], stage: str, colours: Mapping[str, str]) -> Markup:
+def curves(
+    losses: Mapping[str, Sequence[CurvePoint]], stage: str, colours: Mapping[str, str]
+) -> Markup:
     """Training loss of one stage over optimizer steps, one line per arm, from 0 on both axes."""
-    lines = {arm.name: [p for p in arm.curve if p.stage == stage] for arm in arms}
+    lines = {arm: [p for p in points if p.stage == stage] for arm, points in losses.items()}
     lines = {name: smoothed(points) for name, points in lines.items() if points}
     every = [point for points in lines.values() for point in points]
     last = max(point.step for point in every)

@@ -36,7 +36,7 @@ class AnswerRow:
 
 
 @dataclass(frozen=True)
-class Card:
+class PictureCard:
     """One item with its picture."""
 
     picture: Markup

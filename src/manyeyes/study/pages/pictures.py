@@ -66,7 +66,7 @@ def choose(
     ]
 
 
-def most_disputed(items: Sequence[StudyItem], count: int) -> list[StudyItem]:
+def most_disputed(items: Sequence[StudyItem], count: int) -> list[Chosen]:
     """Return the items whose scores differ most between any two arms, the most disputed first.
 
     Items on which all arms agree are never among them.
@@ -76,7 +76,8 @@ def most_disputed(items: Sequence[StudyItem], count: int) -> list[StudyItem]:
         scores = [answer.score for answer in item.answers.values()]
         gaps[item.id] = max(scores) - min(scores)
     disputed = sorted((i for i in items if gaps[i.id] > 0), key=lambda item: _order(item, 0))
-    return sorted(disputed, key=lambda item: -gaps[item.id])[:count]
+    first = sorted(disputed, key=lambda item: -gaps[item.id])[:count]
+    return [Chosen(item, DISAGREEMENT) for item in first]
 
 
 def _order(item: StudyItem, seed: int) -> str:

@@ -141,12 +141,12 @@ def make_tasks(
             f"probes need pictures to learn from and others to be measured on, got {len(train)} "
             f"and {len(held)}; give more, or a file of each with --held-out"
         )
-    unknown = [name for name in only if name not in TASKS]
+    unknown = [name for name in only if name not in PROBE_TASKS]
     if unknown:
-        raise UsageError(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
+        raise UsageError(f"unknown task {unknown[0]!r}; known: {', '.join(PROBE_TASKS)}")
     tasks, skipped = [], {}
-    for name in only or TASKS:
-        maker, title, why_not = TASKS[name]
+    for name in only or PROBE_TASKS:
+        maker, title, why_not = PROBE_TASKS[name]
         found = maker(train, held, geometry)
         if found is None:
             skipped[name] = why_not
@@ -298,7 +298,7 @@ def _depth(train: Pictures, held: Pictures, geometry: str) -> Task | None:
     return _task("choose", ("behind", "in front"), sets)
 
 
-TASKS: dict[str, tuple[Maker, str, str]] = {
+PROBE_TASKS: dict[str, tuple[Maker, str, str]] = {
     "presence": (_presence, "is there one?", "no class is absent from any picture"),
     "count": (_count, "how many?", "all pictures hold as many things"),
     CATEGORY: (_of_things(CATEGORY), "category at a place", "no categories"),

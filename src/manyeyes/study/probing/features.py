@@ -51,7 +51,7 @@ class Eye:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReadLevel:
     """One row of the table: features of both sets of pictures, ``[B, N, D]`` each."""
 
     name: str
@@ -201,7 +201,7 @@ def _shrunk(patches: Tensor, grid: tuple[int, int], most: int) -> Tensor:
 
 def rows(
     eyes: Sequence[Eye], train: Sequence[str], held: Sequence[str], how: Reading, told: Told
-) -> Iterator[Row]:
+) -> Iterator[ReadLevel]:
     """Yield every row: all levels and controls of each encoder, then all pairs of encoders.
 
     The control of an encoder is its middle and last level side by side: as wide as a pair.
@@ -213,7 +213,7 @@ def rows(
         for other in eyes[number + 1 :]:
             name = f"{one.name} {one.blocks} + {other.name} {other.blocks}"
             both = [_beside(a, b) for a, b in zip(last[one.name], last[other.name], strict=True)]
-            yield Row(name, PAIR, f"{one.name} + {other.name}", None, both[0], both[1])
+            yield ReadLevel(name, PAIR, f"{one.name} + {other.name}", None, both[0], both[1])
 
 
 def _of_eye(
@@ -223,7 +223,7 @@ def _of_eye(
     how: Reading,
     told: Told,
     last: dict[str, tuple[Tensor, Tensor]],
-) -> Iterator[Row]:
+) -> Iterator[ReadLevel]:
     blocks, middle = eye.blocks, max(1, eye.blocks // 2)
     step = how.levels_at_once(eye, len(train) + len(held))
     kept: dict[int, tuple[Tensor, Tensor]] = {}
@@ -234,15 +234,15 @@ def _of_eye(
         for level, one, other in zip(levels, *found, strict=True):
             if level in (middle, blocks):
                 kept[level] = (one, other)
-            yield Row(f"{eye.name} {level}", LEVEL, eye.name, level, one, other)
+            yield ReadLevel(f"{eye.name} {level}", LEVEL, eye.name, level, one, other)
     told(f"{eye.name}: encoding", blocks, blocks)
     last[eye.name] = kept[blocks]
     both = [_beside(a, b) for a, b in zip(kept[middle], kept[blocks], strict=True)]
-    yield Row(f"{eye.name} {middle} + {blocks}", CONTROL, eye.name, None, both[0], both[1])
+    yield ReadLevel(f"{eye.name} {middle} + {blocks}", CONTROL, eye.name, None, both[0], both[1])
     random = [read_levels(eye, eye.untrained, part, [blocks], how)[0] for part in (train, held)]
-    yield Row(f"{eye.name} {blocks}, random weights", RANDOM, eye.name, blocks, *random)
+    yield ReadLevel(f"{eye.name} {blocks}, random weights", RANDOM, eye.name, blocks, *random)
     pixels = [read_pixels(eye, part, how) for part in (train, held)]
-    yield Row(f"{eye.name}, raw pixels", PIXELS, eye.name, None, *pixels)
+    yield ReadLevel(f"{eye.name}, raw pixels", PIXELS, eye.name, None, *pixels)
 
 
 def _beside(a: Tensor, b: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from manyeyes.probes.fitting import standardized
 from manyeyes.probes.tasks import PROBES, Task, blind_scores
 from manyeyes.study.pages.heatmap import Column, heatmap, markdown
 from manyeyes.study.probing.data import ProbeData
-from manyeyes.study.probing.features import CONTROL, PAIR, Eye, Reading, Row, rows
+from manyeyes.study.probing.features import CONTROL, PAIR, Eye, Reading, ReadLevel, rows
 
 RESULTS_FILE, TABLE_FILE, HEATMAP_FILE = "results.json", "table.md", "heatmap.html"
 SCALE = 100.0
@@ -136,7 +136,12 @@ def run_probes(
 
 
 def _probed(
-    row: Row, tasks: Sequence[Task], probes: Sequence[str], seeds: int, kept: Scores, told: Told
+    row: ReadLevel,
+    tasks: Sequence[Task],
+    probes: Sequence[str],
+    seeds: int,
+    kept: Scores,
+    told: Told,
 ) -> ProbedRow:
     train, held = standardized(row.train, row.held, dims=(0, 1))
     figures: dict[str, dict[str, Figure]] = {}

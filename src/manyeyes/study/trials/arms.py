@@ -15,21 +15,19 @@ from typing import Any
 
 import torch
 
-from manyeyes.conversation.boxes import parse_boxes
 from manyeyes.evaluation.asking.runner import evaluate
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.images.reading import image_size
 from manyeyes.inference.image_objects import objects_of_model
 from manyeyes.inference.image_tags import tags_of_model
 from manyeyes.inference.predictor import ModelPredictor
-from manyeyes.inference.questions import Item
+from manyeyes.inference.questions import Item, Predictor
 from manyeyes.lines import split_lines
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe
-from manyeyes.records import Box
 from manyeyes.study.pages.pictures import in_pixels
-from manyeyes.study.record import Answer, Arm, CurvePoint, Measure, StudyItem
+from manyeyes.study.record import Answer, CurvePoint, Measure, StudyItem
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how far it is, and how far it goes."""
@@ -70,17 +68,42 @@ def load_predictor(model_dir: Path, exam: Exam) -> ModelPredictor:
     )
 
 
+@dataclass(frozen=True)
+class WithoutImages:
+    """A model that is never shown the image."""
+
+    model: ModelPredictor
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the model, marked."""
+        return f"{self.model.fingerprint} without images"
+
+    @property
+    def box_style(self) -> str:
+        """As of the model."""
+        return self.model.box_style
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """As of the model."""
+        return self.model.generation
+
+    def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
+        """Answer from the text alone."""
+        return self.model.answer(items, with_images=False)
+
+    def check_lengths(self, items: Sequence[Item]) -> None:
+        """As of the model."""
+        self.model.check_lengths(items)
+
+
 def take_exam(
-    predictor: ModelPredictor,
-    out_dir: Path,
-    exam: Exam,
-    *,
-    text_only: bool,
-    progress: Progress | None,
+    predictor: Predictor, out_dir: Path, exam: Exam, *, progress: Progress | None
 ) -> dict[str, dict[str, Any]]:
     """Answer and score every benchmark; return benchmark -> its entry of ``results.json``.
 
-    ``text_only``: also answer with the image withheld. Answers already on disk are not made again.
+    Answers already on disk are not made again.
     """
     found = {}
     for benchmark, limit in exam.limits.items():
@@ -91,7 +114,7 @@ def take_exam(
             exam.split,
             out_dir / benchmark,
             limit=limit,
-            text_only=text_only,
+            text_only=False,
             progress=progress,
         )
         found[benchmark] = results["benchmarks"][benchmark]
@@ -120,25 +143,6 @@ def measures(entries: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, M
 def scale_of(benchmark: str) -> float:
     """Return what a benchmark's headline is multiplied by to be shown in points."""
     return CAPTION_SCALE if get_benchmark(benchmark).metric == "CIDEr" else 1.0
-
-
-def read_answers(
-    out_dir: Path, benchmark: str, items: Sequence[Item], *, text_only: bool, box_style: str
-) -> dict[str, Answer]:
-    """Return item id -> answer from a stored predictions file."""
-    name = f"predictions-{benchmark}{'.text-only' if text_only else ''}.jsonl"
-    lines = split_lines((out_dir / benchmark / name).read_text(encoding="utf-8"))
-    rows = {row["id"]: row for row in map(json.loads, lines)}
-    return {item.id: _answer(item, rows[item.id], box_style) for item in items}
-
-
-def _answer(item: Item, row: Mapping[str, Any], box_style: str) -> Answer:
-    boxes: tuple[Box, ...] = ()
-    if item.target is not None:
-        width, height = image_size(item.image)
-        groups = parse_boxes(row["prediction"], style=box_style, width=width, height=height)
-        boxes = tuple(box for group in groups for box in group)
-    return Answer(row["prediction"], float(row["score"]), boxes)
 
 
 def study_item(
@@ -189,27 +193,3 @@ def level_weights(model: ManyEyesForConditionalGeneration) -> dict[str, tuple[fl
     """Return encoder -> weight of each level, for fusions that have such weights."""
     found = model.fusion.level_weights()
     return {key: tuple(float(w) for w in value) for key, value in found.items()}
-
-
-def describe_arm(name: str, title: str, arm_dir: Path, recipe: Recipe) -> Arm:
-    """Return a trained arm without its scores: curve, level weights, sizes, hashes."""
-    model = ManyEyesForConditionalGeneration.from_pretrained(arm_dir / "model")
-    results = json.loads((arm_dir / "results.json").read_text())
-    stages = results["stages"]
-    seconds = sum(stage["seconds"] for stage in stages)
-    parameters = stages[-1]["parameters"]
-    digests = " ".join(digest[:16] for digest in results["weights"].values())
-    return Arm(
-        name=name,
-        title=title,
-        description=recipe.description,
-        curve=read_curve(arm_dir, recipe),
-        level_weights=level_weights(model),
-        facts={
-            "recipe": recipe.name,
-            "parameters": f"{parameters['total']:,} in all, {parameters['trained']:,} trained",
-            "visual tokens": f"{model.config.visual_tokens} per image",
-            "training": f"{sum(s['steps'] for s in stages):,} steps in {seconds:.0f} s",
-            "weights (SHA-256)": digests,
-        },
-    )

@@ -26,11 +26,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 
 @dataclass(frozen=True)
 class Contestant:
-    """One arm before it is run: its ``name``, a ``recipe`` (name or path) and ``settings``."""
+    """One arm before it is run: its ``name``, a ``recipe`` (name or path) and ``settings``.
+
+    ``images`` False: it is asked without the image.
+    """
 
     name: str
     recipe: str
     settings: tuple[str, ...] = ()
+    images: bool = True
 
     @property
     def folder(self) -> str:

@@ -18,11 +18,12 @@ from manyeyes.checkpoints import hub
 from manyeyes.data.files import read_samples
 from manyeyes.encoders import FILE
 from manyeyes.errors import CheckpointError, DataError
+from manyeyes.files import file_sha256
 from manyeyes.inference.questions import Item
 from manyeyes.recipes import DataSource, Recipe, stage_model
 from manyeyes.recipes.sources import LocatedSource, locate_source
 from manyeyes.records import PackedImage
-from manyeyes.training.saving.results import data_hash, file_hash
+from manyeyes.training.saving.results import data_hash
 
 RECIPE, DATA, PARTS, CODE, TOLD = "recipe", "data", "parts", "code", "told"
 
@@ -131,7 +132,7 @@ def part_digest(checkpoint: str) -> str:
     """
     place = Path(hub.resolve(checkpoint))
     if place.is_file():
-        return file_hash(place)
+        return file_sha256(place)
     if not place.is_dir():
         try:
             place = hub.weights_folder(checkpoint)
@@ -139,7 +140,7 @@ def part_digest(checkpoint: str) -> str:
             return checkpoint
         return f"{checkpoint}@{place.name}"  # the cache calls a snapshot by its commit
     files = sorted(file for file in place.iterdir() if file.suffix in _PART_FILES)
-    return digest_of([(file.name, file_hash(file)) for file in files])
+    return digest_of([(file.name, file_sha256(file)) for file in files])
 
 
 def _parts(value: Any) -> Iterator[str]:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,6 +25,8 @@ from manyeyes.files import write_text
 from manyeyes.lines import split_lines
 from manyeyes.study.costs.arm import Price
 from manyeyes.study.record import CurvePoint, Measure, StudyItem
+
+T = TypeVar("T")
 
 RECORDS, PICTURES = "records", "pictures"
 STUDY_FILE, QUESTIONS_FILE = "study.json", "questions.jsonl"
@@ -60,6 +62,7 @@ class Trial:
     ``inputs``: hashes of what decides the weights (see `inputs`); ``exam``: benchmark -> hash of
     its questions. ``measures`` and ``majority``: benchmark -> headline. ``answers``: benchmark ->
     item id -> what was said. ``box_style`` is that of boxes in the answers. ``weights``: SHA-256.
+    Records of former demos have neither ``price`` nor ``measured``.
     """
 
     arm: str
@@ -77,9 +80,25 @@ class Trial:
     answers: Mapping[str, Mapping[str, Said]]
     curve: tuple[CurvePoint, ...]
     level_weights: Mapping[str, tuple[float, ...]]
-    price: Price
+    price: Price | None
     weights: str
-    measured: Measured
+    measured: Measured | None
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How a study presents itself to readers who do not know its recipes.
+
+    ``challenger``: the arm that the study is about, compared with every other one. ``titles``: arm
+    -> what it is called. ``facts``: further rows by heading; ``commands`` repeat the study.
+    """
+
+    title: str
+    challenger: str
+    titles: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    commands: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,8 @@ class StudyPlan:
     ``arms``: name -> recipe with its changes, in order. ``reference``: the arm that all others are
     compared with (None: every pair). ``benchmarks``: name -> title. ``data``: where the images of
     the questions lie. ``inputs``: arm -> hash of its trials' inputs, seed by seed.
+    ``first_seed``: seeds are counted from it. ``blind``: arms that are asked without the image;
+    they stand beside the others and take no part in the comparisons.
     """
 
     arms: Mapping[str, str]
@@ -100,6 +121,19 @@ class StudyPlan:
     limit: int | None = None
     reference: str | None = None
     inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    first_seed: int = 0
+    blind: Sequence[str] = ()
+    presentation: Presentation | None = None
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds of every arm."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
+    def compared(self) -> list[str]:
+        """The arms that see the image."""
+        return [arm for arm in self.arms if arm not in self.blind]
 
 
 def arm_folder(name: str) -> str:
@@ -122,7 +156,7 @@ def load_trial(path: Path) -> Trial | None:
     """Return a stored trial, None if there is none; DataError if it is broken."""
     if not path.is_file():
         return None
-    return _parsed(Trial, path, path.read_text(encoding="utf-8"))
+    return read_record(Trial, path)
 
 
 def kept_picture(image: str) -> Path:
@@ -148,13 +182,23 @@ def load_plan(out: Path) -> tuple[StudyPlan, list[StudyItem]]:
         DataError: a file is missing or broken.
     """
     folder = out / RECORDS
-    plan: StudyPlan = _parsed(StudyPlan, folder / STUDY_FILE, _text(folder / STUDY_FILE))
+    plan: StudyPlan = read_record(StudyPlan, folder / STUDY_FILE)
     for key in ("arms", "benchmarks"):
         if not getattr(plan, key):
             raise DataError("a study has at least one", file=str(folder / STUDY_FILE), key=key)
-    path = folder / QUESTIONS_FILE
-    rows = [row for row in split_lines(_text(path)) if row.strip()]
-    return plan, [_parsed(StudyItem, path, row) for row in rows]
+    return plan, read_items(folder / QUESTIONS_FILE)
+
+
+def read_items(path: Path) -> list[StudyItem]:
+    """Read questions from a file of lines; DataError if it is missing or broken."""
+    rows = enumerate(split_lines(_text(path)), start=1)
+    return [_parsed(StudyItem, path, row, number) for number, row in rows if row.strip()]
+
+
+def read_record(kind: type[T], path: Path) -> T:
+    """Read a record of one JSON object; DataError if it is missing or broken."""
+    found: T = _parsed(kind, path, _text(path))
+    return found
 
 
 def _text(path: Path) -> str:
@@ -171,10 +215,10 @@ def _reader(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _parsed(kind: Any, path: Path, text: str) -> Any:
+def _parsed(kind: Any, path: Path, text: str, line: int | None = None) -> Any:
     try:
         return _reader(kind).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or None
-        raise DataError(first["msg"], file=str(path), key=key) from error
+        raise DataError(first["msg"], file=str(path), line=line, key=key) from error

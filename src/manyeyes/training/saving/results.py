@@ -16,6 +16,7 @@ import transformers
 import manyeyes
 from manyeyes.data.containers.shards import expand_shards
 from manyeyes.data.files import FileReport
+from manyeyes.files import file_sha256
 
 
 def stage_results(
@@ -58,14 +59,8 @@ def environment() -> dict[str, Any]:
 
 def data_hash(name: str) -> str:
     """Return the SHA-256 of a data file; of shards, that of their hashes in order."""
-    hashes = [file_hash(Path(shard)) for shard in expand_shards(name)]
+    hashes = [file_sha256(Path(shard)) for shard in expand_shards(name)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _commit() -> str | None:

@@ -6,7 +6,6 @@ run that wrote them; the sentences on what a part failed to learn follow from th
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from manyeyes.errors import CheckpointError, UsageError
-from manyeyes.files import write_text
+from manyeyes.files import file_sha256, write_text
 
 Table = Mapping[str, Mapping[str, float]]
 """Rows of figures by name: ``{row: {figure: value}}``; the row ``n`` holds sample sizes."""
@@ -47,7 +46,7 @@ def weight_files(folder: Path) -> dict[str, dict[str, str | int]]:
     return {
         path.name: {
             "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": file_sha256(path),
         }
         for path in sorted(folder.glob("*.safetensors"))
     }

@@ -30,7 +30,7 @@ _CALIBRATION_STEPS = 20
 _STATE = "state.pt"
 
 
-class Objective(nn.Module):
+class PartObjective(nn.Module):
     """One way of pretraining: its networks, its loss on the batch of a step, and its export.
 
     Subclasses set ``images_per_step``, ``learning_rate`` and ``seed``.
@@ -84,7 +84,7 @@ def rate(step: int, total: int, warmup: int = WARMUP_STEPS) -> float:
 
 
 def train(
-    objective: Objective,
+    objective: PartObjective,
     run_dir: Path,
     *,
     steps: int | None = None,
@@ -152,7 +152,7 @@ class _Clock:
         return state.total
 
 
-def _one_step(objective: Objective, optimizer: torch.optim.Optimizer, state: RunState) -> None:
+def _one_step(objective: PartObjective, optimizer: torch.optim.Optimizer, state: RunState) -> None:
     warmup = objective.warmup_steps
     factor = rate(state.step, state.total, warmup) if state.total else (state.step + 1) / warmup
     for group in optimizer.param_groups:
@@ -171,7 +171,7 @@ def _one_step(objective: Objective, optimizer: torch.optim.Optimizer, state: Run
         state.figures[name] = 0.98 * state.figures.get(name, value) + 0.02 * value
 
 
-def make_optimizer(objective: Objective) -> torch.optim.Optimizer:
+def make_optimizer(objective: PartObjective) -> torch.optim.Optimizer:
     """Return AdamW over what learns; only matrices decay."""
     learning = [p for p in objective.parameters() if p.requires_grad]
     groups = [
@@ -182,7 +182,7 @@ def make_optimizer(objective: Objective) -> torch.optim.Optimizer:
 
 
 def save_state(
-    objective: Objective, optimizer: torch.optim.Optimizer, state: RunState, run_dir: Path
+    objective: PartObjective, optimizer: torch.optim.Optimizer, state: RunState, run_dir: Path
 ) -> None:
     """Write weights, moments and ``state``; a crash while writing leaves the old file."""
     content = {
@@ -194,7 +194,9 @@ def save_state(
         torch.save(content, aside)
 
 
-def load_state(objective: Objective, optimizer: torch.optim.Optimizer, run_dir: Path) -> RunState:
+def load_state(
+    objective: PartObjective, optimizer: torch.optim.Optimizer, run_dir: Path
+) -> RunState:
     """Load what ``save_state`` wrote; raise ``CheckpointError`` when it is not there."""
     path = run_dir / _STATE
     if not path.is_file():

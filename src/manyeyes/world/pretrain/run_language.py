@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import (
     AutoTokenizer,
     LlamaForCausalLM,
@@ -19,10 +18,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from manyeyes.checkpoints.light import is_weights
 from manyeyes.files import written_folder
-from manyeyes.model.precision import CPU, computed_in
-from manyeyes.world.pretrain.cards import Card, Table, check_part, weight_files, write_card
+from manyeyes.world.pretrain.cards import Card, Table, check_part
+from manyeyes.world.pretrain.finish import finish_part
 from manyeyes.world.pretrain.language import decoder, t5
 from manyeyes.world.pretrain.language.decoder import LanguageObjective
 from manyeyes.world.pretrain.language.documents import Form, corpus
@@ -121,48 +119,25 @@ def pretrain_language(
         on_save=None if on_save is None else lambda now: on_save(objective, now),
         progress=progress,
     )
-    return finish_language(part, objective, state, out_dir / part, threads, measured, start)
-
-
-def finish_language(
-    part: str,
-    objective: TextObjective[Any],
-    state: RunState,
-    folder: Path,
-    threads: int,
-    measured: int = MEASURED,
-    start: Path | None = None,
-) -> Card:
-    """Export a trained objective to ``folder``, measure the files written, write the card."""
-    recipe = TEXT[part]
-    with written_folder(folder, ours=is_weights) as aside:
-        objective.export(aside)
-        card = Card(
-            part=part,
-            summary=recipe.summary,
-            parameters=sum(p.numel() for p in objective.parameters()),
-            training={
-                "data": recipe.data,
-                "seed": objective.seed,
-                "steps": state.step,
-                "documents per step": objective.images_per_step,
-                "documents": state.step * objective.images_per_step,
-                **({} if start is None else {"weights at the start": start.name}),
-                "first document": int(objective.first_document),
-                "tokens per step, last": round(state.figures.get("tokens", 0.0)),
-                "vocabulary": len(objective.tokenizer),
-                "learning rate": objective.learning_rate,
-                "seconds": round(state.seconds, 1),
-                "threads": threads,
-                "precision": f"{computed_in(CPU)}, weights saved in bf16",
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
-            files=weight_files(aside),
-            figures=language_figures(part, aside, objective.seed, measured),
-        )
-        write_card(card, aside)
-    return card
+    return finish_part(
+        part,
+        objective,
+        state,
+        out_dir / part,
+        threads,
+        summary=recipe.summary,
+        measure=lambda folder: language_figures(part, folder, objective.seed, measured),
+        data=recipe.data,
+        seen={
+            "documents per step": objective.images_per_step,
+            "documents": state.step * objective.images_per_step,
+            **({} if start is None else {"weights at the start": start.name}),
+            "first document": int(objective.first_document),
+            "tokens per step, last": round(state.figures.get("tokens", 0.0)),
+            "vocabulary": len(objective.tokenizer),
+        },
+        parameters=sum(p.numel() for p in objective.parameters()),
+    )
 
 
 def language_figures(

@@ -6,20 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import transformers
 
-from manyeyes.checkpoints.light import is_weights
 from manyeyes.errors import UsageError
-from manyeyes.files import written_folder
-from manyeyes.model.precision import CPU, computed_in
-from manyeyes.world.pretrain.cards import (
-    Card,
-    check_part,
-    stored_parameters,
-    weight_files,
-    write_card,
-)
-from manyeyes.world.pretrain.loop import RunState, train
+from manyeyes.world.pretrain.cards import Card, check_part
+from manyeyes.world.pretrain.finish import finish_part
+from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.starts import ARMS, ASKED, StartObjective
 
 STEPS = 300
@@ -72,42 +63,17 @@ def pretrain_start(
         resume=resume,
         progress=progress,
     )
-    return finish_start(arm, objective, state, folder, threads, measured or MEASURED)
-
-
-def finish_start(
-    arm: str,
-    objective: StartObjective,
-    state: RunState,
-    folder: Path,
-    threads: int,
-    measured: int = MEASURED,
-) -> Card:
-    """Export a trained start to ``folder``, measured and with its card."""
     pictures = objective.images_per_step
-    with written_folder(folder, ours=is_weights) as aside:
-        objective.export(aside)
-        card = Card(
-            part=f"starts/{arm}",
-            summary=_SUMMARY.format(
-                recipe=ARMS[arm], told=pictures - ASKED, all=pictures, asked=ASKED
-            ),
-            parameters=stored_parameters(aside),
-            training={
-                "data": "world scenes of split train, rendered on the fly",
-                "seed": objective.seed,
-                "steps": state.step,
-                "images per step": pictures,
-                "learning rate": objective.learning_rate,
-                "seconds": round(state.seconds, 1),
-                "threads": threads,
-                "precision": f"{computed_in(CPU)}, weights saved in bf16",
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                **{f"final {name}": value for name, value in state.figures.items()},
-            },
-            files=weight_files(aside),
-            figures={"replies about held-out pictures": objective.figures(measured)},
-        )
-        write_card(card, aside)
-    return card
+    return finish_part(
+        f"starts/{arm}",
+        objective,
+        state,
+        folder,
+        threads,
+        summary=_SUMMARY.format(recipe=ARMS[arm], told=pictures - ASKED, all=pictures, asked=ASKED),
+        measure=lambda _: {
+            "replies about held-out pictures": objective.figures(measured or MEASURED)
+        },
+        seen={"images per step": pictures},
+        last=state.figures,
+    )

@@ -11,21 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
 
-from manyeyes.checkpoints.light import is_weights
 from manyeyes.errors import UsageError, nearest
-from manyeyes.files import written_folder
-from manyeyes.model.precision import CPU, computed_in
-from manyeyes.world.pretrain.cards import (
-    Card,
-    Table,
-    check_part,
-    stored_parameters,
-    weight_files,
-    write_card,
-)
-from manyeyes.world.pretrain.loop import Objective, RunState, train
+from manyeyes.world.pretrain.cards import Card, Table, check_part
+from manyeyes.world.pretrain.finish import finish_part
+from manyeyes.world.pretrain.loop import PartObjective, train
 from manyeyes.world.pretrain.measuring.detector import detection_figures
 from manyeyes.world.pretrain.measuring.vision import (
     neighbour_figures,
@@ -44,10 +34,10 @@ Measure = Callable[[Path, int], Mapping[str, Table]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class VisionRecipe:
     """How a part is made: its objective for a seed, its measurement, and what its card says."""
 
-    objective: Callable[[int], Objective]
+    objective: Callable[[int], PartObjective]
     measure: Measure
     minutes: float
     summary: str
@@ -85,8 +75,8 @@ def _measure_tagger(folder: Path, seed: int) -> Mapping[str, Table]:
     }
 
 
-VISION: dict[str, Recipe] = {
-    "clip": Recipe(
+VISION: dict[str, VisionRecipe] = {
+    "clip": VisionRecipe(
         ClipObjective,
         _measure_clip,
         40.0,
@@ -94,7 +84,7 @@ VISION: dict[str, Recipe] = {
         "pictures and their captions. Captions name colour, shape, size, number and relations, "
         "never texture, mark or exact place.",
     ),
-    "detector": Recipe(
+    "detector": VisionRecipe(
         DetectorObjective,
         _measure_detector,
         40.0,
@@ -104,7 +94,7 @@ VISION: dict[str, Recipe] = {
         "backbone and sizes, plain DETR had come to a mean box error (L1) of 0.32 and an AP of "
         "0.001 after 302 steps of 32 pictures, conditional DETR to 0.20 and 0.013 after 264.",
     ),
-    "dinov2": Recipe(
+    "dinov2": VisionRecipe(
         DinoObjective,
         _measure_dinov2,
         55.0,
@@ -112,14 +102,14 @@ VISION: dict[str, Recipe] = {
         "alone: class-token and masked-patch prototypes, balanced by Sinkhorn-Knopp, and pixels of "
         "masked patches.",
     ),
-    "mae": Recipe(
+    "mae": VisionRecipe(
         MaeObjective,
         _measure_mae,
         30.0,
         "Masked autoencoder (`ViTMAEForPreTraining`) with its decoder, trained to predict the raw "
         "pixels of the hidden three quarters of the patches.",
     ),
-    "tagger": Recipe(
+    "tagger": VisionRecipe(
         TaggerObjective,
         _measure_tagger,
         15.0,
@@ -166,51 +156,24 @@ def pretrain_vision(
         resume=resume,
         progress=progress,
     )
-    return finish_vision(part, objective, state, out_dir / part, threads, start)
+    return finish_part(
+        part,
+        objective,
+        state,
+        out_dir / part,
+        threads,
+        summary=recipe.summary,
+        measure=lambda folder: recipe.measure(folder, objective.seed),
+        seen={
+            "images per step": objective.images_per_step,
+            "images": state.step * objective.images_per_step,
+            **({} if start is None else {"weights at the start": start.name}),
+        },
+        last=state.figures,
+    )
 
 
-def finish_vision(
-    part: str,
-    objective: Objective,
-    state: RunState,
-    folder: Path,
-    threads: int,
-    start: Path | None = None,
-) -> Card:
-    """Export a trained objective to ``folder``, measure the files written, write the card.
-
-    ``start``: the part that it started from, for the card.
-    """
-    recipe = _find(part)
-    with written_folder(folder, ours=is_weights) as aside:
-        objective.export(aside)
-        card = Card(
-            part=part,
-            summary=recipe.summary,
-            parameters=stored_parameters(aside),
-            training={
-                "data": "world scenes of split train, rendered on the fly",
-                "seed": objective.seed,
-                "steps": state.step,
-                "images per step": objective.images_per_step,
-                "images": state.step * objective.images_per_step,
-                **({} if start is None else {"weights at the start": start.name}),
-                "learning rate": objective.learning_rate,
-                "seconds": round(state.seconds, 1),
-                "threads": threads,
-                "precision": f"{computed_in(CPU)}, weights saved in bf16",
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                **{f"final {name}": value for name, value in state.figures.items()},
-            },
-            files=weight_files(aside),
-            figures=recipe.measure(aside, objective.seed),
-        )
-        write_card(card, aside)
-    return card
-
-
-def _find(part: str) -> Recipe:
+def _find(part: str) -> VisionRecipe:
     if part not in VISION:
         known = ", ".join(VISION)
         raise UsageError(f"no vision part {part!r}: expected one of {known}{nearest(part, VISION)}")

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from manyeyes.encoders import ENCODERS
 from manyeyes.errors import UsageError
-from manyeyes.evaluation.scorers.rec import iou
+from manyeyes.images.overlap import iou
 from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME
 from manyeyes.model.inputs import PIXELS
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
@@ -37,14 +37,14 @@ from manyeyes.world.language.questions import QUESTION_KINDS
 from manyeyes.world.pretrain.cards import Table
 from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
-    Document,
     DocumentBatch,
+    TaughtText,
     batch_documents,
     encode_picture,
 )
 from manyeyes.world.pretrain.language.documents import document_scene
 from manyeyes.world.pretrain.language.layouts import CELLS, mix_words
-from manyeyes.world.pretrain.loop import Objective
+from manyeyes.world.pretrain.loop import PartObjective
 from manyeyes.world.pretrain.pictures import picture_batch
 from manyeyes.world.scene import Scene
 
@@ -65,7 +65,7 @@ ASKED = 4
 IOU = 0.5
 
 
-class StartObjective(Objective):
+class StartObjective(PartObjective):
     """One arm's fusion and bridge, before frozen encoders and a frozen language model."""
 
     learning_rate = 2e-3
@@ -139,7 +139,7 @@ class StartObjective(Objective):
         documents = [self._document(scene, first + i, split) for i, scene in enumerate(scenes)]
         return batch_documents(documents, int(self.processor.tokenizer.pad_token_id))
 
-    def _document(self, scene: Scene, index: int, split: str) -> Document:
+    def _document(self, scene: Scene, index: int, split: str) -> TaughtText:
         ids = self.network.image_token_ids
         run = [ids.image] * self.network.config.visual_tokens
         if self.processor.start_end:

@@ -21,7 +21,7 @@ from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
     SLOT,
-    Document,
+    TaughtText,
     Text,
     batch_documents,
     encode_document,
@@ -101,7 +101,7 @@ def test_texts_are_packed_behind_their_beginnings() -> None:
     """Longest first into slots; each position says what follows it in its own text."""
     long, short = Text([9] * (SLOT - 2), [1.0] * (SLOT - 2), ()), Text([5, 6], [0.0, 1.0], ())
     other = Text([7, 8, 4], [0.0, 0.5, 1.0], (("color", range(1, 3)),))
-    batch = batch_documents([Document([1, 2, 3], (short, long, other)), Document([1], ())], 0)
+    batch = batch_documents([TaughtText([1, 2, 3], (short, long, other)), TaughtText([1], ())], 0)
     assert batch.ids.shape == (2, 3 + 2 * SLOT)
     first, second = batch.ids[0, 3 : 3 + SLOT].tolist(), batch.ids[0, 3 + SLOT :].tolist()
     assert first == [*long.ids, 5, 6] and second[:3] == other.ids and not any(second[3:])
@@ -270,5 +270,5 @@ def test_pretraining_writes_a_card_and_repeats_exactly(
     assert resumed.files == card.files
 
 
-def _kinds(document: Document) -> list[str]:
+def _kinds(document: TaughtText) -> list[str]:
     return [kind for text in document.texts for kind, _ in text.replies]

@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from manyeyes.world.pretrain.measuring.gate import GATED, GateResult
-from manyeyes.world.pretrain.measuring.joined_encoders import ROWS, Spread, gains, write_comparison
+from manyeyes.world.pretrain.measuring.joined_encoders import (
+    ROWS,
+    SeedSpread,
+    gains,
+    write_comparison,
+)
 from manyeyes.world.pretrain.measuring.probe import PROBED
 
 
-def comparison(pair: float, control: float, spread: float) -> dict[str, dict[str, Spread]]:
-    rows = {name: {f: Spread(0.5, spread) for f in PROBED} for name in ROWS}
-    rows["clip 6 + mae 6"]["shape"] = Spread(pair, spread)
-    rows["control: mae 3 + 6"]["shape"] = Spread(control, spread)
+def comparison(pair: float, control: float, spread: float) -> dict[str, dict[str, SeedSpread]]:
+    rows = {name: {f: SeedSpread(0.5, spread) for f in PROBED} for name in ROWS}
+    rows["clip 6 + mae 6"]["shape"] = SeedSpread(pair, spread)
+    rows["control: mae 3 + 6"]["shape"] = SeedSpread(control, spread)
     return rows
 
 
@@ -31,7 +36,7 @@ def test_gain_needs_three_spreads_over_the_better_control(
 
 def test_less_distance_is_a_gain() -> None:
     rows = comparison(0.5, 0.5, 0.01)
-    rows["clip 6 + dinov2 6"]["place_px"] = Spread(0.3, 0.01)
+    rows["clip 6 + dinov2 6"]["place_px"] = SeedSpread(0.3, 0.01)
     assert gains(rows) == ["- clip 6 + dinov2 6: place_px 0.300 against 0.500."]
 
 

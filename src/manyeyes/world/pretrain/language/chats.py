@@ -46,7 +46,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Document:
+class TaughtText:
     """A tokenised document: the ``beginning`` and the texts behind it.
 
     ``layout`` ``[N, V]`` takes the place of the beginning's ids from ``LAYOUT_START`` on, which are
@@ -94,13 +94,13 @@ def encode_document(
     split: str = "train",
     form: Form | None = None,
     described: bool = True,
-) -> Document:
+) -> TaughtText:
     """Return the tokens of document ``index`` of ``split``, see ``tell``."""
     told = tell(index, seed, tokenizer, CHAT_LESSONS, split=split, form=form, described=described)
     bos, user = int(tokenizer.bos_token_id), encode_text(tokenizer, "<|user|>")
     if isinstance(told, str):
         ids = [*encode_text(tokenizer, told), int(tokenizer.eos_token_id)]
-        return Document([bos], (Text(ids, [len(ids) ** -0.5] * len(ids), ()),))
+        return TaughtText([bos], (Text(ids, [len(ids) ** -0.5] * len(ids), ()),))
     beginning, lead = [bos, *user], ""
     if told.layout is not None:
         beginning += [int(tokenizer.pad_token_id)] * LAYOUT_LENGTH
@@ -110,17 +110,17 @@ def encode_document(
         lead = "\n"
     rng = Random(f"texts/{seed}/{split}/{index}")
     texts = tuple(_encode_turns(turns, lead, tokenizer) for turns in _cut(told.turns, rng))
-    return Document(beginning, texts, told.layout, told.clean)
+    return TaughtText(beginning, texts, told.layout, told.clean)
 
 
 def encode_picture(
     scene: Scene, rng: Random, tokenizer: PreTrainedTokenizerBase, image: Sequence[int]
-) -> Document:
+) -> TaughtText:
     """Return the tokens of a picture, given as ``image`` ids, with questions about it."""
     user = encode_text(tokenizer, "<|user|>")
     turns = scene_turns(scene, rng, LAST_LESSON)
     texts = tuple(_encode_turns(cut, "\n", tokenizer) for cut in _cut(turns, rng))
-    return Document([int(tokenizer.bos_token_id), *user, *image], texts)
+    return TaughtText([int(tokenizer.bos_token_id), *user, *image], texts)
 
 
 def _cut(
@@ -154,7 +154,7 @@ def _encode_turns(
     return Text(ids, weights, tuple(replies))
 
 
-def batch_documents(documents: Sequence[Document], pad: int) -> DocumentBatch:
+def batch_documents(documents: Sequence[TaughtText], pad: int) -> DocumentBatch:
     """Put documents side by side: beginnings padded on the right, texts packed into slots."""
     first = max(len(document.beginning) for document in documents)
     size = max(SLOT, *(len(text.ids) for document in documents for text in document.texts))

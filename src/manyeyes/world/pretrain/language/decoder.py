@@ -17,8 +17,8 @@ from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
-    Document,
     DocumentBatch,
+    TaughtText,
     batch_documents,
     encode_document,
 )
@@ -40,7 +40,7 @@ MATCHING_SCALE = 0.08
 """Standard deviation of the query and key weights of heads that start by matching."""
 
 
-class LanguageObjective(TextObjective[Document]):
+class LanguageObjective(TextObjective[TaughtText]):
     """Next-token loss, mostly on replies. What starts from another model has had its lessons."""
 
     learning_rate = 1e-3
@@ -72,11 +72,11 @@ class LanguageObjective(TextObjective[Document]):
         """Texts of a document share its beginning."""
         return NAME
 
-    def draw(self, index: int) -> Document:
+    def draw(self, index: int) -> TaughtText:
         """Return training document ``index`` as a chat."""
         return encode_document(index, self.seed, self.tokenizer)
 
-    def length(self, document: Document) -> int:
+    def length(self, document: TaughtText) -> int:
         """Return its number of tokens."""
         return len(document.beginning)
 
@@ -163,7 +163,7 @@ def reading_figures(
 
 
 @torch.no_grad()
-def _read(model: LlamaForCausalLM, documents: Sequence[Document], pad: int) -> list[Reply]:
+def _read(model: LlamaForCausalLM, documents: Sequence[TaughtText], pad: int) -> list[Reply]:
     batch = batch_documents(documents, pad)
     with autocast(CPU):
         logits = next_logits(model, batch).float()

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from manyeyes.model.precision import CPU, bfloat16_pays
 from manyeyes.world.pretrain.export import check_start
 from manyeyes.world.pretrain.language.coordinates import start_coordinates, start_from
-from manyeyes.world.pretrain.loop import Objective, step_generator
+from manyeyes.world.pretrain.loop import PartObjective, step_generator
 
 _POOL = 4
 """Documents of this many steps are drawn together and sorted by length, to waste no padding."""
@@ -23,7 +23,7 @@ _POOL = 4
 Item = TypeVar("Item")
 
 
-class TextObjective(Objective, Generic[Item]):
+class TextObjective(PartObjective, Generic[Item]):
     """Reading documents of the world; documents of equal length go into one batch.
 
     Subclasses say what a tokenised document is (``draw``), how long (``length``), the loss, and

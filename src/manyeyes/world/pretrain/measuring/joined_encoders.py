@@ -44,14 +44,14 @@ SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """Mean and standard deviation of one figure over the seeds."""
 
     mean: float
     spread: float
 
 
-Comparison = dict[str, dict[str, Spread]]
+Comparison = dict[str, dict[str, SeedSpread]]
 
 
 def compare(
@@ -75,7 +75,7 @@ def compare(
             if progress is not None:
                 progress(f"seed {seed}: {name}")
     return {
-        name: {figure: Spread(mean(values), _spread(values)) for figure, values in row.items()}
+        name: {figure: SeedSpread(mean(values), _spread(values)) for figure, values in row.items()}
         for name, row in figures.items()
     }
 
@@ -162,7 +162,7 @@ def _readme(comparison: Comparison, gates: Sequence[GateResult], seeds: int) -> 
     return "\n".join(lines) + "\n"
 
 
-def _table(comparison: Mapping[str, Mapping[str, Spread]]) -> list[str]:
+def _table(comparison: Mapping[str, Mapping[str, SeedSpread]]) -> list[str]:
     rows = ["| | " + " | ".join(PROBED) + " |", "|---" * (len(PROBED) + 1) + "|"]
     for name, row in comparison.items():
         rows.append(f"| {name} | " + " | ".join(f"{row[f].mean:.3f}" for f in PROBED) + " |")

@@ -23,7 +23,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.world.language import caption
 from manyeyes.world.pretrain.export import save_part
-from manyeyes.world.pretrain.loop import Objective
+from manyeyes.world.pretrain.loop import PartObjective
 from manyeyes.world.pretrain.pictures import picture_batch
 from manyeyes.world.pretrain.sizes import HEADS, WIDTH, vision_config
 from manyeyes.world.sample import sample_scene
@@ -39,7 +39,7 @@ MAX_SCALE = 60.0
 _SPECIAL = ("<pad>", "<bos>", "<unk>", "<eos>")
 
 
-class ClipObjective(Objective):
+class ClipObjective(PartObjective):
     """Image tower, text tower and the symmetric contrastive loss with masked false negatives."""
 
     def __init__(self, seed: int, images_per_step: int = 128) -> None:

@@ -21,7 +21,7 @@ from transformers import (
 
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.world.pretrain.export import save_part
-from manyeyes.world.pretrain.loop import Objective
+from manyeyes.world.pretrain.loop import PartObjective
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.sample import IMAGE_SIZE
 from manyeyes.world.scene import SHAPES, Scene
@@ -31,7 +31,7 @@ QUERIES = GRID_SIDE**2
 """At most five objects lie in a picture of the world."""
 
 
-class DetectorObjective(Objective):
+class DetectorObjective(PartObjective):
     """Matching, then focal loss on classes, L1 and generalised IoU on boxes, in every layer."""
 
     learning_rate = 7e-4

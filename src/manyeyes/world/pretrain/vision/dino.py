@@ -26,7 +26,7 @@ from transformers import Dinov2Config, Dinov2Model, ViTMAEForPreTraining
 from manyeyes.errors import CheckpointError
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.world.pretrain.export import check_start, save_part
-from manyeyes.world.pretrain.loop import Objective, step_generator
+from manyeyes.world.pretrain.loop import PartObjective, step_generator
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.pretrain.sizes import HEADS, LAYERS, PATCH, WIDTH
 from manyeyes.world.sample import IMAGE_SIZE
@@ -70,7 +70,7 @@ class Side(nn.Module):
         self.class_head, self.patch_head = Head(), Head()
 
 
-class DinoObjective(Objective):
+class DinoObjective(PartObjective):
     """Student, teacher and the sum of class-token, masked-patch and pixel losses."""
 
     learning_rate = 5e-4

@@ -14,13 +14,13 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.world.pretrain.export import save_part
-from manyeyes.world.pretrain.loop import Objective, step_generator
+from manyeyes.world.pretrain.loop import PartObjective, step_generator
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.pretrain.sizes import HEADS, LAYERS, PATCH, PATCHES, WIDTH
 from manyeyes.world.sample import IMAGE_SIZE
 
 
-class MaeObjective(Objective):
+class MaeObjective(PartObjective):
     """ViT encoder on the visible quarter, small decoder, mean squared error on the hidden rest."""
 
     learning_rate = 1.5e-3

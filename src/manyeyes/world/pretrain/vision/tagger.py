@@ -21,7 +21,7 @@ from transformers import SwinConfig, SwinForImageClassification
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.world.language.tags import TAGS, tags_of
 from manyeyes.world.pretrain.export import save_part
-from manyeyes.world.pretrain.loop import Objective, batched
+from manyeyes.world.pretrain.loop import PartObjective, batched
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch, to_tensor
 from manyeyes.world.render import render
 from manyeyes.world.sample import IMAGE_SIZE, sample_scene
@@ -39,7 +39,7 @@ MEASURED = 2000
 Figures = dict[str, float]
 
 
-class TaggerObjective(Objective):
+class TaggerObjective(PartObjective):
     """Binary cross-entropy of every tag."""
 
     def __init__(self, seed: int, images_per_step: int = 64) -> None:

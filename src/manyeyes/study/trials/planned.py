@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import UsageError
-from manyeyes.evaluation.environment import sha256_of
-from manyeyes.files import remove_folder, wait_until_free, write_json
+from manyeyes.files import file_sha256, remove_folder, wait_until_free, write_json
 from manyeyes.inference.questions import Item
 from manyeyes.lines import split_lines
 from manyeyes.recipes import Recipe
@@ -25,6 +24,7 @@ from manyeyes.study.costs.arm import Price
 from manyeyes.study.trials.arms import (
     Exam,
     Progress,
+    WithoutImages,
     level_weights,
     load_predictor,
     measures,
@@ -53,11 +53,12 @@ _IMAGES = 8
 
 
 @dataclass(frozen=True)
-class Task:
+class PlannedTrial:
     """What one trial is made from; travels to another process.
 
     ``recipe`` is resolved: seed and budget are in it. ``stages``: see ``shared_stages``. ``run``:
-    folder of the training run. ``record``: file to write.
+    folder of the training run. ``record``: file to write. ``images`` False: the arm is asked
+    without them. ``explain``: keep what a few answers came from.
     """
 
     arm: str
@@ -73,6 +74,8 @@ class Task:
     features_dir: Path
     run: Path
     record: Path
+    images: bool = True
+    explain: bool = False
 
     @property
     def title(self) -> str:
@@ -80,7 +83,7 @@ class Task:
         return f"{self.arm}, seed {self.seed}"
 
 
-def run_task(task: Task, progress: Progress | None = None) -> Trial:
+def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
     """Run one trial, or continue it; write and return its record.
 
     Raises:
@@ -94,7 +97,8 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
     _take_stages(task)
     results = _trained(task, told)
     predictor = load_predictor(task.run / "model", task.exam)
-    entries = take_exam(predictor, task.run / EVALUATION, task.exam, text_only=False, progress=told)
+    asked = predictor if task.images else WithoutImages(predictor)
+    entries = take_exam(asked, task.run / EVALUATION, task.exam, progress=told)
     questions = {name: task.exam.items(name) for name in task.exam.limits}
     images = list(dict.fromkeys(i.image for items in questions.values() for i in items))
     price = task.price
@@ -116,7 +120,7 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
         curve=read_curve(task.run, task.recipe),
         level_weights=level_weights(predictor.model),
         price=price,
-        weights=sha256_of(task.run / "model" / "model.safetensors"),
+        weights=file_sha256(task.run / "model" / "model.safetensors"),
         measured=Measured(
             train_seconds=round(_train_seconds(task.run, stages), 2),
             encode_ms=round(encode_ms(predictor.model, predictor.processor, images[:_IMAGES]), 3),
@@ -124,7 +128,7 @@ def run_task(task: Task, progress: Progress | None = None) -> Trial:
             environment={**environment(), "precision": _precision(task.recipe)},
         ),
     )
-    if task.seed == 0:
+    if task.explain:
         keep_evidence(predictor, evidence_items(questions), task.record.parent, told)
     trial = _with_earlier_answers(trial, load_trial(task.record))
     save_trial(task.record, trial)
@@ -151,7 +155,7 @@ def _precision(recipe: Recipe) -> str:
     return ", ".join(dict.fromkeys(modes))
 
 
-def check_run(task: Task) -> None:
+def check_run(task: PlannedTrial) -> None:
     """Check that the folder of a trial's run is free, or holds a run that a trial began.
 
     Raises:
@@ -171,7 +175,7 @@ def check_run(task: Task) -> None:
             )
 
 
-def _claim(task: Task) -> None:
+def _claim(task: PlannedTrial) -> None:
     """Keep a run that was started with the same inputs; remove one that was not."""
     check_run(task)
     wanted = dict(task.inputs)
@@ -189,7 +193,7 @@ def _noted(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _take_stages(task: Task) -> None:
+def _take_stages(task: PlannedTrial) -> None:
     """Take what other trials have trained already, with the pace it was trained at."""
     note_stages(task.run, task.stages)
     for name, owner in take_finished(task.run, task.stages).items():
@@ -198,7 +202,7 @@ def _take_stages(task: Task) -> None:
             write_json(task.run / PACE_FILE, {**_known_pace(task.run), name: pace[name]})
 
 
-def _trained(task: Task, progress: Progress) -> Mapping[str, Any]:
+def _trained(task: PlannedTrial, progress: Progress) -> Mapping[str, Any]:
     pace = Pace()
 
     def step(stage: str, done: int, total: int) -> None:
@@ -232,7 +236,7 @@ def _known_pace(run: Path) -> dict[str, float]:
     return _noted(run / PACE_FILE) or {}
 
 
-def _said(task: Task, benchmark: str, items: list[Item]) -> dict[str, Said]:
+def _said(task: PlannedTrial, benchmark: str, items: list[Item]) -> dict[str, Said]:
     """The answers to the items that the headline counts, from the stored predictions."""
     path = task.run / EVALUATION / benchmark / f"predictions-{benchmark}.jsonl"
     rows = {row["id"]: row for row in map(json.loads, split_lines(path.read_text("utf-8")))}
