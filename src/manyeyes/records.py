@@ -9,9 +9,10 @@ L adapted layers, P prompt length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,14 @@ Tags = tuple[tuple[str, ...], ...]
 """Tag names per image, in the tagger's own order."""
 
 Role = Literal["system", "user", "assistant"]
+
+Use = Literal["given", "shuffled", "empty"]
+"""Of what is known of images beside the data: each image's own, another image's, or nothing."""
+
+USES: tuple[Use, ...] = get_args(Use)
+
+IGNORE = -100
+"""Label of a token that nothing is learnt from, as in PyTorch's cross entropy."""
 
 IMAGE_PLACEHOLDER = "<image>"
 """Stands in a turn's text where an image belongs; one per image, in order."""
@@ -86,6 +95,31 @@ Detections = tuple[Detection, ...]
 
 
 @dataclass(frozen=True)
+class Perceived:
+    """What is known of a conversation's images before its prompt is written.
+
+    ``tags``: one list of names per image; None = nobody tagged them. ``objects``: one entry per
+    image; None = nobody looked.
+    """
+
+    tags: Tags | None = None
+    objects: Sequence[Detections] | None = None
+
+    @classmethod
+    def of_images(cls, parts: Sequence[Perceived]) -> Perceived:
+        """Put what is known of several images together; None where one of them lacks it."""
+        every_tags = [part.tags for part in parts if part.tags is not None]
+        every_objects = [part.objects for part in parts if part.objects is not None]
+        return cls(
+            tuple(chain.from_iterable(every_tags)) if len(every_tags) == len(parts) else None,
+            tuple(chain.from_iterable(every_objects)) if len(every_objects) == len(parts) else None,
+        )
+
+
+NOTHING_PERCEIVED = Perceived()
+
+
+@dataclass(frozen=True)
 class Sample:
     """One training or evaluation conversation, with its images still as paths or `PackedImage`s.
 
@@ -101,6 +135,11 @@ class Sample:
     meta: Mapping[str, Any] = field(default_factory=dict)
     objects: tuple[Detections, ...] | None = None
     tags: Tags | None = None
+
+    @property
+    def perceived(self) -> Perceived:
+        """Tags and objects of the images."""
+        return Perceived(self.tags, self.objects)
 
 
 @dataclass(frozen=True)

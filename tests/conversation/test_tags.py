@@ -16,8 +16,7 @@ from lion_parts import build_lion, lion_block
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.conversation.tags import SLOT, put_tags, tag_sentence, without_slots
 from manyeyes.errors import DataError, RecipeError
-from manyeyes.language import IGNORE
-from manyeyes.records import FusionText, Sample, Tags, Turn
+from manyeyes.records import IGNORE, FusionText, Perceived, Sample, Tags, Turn
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 Build = Callable[..., Built]
@@ -147,7 +146,7 @@ def test_lion_check_12_long_tags_leave_slot_and_question(
     assert len(rows[0]["input_ids"]) > room - 8, "no tag was left out that had room"
     model.train()
     model(**processor.collate(rows)).loss.backward()
-    asked = processor.prompt(sample().turns[:1], tags=(MANY,))
+    asked = processor.prompt(sample().turns[:1], perceived=Perceived(tags=(MANY,)))
     assert asked.count(SLOT) == 1 and asked.endswith(f"]. {QUESTION}")
 
 
@@ -159,7 +158,8 @@ def test_lion_check_13_the_prompt_to_the_letter(
     row = processor.encode(sample(), pictures[:1])
     assert text_of(processor, row) == f"\n{PREFIX}{QUESTION}"
     assert (
-        processor.prompt(sample().turns[:1], tags=(("a", "b"),)) == f"<image>\n{PREFIX}{QUESTION}"
+        processor.prompt(sample().turns[:1], perceived=Perceived(tags=(("a", "b"),)))
+        == f"<image>\n{PREFIX}{QUESTION}"
     )
     assert tag_sentence((), "soft") == PREFIX.replace("a, b", "")
 
@@ -175,7 +175,7 @@ def test_lion_check_13_the_qformer_reads_the_question_alone(
     alone = processor.question_inputs([QUESTION])
     letters = processor.text_reader.tokenizer.decode(alone["question_ids"][0])
     assert letters == f"<s>{QUESTION}</s>"
-    prompt = processor.prompt(sample().turns[:1], tags=(("a", "b"),))
+    prompt = processor.prompt(sample().turns[:1], perceived=Perceived(tags=(("a", "b"),)))
     given = {
         "training": processor.collate([processor.encode(sample(), pictures[:1])]),
         "answering": processor.answer_inputs([prompt], pictures[:1]),
@@ -218,7 +218,7 @@ def test_tags_need_no_free_place_in_any_tokenizer(
     batch = processor.collate([processor.encode(sample(), pictures[:1])])
     assert torch.isfinite(model(**batch).loss)
     inputs = processor.answer_inputs(
-        [processor.prompt(sample().turns[:1], tags=(("a",),))], pictures[:1]
+        [processor.prompt(sample().turns[:1], perceived=Perceived(tags=(("a",),)))], pictures[:1]
     )
     out = model.generate(**inputs, max_new_tokens=3, repetition_penalty=1.5, num_beams=2)
     assert out.shape[0] == 1

@@ -19,7 +19,7 @@ from manyeyes.encoders import parse_tagger
 from manyeyes.encoders.ram import SWIN_L, RamTagger
 from manyeyes.errors import CheckpointError, RecipeError
 from manyeyes.inference.tagging import load_tagger, tag_images
-from manyeyes.records import TagFeatures, Turn
+from manyeyes.records import Perceived, TagFeatures, Turn
 
 TAGS = ("airport", "beagle", "bend", "cart", "cloud")
 TOWER = {
@@ -213,7 +213,7 @@ def test_lion_check_17_4585_thresholds_on_the_models_own_scores(
     block = lion_block(parts)
     model, processor = build_lion({**block, "bridge": {**block["bridge"], "tags": "soft"}})
     question = Turn("user", "<image>\nWhat is it?")
-    prompt = processor.prompt([question], tags=nothing.names)
+    prompt = processor.prompt([question], perceived=Perceived(tags=nothing.names))
     assert prompt.endswith("following tags: []. What is it?")
     inputs = processor.answer_inputs([prompt], pictures[:1])
     assert int((inputs["input_ids"] == processor.image_token_ids_by_role.slot).sum()) == 1

@@ -71,7 +71,7 @@ def test_comm_check_01_shapes(side: int, join: str, count: int, joined: int) -> 
     fusion = build(of, join=join)
     assert tokens(fusion, bundle(of, images=1)).shape == (1, count, 5)
     assert fusion.projector[0].in_features == joined
-    assert fusion.num_tokens(fusion.options, of) == count
+    assert fusion.planned(fusion.options, of).tokens == count
     assert all(x.shape == (1, side * side, 8) for x in fusion.branches(bundle(of, 1)).values())
 
 
@@ -276,7 +276,7 @@ def test_merged_patches_are_fewer_and_wider() -> None:
     assert tokens(fusion, bundle(of)).shape == (2, 6, 5)
     assert fusion.projector[0].in_features == 16 * 4
     with pytest.raises(PartError, match="does not divide the grid 2x3"):
-        build(merge_patches=2).num_tokens(build(merge_patches=2).options, shapes())
+        build(merge_patches=2)
 
 
 def test_single_takes_one_level_per_encoder() -> None:

@@ -94,11 +94,12 @@ def test_tokens_and_prompts_have_the_announced_shape(name: str) -> None:
     fusion, shapes, features = setup(name)
     cls, options = parse_fusion({"name": name, **OPTIONS.get(name, {})})
     evidence = fusion(features)
-    if cls.num_prompts(options):
-        assert evidence.tokens is None and cls.num_tokens(options, cls.accept(shapes)) == 0
-        assert given(evidence).shape == (3, 1, cls.num_prompts(options), 6)
+    plan = cls.planned(options, cls.accept(shapes))
+    if plan.prompts:
+        assert evidence.tokens is None and plan.tokens == 0
+        assert given(evidence).shape == (3, 1, plan.prompts, 6)
     else:
-        assert given(evidence).shape == (3, cls.num_tokens(options, cls.accept(shapes)), 6)
+        assert given(evidence).shape == (3, plan.tokens, 6)
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))

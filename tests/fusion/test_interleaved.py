@@ -95,8 +95,8 @@ def test_merged_patches_and_a_linear_projector() -> None:
     assert widths == {"clip": 24, "dinov2": 32}
     assert [len(projector) for projector in fusion.projectors.values()] == [1, 1]
     cls, options = parse_fusion({"name": "interleaved", "merge_patches": 2})
-    assert cls.num_tokens(options, SHAPES) == 4
-    assert cls.num_tokens(parse_fusion({"name": "interleaved"})[1], SHAPES) == 16
+    assert cls.planned(options, SHAPES).tokens == 4
+    assert cls.planned(parse_fusion({"name": "interleaved"})[1], SHAPES).tokens == 16
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_a_factor_that_does_not_divide_the_grid_is_named() -> None:
     cls, options = parse_fusion({"name": "interleaved", "merge_patches": 3})
     with pytest.raises(PartError, match="merge_patches 3 does not divide the grid 2x4"):
-        cls.num_tokens(options, SHAPES)
+        cls.planned(options, SHAPES)

@@ -195,7 +195,7 @@ def test_where_a_patch_lies_in_its_window_matters() -> None:
 def test_the_grid_of_queries_sets_the_tokens_and_is_the_smallest_by_default() -> None:
     for grid, count in (([2, 4], 8), ([1, 2], 2), (None, 8)):
         cls, options = parse_fusion({"name": "sva", **SMALL, "grid": grid})
-        assert cls.num_tokens(options, SHAPES) == count
+        assert cls.planned(options, SHAPES).tokens == count
         assert tokens(build(grid=grid), bundle()).shape == (2, count, 5)
 
 

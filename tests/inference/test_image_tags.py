@@ -13,7 +13,12 @@ import tiny
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.encoders import parse_tagger
 from manyeyes.errors import DataError, RecipeError, UsageError
-from manyeyes.inference.image_tags import tags_from_file, tags_from_tagger, tags_of_model
+from manyeyes.inference.perceived import (
+    PerceivedImages,
+    tags_from_file,
+    tags_from_tagger,
+    tags_in_data,
+)
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
 from manyeyes.inference.tagging import load_tagger
@@ -66,7 +71,7 @@ def test_answers_depend_on_the_tags(
         bridge={"name": "placeholder", "start_end": False, "tags": "soft"},
     )
     tags = tags_from_file(data / "tags.jsonl", data, "given")
-    predictor = ModelPredictor(model, processor, tags=tags)
+    predictor = ModelPredictor(model, processor, perceived=PerceivedImages(tags))
     seen: list[str] = []
     whole = processor.answer_inputs
     monkeypatch.setattr(
@@ -81,7 +86,9 @@ def test_answers_depend_on_the_tags(
     assert seen[1] == "Why?"
     ranked = [Item("r", str(data / "1.png"), "Why?", (), "1", candidates=("yes", "no"))]
     assert len(predictor.rank(ranked, with_images=True)[0]) == 2
-    empty = ModelPredictor(model, processor, tags=tags_from_file(None, data, "empty"))
+    empty = ModelPredictor(
+        model, processor, perceived=PerceivedImages(tags_from_file(None, data, "empty"))
+    )
     assert empty.fingerprint != predictor.fingerprint
     with pytest.raises(DataError, match="manyeyes tag"):
         ModelPredictor(model, processor).answer(items, with_images=True)
@@ -103,18 +110,18 @@ def test_a_models_own_tags(
     (data / "tags.jsonl").rename(data / "test.jsonl")
     path = str(data / "images" / "1.png")
     from_file = {"family": "file", "checkpoint": "{split}.jsonl"}
-    given = tags_of_model(model(tagger=from_file), data, "test")
-    moved = tags_of_model(model(tagger={**from_file, "use": "shuffled"}), data, "test")
+    given = tags_in_data(model(tagger=from_file), data, "test")
+    moved = tags_in_data(model(tagger={**from_file, "use": "shuffled"}), data, "test")
     assert given is not None and moved is not None
     assert given.of(path) == ("tag1",) != moved.of(path)
-    asked = tags_of_model(model(tagger=from_file), data, "test", use="empty")
+    asked = tags_in_data(model(tagger=from_file), data, "test", use="empty")
     assert asked is not None and asked.of(path) == ()
     block = {"checkpoint": str(tiny.save_tagger(tmp_path / "tagger")), "threshold": 0.0}
-    found = tags_of_model(model(tagger=block), data, "test")
+    found = tags_in_data(model(tagger=block), data, "test")
     assert found is not None and found.of(path) == ("red", "green", "blue")
-    assert tags_of_model(build()[0], data, "test") is None
+    assert tags_in_data(build()[0], data, "test") is None
     with pytest.raises(UsageError, match="give their file with --tags"):
-        tags_of_model(model(), data, "test")
+        tags_in_data(model(), data, "test")
     with pytest.raises(UsageError, match="is no tagger"):
         load_tagger(parse_tagger(from_file))
     with pytest.raises(RecipeError, match="'shuffled' is not one of 'given'"):

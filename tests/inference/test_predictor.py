@@ -18,8 +18,7 @@ from manyeyes.errors import UsageError
 from manyeyes.evaluation.asking.runner import evaluate
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
-from manyeyes.language import IGNORE
-from manyeyes.records import Sample, Turn
+from manyeyes.records import IGNORE, Sample, Turn
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 Build = Callable[..., Built]

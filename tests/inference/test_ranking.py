@@ -13,8 +13,7 @@ from PIL import Image
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import DataError
 from manyeyes.inference.ranking import Likelihood, ShownImages, rank_candidates, ranked_question
-from manyeyes.language import IGNORE
-from manyeyes.records import Sample, Turn, VisualEvidence
+from manyeyes.records import IGNORE, Sample, Turn, VisualEvidence
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
 Build = Callable[..., Built]

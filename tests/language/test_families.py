@@ -20,8 +20,9 @@ from transformers import (
 )
 
 import tiny
-from manyeyes.language import IGNORE, KINDS, kind_of
+from manyeyes.language import KINDS, kind_of
 from manyeyes.language.decoder_only import supervised_columns
+from manyeyes.records import IGNORE
 
 WIDTH = 32
 COMMON: dict[str, Any] = {

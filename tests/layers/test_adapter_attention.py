@@ -15,7 +15,7 @@ from manyeyes.bridge.adapter_prompts import AdapterPromptsBridge
 from manyeyes.errors import PartError
 from manyeyes.layers.adapters.attention import (
     FAMILIES,
-    KEYWORD,
+    PROMPTS,
     AdapterState,
     adapt,
     answering,
@@ -28,7 +28,7 @@ ATTENTIONS = ["sdpa", "eager"]
 
 
 def logits(model: Any, ids: Tensor, mask: Tensor | None, state: AdapterState | None) -> Tensor:
-    extra = {} if state is None else {KEYWORD: state}
+    extra = {} if state is None else {PROMPTS: state}
     if mask is not None:
         extra["position_ids"] = positions(mask)
     return model(input_ids=ids, attention_mask=mask, **extra).logits
@@ -175,11 +175,11 @@ def test_mr_mllm_check_06_cached_steps_equal_the_full_forward(family: str) -> No
     state = made.prompts(model, 2, images, None)
     full = logits(model, ids, mask, state)
     start = {"attention_mask": mask[:, :6], "position_ids": positions(mask)[:, :6]}
-    first = model(input_ids=ids[:, :6], **start, **{KEYWORD: state})
+    first = model(input_ids=ids[:, :6], **start, **{PROMPTS: state})
     steps = [first.logits]
     for place in range(6, 9):
         past = {"past_key_values": first.past_key_values, "use_cache": True}
-        read = {"attention_mask": mask[:, : place + 1], KEYWORD: state}
+        read = {"attention_mask": mask[:, : place + 1], PROMPTS: state}
         read["position_ids"] = positions(mask)[:, place : place + 1]
         first = model(input_ids=ids[:, place : place + 1], **read, **past)
         steps.append(first.logits)
@@ -289,7 +289,7 @@ def loss_and_gradients(model: Any, made: AdapterPromptsBridge) -> tuple[Tensor, 
     state = made.prompts(model, 2, evidence(2), None)
     labels = ids.masked_fill(mask == 0, -100)
     loss = model(
-        input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, **{KEYWORD: state}
+        input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, **{PROMPTS: state}
     ).loss
     made.zero_grad()
     loss.backward()

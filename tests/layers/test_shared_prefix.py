@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME, SharedPrefix
+from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX, SharedPrefix
 
 BEGINNINGS = ([1, 2, 3, 4, 5], [6, 7, 8])
 TEXTS = (([11, 12, 13], [14, 15], [16, 17, 18, 19]), ([20, 21], [22, 23, 24]))
@@ -59,7 +59,7 @@ def batch() -> tuple[Tensor, Tensor, SharedPrefix, list[tuple[int, int, int, int
 def logits(model: LlamaForCausalLM) -> tuple[Tensor, list[tuple[int, int, int, int]]]:
     ids, positions, shared, places = batch()
     model.set_attn_implementation(NAME)
-    found = model(input_ids=ids, position_ids=positions, use_cache=False, **{KEYWORD: shared})
+    found = model(input_ids=ids, position_ids=positions, use_cache=False, **{SHARED_PREFIX: shared})
     return found.logits, places
 
 

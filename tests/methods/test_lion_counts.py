@@ -91,4 +91,4 @@ def test_lion_check_01_tokens_at_real_size(visual_input: str, tokens: int) -> No
     bundle = {"eva": GridFeatures(levels, EVA.level_indices, EVA.grid, prefix)}
     evidence = fusion.eval()(bundle, FusionText(ids, torch.ones_like(ids)))
     assert evidence.tokens.shape == (2, tokens, 2048)
-    assert cls.num_tokens(options, {"eva": EVA}) == tokens
+    assert cls.planned(options, {"eva": EVA}).tokens == tokens

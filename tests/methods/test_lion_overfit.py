@@ -22,8 +22,7 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 import tiny
 from lion_parts import Built, build_lion, lion_block
 from manyeyes.conversation.task_types import IMAGE, REGION
-from manyeyes.language.contract import IGNORE
-from manyeyes.records import Sample, Turn
+from manyeyes.records import IGNORE, Sample, Turn
 from manyeyes.training.parts import assign, freeze
 
 WORDS = ("red", "green", "blue", "white", "pink", "cyan", "olive", "tan")

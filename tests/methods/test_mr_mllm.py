@@ -18,7 +18,7 @@ import tiny_detector
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import CheckpointError, PartError, PlaceholderError, RecipeError
 from manyeyes.losses import OBJECTIVES
-from manyeyes.model.modeling import LANGUAGE
+from manyeyes.model.intermediates import LANGUAGE
 from manyeyes.recipes import load_recipe
 from manyeyes.records import Sample, Turn, VisualEvidence
 from manyeyes.training.attention import choose_attention

@@ -12,7 +12,7 @@ import torch
 import tiny_detector
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import CheckpointError, DataError, PartError
-from manyeyes.model.modeling import LANGUAGE
+from manyeyes.model.intermediates import LANGUAGE
 from manyeyes.records import REFINED, Sample, Turn
 from whole_model import Build, Built, Pictures, freeze, prompts
 
@@ -28,7 +28,7 @@ def make(build: Build, parts: Path) -> Any:
         model, processor = build(**tiny_detector.block(parts, **{"refine": True, **fusion}))
         with torch.no_grad():
             model.bridge.gates.fill_(gate)
-            if model.fusion.refines:
+            if model.fusion.plan.refines:
                 model.fusion.refiner.gate.fill_(refiner)
         freeze(model, *FROZEN)
         return model, processor

@@ -124,8 +124,8 @@ def test_answers_read_the_detectors_objects(
     talk = Conversation(model, processor, max_new_tokens=2)
     talk.show(tmp_path / "a.png")
     talk.ask("Is it?")
-    objects = processor.read_objects(model.encode(**processor.pixels(pictures[:1])), [(16, 16)])
-    words = processor.object_inputs(objects, [(16, 16)])
+    objects = processor.perception.read(model.encode(**processor.pixels(pictures[:1])), [(16, 16)])
+    words = processor.perception.fusion_inputs(objects, [(16, 16)])
     inputs = processor.answer_inputs([processor.prompt([Turn("user", "<image>?")])], pictures[:1])
     model.generate(**inputs, **words, max_new_tokens=2)
     assert len(told) == 3

@@ -20,13 +20,14 @@ from manyeyes import ManyEyesConfig, ManyEyesProcessor
 from manyeyes.data.annotations.objects import ObjectTable
 from manyeyes.data.mixture import Mixture
 from manyeyes.errors import DataError, PartError, RecipeError, UsageError
-from manyeyes.inference.encoded_images import Look
-from manyeyes.inference.image_objects import objects_of_model
+from manyeyes.images.reading import load_image
+from manyeyes.inference.encoded_images import EncodedImages
+from manyeyes.inference.perceived import PerceivedImages, objects_in_data
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
 from manyeyes.perception.refinement import MergeWeights
 from manyeyes.recipes import load_recipe
-from manyeyes.records import Detection, Sample, Turn
+from manyeyes.records import Detection, Perceived, Sample, Turn
 from manyeyes.serving.chat import Conversation
 from manyeyes.serving.detection import ModelWithDetector
 from manyeyes.serving.refinement import name_probability, rewrite_objects, token_ends
@@ -103,8 +104,8 @@ def test_mr_mllm_check_21_a_text_only_sample_beside_perception_text(
 ) -> None:
     model, processor = make()
     asked = [Turn("user", "<image>\nand this?")]
-    seen = processor.prompt(asked, image_sizes=[(16, 16)], objects=[(RED,)])
-    plain = processor.prompt([Turn("user", "hello")], objects=[])
+    seen = processor.prompt(asked, image_sizes=[(16, 16)], perceived=Perceived(objects=((RED,),)))
+    plain = processor.prompt([Turn("user", "hello")], perceived=Perceived(objects=()))
     assert WRITTEN in seen and "Detected" not in plain
     inputs = processor.answer_inputs([plain, seen], pictures[:1])
     kept = inputs["attention_mask"].bool()
@@ -119,7 +120,7 @@ def test_mr_mllm_check_26_the_options_travel_with_the_checkpoint(make: Any, tmp_
     again = ManyEyesProcessor.from_pretrained(folder)
     asked = [Turn("user", "<image>\nWhat?")]
     many = tuple(replace(RED, box=(0.0, 0.0, 8.0, float(n))) for n in range(1, 9))
-    text = again.prompt(asked, image_sizes=[(16, 16)], objects=[many])
+    text = again.prompt(asked, image_sizes=[(16, 16)], perceived=Perceived(objects=(many,)))
     assert text.count("red [") == 1
     assert ManyEyesConfig.from_pretrained(folder).perception_text == {**LOW, "max_tokens": 60}
 
@@ -172,7 +173,7 @@ def test_a_detector_beside_the_fusion_writes_text_alone(
     model(**processor.collate([row])).loss.backward()
     bundle = model.encode(**processor.pixels(pictures[:2]))
     sizes = [picture.size for picture in pictures[:2]]
-    found = processor.read_objects(bundle, sizes)
+    found = processor.perception.read(bundle, sizes)
     assert found is not None and all(0 < len(objects) <= 4 for objects in found)
     with pytest.raises(PartError, match="reads patch features, but encoder 'detector'"):
         fused = beside_comm(parts)
@@ -187,10 +188,11 @@ def test_the_model_answers_with_its_own_detectors_objects(
     path = tmp_path / "a.png"
     pictures[0].save(path)
     item = Item("1", str(path), "Is it?", (), "1", candidates=("yes", "no"))
-    look = Look(model, processor, [str(path)])
+    look = EncodedImages(model, processor, [load_image(str(path))])
     assert look.objects is not None and look.labels == tiny_detector.LABELS
+    perceived = Perceived(objects=look.objects)
     expected = processor.prompt(
-        [Turn("user", "<image>\nIs it?")], image_sizes=look.sizes, objects=look.objects
+        [Turn("user", "<image>\nIs it?")], image_sizes=look.sizes, perceived=perceived
     )
     asked: list[str] = []
     answer_inputs = processor.answer_inputs
@@ -208,7 +210,7 @@ def test_the_model_answers_with_its_own_detectors_objects(
         model,
         processor,
         max_new_tokens=limit,  # type: ignore[arg-type]
-        objects=ObjectTable({str(path): (RED,)}, "truth.json"),
+        perceived=PerceivedImages(objects=ObjectTable({str(path): (RED,)}, "truth.json")),
     )
     oracle.answer([item], with_images=True)
     talk = Conversation(model, processor, max_new_tokens=3)
@@ -256,7 +258,7 @@ def test_a_list_that_the_model_writes_is_read_with_its_probabilities(
 ) -> None:
     model, processor = make()
     pictures[0].save(tmp_path / "a.png")
-    look = Look(model, processor, [str(tmp_path / "a.png")])
+    look = EncodedImages(model, processor, [load_image(str(tmp_path / "a.png"))])
     says = "blue [0.000,0.000,0.500,0.500]; zebra [0.100,0.100,0.200,0.200]; red [1"
     ids = processor.tokenizer(says, return_tensors="pt", add_special_tokens=False)["input_ids"]
 
@@ -426,15 +428,15 @@ def test_evaluated_images_show_what_a_file_says(make: Any, tmp_path: Path) -> No
     processor = make()[1]
 
     def told(file: Path | None = None, use: str = "given") -> Any:
-        return objects_of_model(processor, data, "val", file=file, use=use)
+        return objects_in_data(processor, data, "val", file=file, use=use)
 
     assert told() is None
     assert told(file)[paths[1]][0].box == (1.0, 0.0, 5.0, 5.0)
     assert set(told(file, "empty").values()) == {()}
     named = file.rename(file.with_name("objects_val.json"))
     recipe = make(perception_text={"file": "objects_{split}.json", "use": "shuffled"})[1]
-    moved = objects_of_model(recipe, data, "val")
-    given = objects_of_model(recipe, data, "val", file=named)
+    moved = objects_in_data(recipe, data, "val")
+    given = objects_in_data(recipe, data, "val", file=named)
     assert moved is not None and given is not None
     assert moved[paths[0]] == given[paths[1]] != given[paths[0]]
     with pytest.raises(UsageError, match="did you mean 'shuffled'"):

@@ -46,7 +46,8 @@ def samples(shift: float = 0.0) -> list[Sample]:
 def correct(model: Any, processor: Any, asked: list[Sample]) -> float:
     """Share of right answers; all pictures are the same, so that the text alone tells."""
     prompts = [
-        processor.prompt(s.turns[:1], image_sizes=[(SIDE, SIDE)], objects=s.objects) for s in asked
+        processor.prompt(s.turns[:1], image_sizes=[(SIDE, SIDE)], perceived=s.perceived)
+        for s in asked
     ]
     blank = [Image.new("RGB", (SIDE, SIDE), "white")] * len(asked)
     inputs = processor.answer_inputs(prompts, blank)

@@ -20,6 +20,7 @@ from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesP
 from manyeyes.errors import DataError, PartError
 from manyeyes.losses import OBJECTIVES
 from manyeyes.losses.reconstruction import reconstruction_loss
+from manyeyes.model.intermediates import read_back
 from manyeyes.recipes import WeightSource
 from manyeyes.records import FusionText, GridFeatures, Masking, Sample, Turn
 from manyeyes.training.parts import assign, freeze
@@ -276,7 +277,7 @@ def test_xformer_check_07_permuted_patches_reconstruct_the_same(
     read = [model.fusion(given) for given in (bundle, moved)]
     torch.testing.assert_close(read[1].tokens, read[0].tokens, rtol=0, atol=1e-5)
     traces = [
-        model._read_back(evidence.trace, given, visual)
+        read_back(model, evidence.trace, given, visual)
         for evidence, given in zip(read, (bundle, moved), strict=True)
     ]
     torch.testing.assert_close(
@@ -285,7 +286,7 @@ def test_xformer_check_07_permuted_patches_reconstruct_the_same(
     first, second = (float(OBJECTIVES["reconstruction"](trace)) for trace in traces)
     assert second == pytest.approx(first, abs=1e-5)
     forgotten = {**moved, "mae": replace(moved["mae"], masking=bundle["mae"].masking)}
-    wrong = model._read_back(read[1].trace, forgotten, visual)
+    wrong = read_back(model, read[1].trace, forgotten, visual)
     assert not torch.allclose(wrong["predicted_patches"], traces[0]["predicted_patches"], atol=1e-5)
 
 

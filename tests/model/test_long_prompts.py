@@ -34,7 +34,7 @@ def item(folder: Path, picture: Image.Image, prompt: str, **more: Any) -> Item:
 
 def length(processor: ManyEyesProcessor, prompt: str) -> int:
     """Tokens of a question about one image."""
-    (ids,) = processor.prompt_ids([processor.prompt([Turn("user", f"<image>\n{prompt}")])])
+    (ids,) = processor.text_rows.ids([processor.prompt([Turn("user", f"<image>\n{prompt}")])])
     return len(ids)
 
 

@@ -127,7 +127,7 @@ def test_comm_check_01_widths_at_real_size(
     comm.projector.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
     assert comm(bundle).tokens.shape == (2, positions, hidden)
     assert seen == [(2, positions, joined)]
-    assert comm.num_tokens(comm.options, shapes) == positions
+    assert comm.planned(comm.options, shapes).tokens == positions
 
 
 def on_meta(name: str, shapes: dict[str, Shape], **options: Any) -> Any:

@@ -15,8 +15,7 @@ from manyeyes import ManyEyesConfig, ManyEyesProcessor
 from manyeyes.conversation.prompts import ANSWER_ENDS, PROMPT_STYLES
 from manyeyes.encoders.contract import NORMALIZATIONS
 from manyeyes.errors import DataError, PlaceholderError, RecipeError
-from manyeyes.language import IGNORE
-from manyeyes.records import Sample, Turn
+from manyeyes.records import IGNORE, Sample, Turn
 
 Pictures = list[Image.Image]
 ASK = Turn("user", "<image>\nWhat is it?")
@@ -196,7 +195,7 @@ def test_blip2_captions_follow_their_image_and_end_with_the_line(
 def test_blip2_answers_end_with_the_line(build: Callable[..., Any], pictures: Pictures) -> None:
     model, made = build(prompt_style="blip2")
     (line,) = made.tokenizer("\n", add_special_tokens=False)["input_ids"]
-    assert made.answer_end == model.config.answer_end == line
+    assert made.text_rows.answer_end == model.config.answer_end == line
     seen: list[Any] = []
     generate = model.language_kind.generate
 
@@ -234,7 +233,7 @@ def test_wrong_boxes_are_named(parts: Path, pictures: Pictures) -> None:
 
 def test_points_are_written_beside_boxes(parts: Path, pictures: Pictures) -> None:
     turn = Turn("assistant", "<points> in <boxes>", (((0, 0, 6, 3),),), points=(((3, 0),),))
-    (written,) = processor(parts, box_style="lion").write_boxes([turn], [(12, 6)])
+    (written,) = processor(parts, box_style="lion").write_turns([turn], [(12, 6)])
     assert written.text == "[0.250,0.000] in [0.000,0.000,0.500,0.500]"
     with pytest.raises(DataError, match="1 <points> placeholders, but 0 groups of points"):
         processor(parts).encode(sample(ASK, Turn("assistant", "<points>")), pictures[:1])

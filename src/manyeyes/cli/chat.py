@@ -180,7 +180,7 @@ class _Talk:
     def _explain(self) -> None:
         """Say what the last answer depended on, and write the page of `manyeyes explain`."""
         from manyeyes.cli.study_tables import masking_table
-        from manyeyes.inference.image_tags import given_tags
+        from manyeyes.inference.perceived import PerceivedImages, named_tags
         from manyeyes.inference.predictor import ModelPredictor
         from manyeyes.study.explanation import explain as study
         from manyeyes.study.explanation.page import write_explanation
@@ -194,7 +194,7 @@ class _Talk:
             model,
             self.conversation.processor,
             max_new_tokens={"short": limit},
-            tags=given_tags(model, list(asked.tags) if reads_tags else None),
+            perceived=PerceivedImages(named_tags(model, list(asked.tags) if reads_tags else None)),
         )
         found = study.explain(base, asked.image, asked.question)
         self.explained += 1

@@ -29,9 +29,9 @@ from manyeyes.cli.output import Output, session
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
-    from manyeyes.data.annotations.per_image import Use
     from manyeyes.evaluation.asking.served import ServedModel
     from manyeyes.inference.questions import Predictor
+    from manyeyes.records import Use
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
@@ -181,8 +181,7 @@ def local_predictor(
 ) -> Predictor:
     """Load a model of ours, ready to answer; raises as `load_model` does."""
     from manyeyes.inference.decoding import decoding_preset
-    from manyeyes.inference.image_objects import objects_of_model
-    from manyeyes.inference.image_tags import tags_of_model
+    from manyeyes.inference.perceived import perceived_in_data
     from manyeyes.inference.predictor import ModelPredictor
     from manyeyes.model.loading import autocast_dtype, load_model
 
@@ -190,14 +189,23 @@ def local_predictor(
     stored = "float32" if dtype == "float32" else "auto"
     lower = autocast_dtype(dtype)
     loaded, processor = load_model(model, dtype=stored, device=device)
+    perceived = perceived_in_data(
+        loaded,
+        processor,
+        data,
+        split,
+        tags=tags,
+        tags_use=tags_use,
+        objects=objects,
+        objects_use=objects_use,
+    )
     return ModelPredictor(
         loaded,
         processor,
         batch_size=batch_size,
-        objects=objects_of_model(processor, data, split, file=objects, use=objects_use),
         decoding=decoding,
         dtype=lower,
-        tags=tags_of_model(loaded, data, split, file=tags, use=tags_use),
+        perceived=perceived,
     )
 
 
@@ -225,7 +233,7 @@ def report_usage(
 
 def checked_use(use: str) -> Use:
     """Return ``use``; raises ``UsageError`` for one that does not exist."""
-    from manyeyes.data.annotations.per_image import USES
+    from manyeyes.records import USES
 
     if use not in USES:
         raise UsageError(f"--tags-use takes {', '.join(USES)}, got {use!r}")

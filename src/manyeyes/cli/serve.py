@@ -134,13 +134,14 @@ def _explainer(sight: Any) -> Any:
     """A function from a picture and a question to the page of ``manyeyes explain``."""
 
     def explain(picture: Any, question: str) -> str:
-        from manyeyes.inference.image_tags import given_tags
+        from manyeyes.inference.perceived import PerceivedImages, named_tags
         from manyeyes.inference.predictor import ModelPredictor
         from manyeyes.study.explanation import explain as study
         from manyeyes.study.explanation.page import write_explanation
 
         tags = list(sight.tags(picture)) if sight.model.config.tags != "none" else None
-        base = ModelPredictor(sight.model, sight.processor, tags=given_tags(sight.model, tags))
+        perceived = PerceivedImages(named_tags(sight.model, tags))
+        base = ModelPredictor(sight.model, sight.processor, perceived=perceived)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "image.png"
             picture.save(file)

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from manyeyes.checkpoints import hub
 from manyeyes.checkpoints.trust import trusts_remote_code
-from manyeyes.errors import CheckpointError, PartError
+from manyeyes.errors import CheckpointError, DataError, PartError
 from manyeyes.records import IMAGE_PLACEHOLDER, FusionText, Turn
 
 ReaderKind = Literal["question", "caption"]
@@ -92,6 +92,31 @@ class TextReader:
         room = self.length - 2
         kept = inner[:room] if self.kind == "caption" else inner[max(0, len(inner) - room) :]
         return torch.tensor([self.first, *kept, self.last])
+
+    def row(self, turns: Sequence[Turn], images: int, name: str) -> dict[str, Tensor]:
+        """Return ``<kind>_ids`` ``[T]`` of one conversation with so many images.
+
+        Raises:
+            DataError: a caption of anything but one image, or none; ``name`` is the sample's.
+        """
+        text = self.text(turns)
+        if self.kind == "caption" and (images != 1 or not text):
+            raise DataError(
+                f"sample {name!r}: image-text objectives need one image and its text, got "
+                f"{images} image(s) and {'a' if text else 'no'} text"
+            )
+        return {f"{self.kind}_ids": self.ids(text)}
+
+    def inputs(self, rows: Sequence[Tensor], images: Sequence[int]) -> dict[str, Tensor]:
+        """Return ``<kind>_ids`` and ``<kind>_mask`` ``[I, T]``, a row once for each of its images.
+
+        Empty where there is no image.
+        """
+        each = [row for row, count in zip(rows, images, strict=True) for _ in range(count)]
+        if not each:
+            return {}
+        batch = self.batch(each)
+        return {f"{self.kind}_ids": batch.ids, f"{self.kind}_mask": batch.mask}
 
     def batch(self, rows: Sequence[Tensor]) -> FusionText:
         """Pad rows of ids on the right."""

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from manyeyes.errors import UsageError, nearest
 
-REGION, IMAGE = TASKS = ("region_level", "image_level")
+REGION, IMAGE = TASK_TYPES = ("region_level", "image_level")
 """Names of the task types, in the order of the routes: 0 and 1, as in the released code."""
 
 _NAMES: Mapping[str, int] = {
@@ -49,7 +49,7 @@ def routes_of(tasks: str | Sequence[str | None] | None, questions: Sequence[str]
     """Return one route per question; ``tasks``: what the caller says of all, or of each.
 
     Raises:
-        UsageError: a task that is none of ``TASKS``, or another number of them than questions.
+        UsageError: a task that is none of ``TASK_TYPES``, or another number of them than questions.
     """
     given = [tasks] * len(questions) if tasks is None or isinstance(tasks, str) else list(tasks)
     if len(given) != len(questions):
@@ -58,8 +58,9 @@ def routes_of(tasks: str | Sequence[str | None] | None, questions: Sequence[str]
 
 
 def _checked(task: str | None) -> str | None:
-    if task is not None and task not in TASKS:
+    if task is not None and task not in TASK_TYPES:
         raise UsageError(
-            f"unknown task type {task!r}{nearest(str(task), TASKS)}; task types: {', '.join(TASKS)}"
+            f"unknown task type {task!r}{nearest(str(task), TASK_TYPES)}; task types: "
+            f"{', '.join(TASK_TYPES)}"
         )
     return task

@@ -19,7 +19,7 @@ from manyeyes.encoders.contract import PixelTransform
 from manyeyes.errors import CheckpointError, RecipeError
 from manyeyes.lines import split_lines
 from manyeyes.options import check_choice
-from manyeyes.records import TagFeatures
+from manyeyes.records import USES, TagFeatures
 
 DEFAULT_THRESHOLD = 0.5
 """Of taggers that bring no thresholds (ours)."""
@@ -27,8 +27,6 @@ DEFAULT_THRESHOLD = 0.5
 
 FILE = "file"
 """The family of tags that are read from a file."""
-
-USES = ("given", "shuffled", "empty")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 from manyeyes.errors import RecipeError
 from manyeyes.fusion.comm import CommFusion
 from manyeyes.fusion.concat import ConcatFusion
-from manyeyes.fusion.contract import Fusion, Shapes, grid_features, object_features
+from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, grid_features, object_features
 from manyeyes.fusion.interleaved import InterleavedFusion
 from manyeyes.fusion.lion import LionFusion
 from manyeyes.fusion.llama_adapter_v2 import LlamaAdapterV2Fusion
@@ -52,4 +52,12 @@ def _is_fusion(member: object) -> bool:
     return isinstance(member, type) and issubclass(member, Fusion)
 
 
-__all__ = ["FUSIONS", "Fusion", "Shapes", "grid_features", "object_features", "parse_fusion"]
+__all__ = [
+    "FUSIONS",
+    "Fusion",
+    "FusionPlan",
+    "Shapes",
+    "grid_features",
+    "object_features",
+    "parse_fusion",
+]

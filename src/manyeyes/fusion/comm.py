@@ -4,7 +4,8 @@
     v̄   = [v̄_1, MLP(v̄_2)]                      align and join         (§1.4, §1.5)
     v̂   = Linear_out(v̄)                         to the language width
 
-Shapes: I images, N patches, D width, H language-model width.
+Shapes: I images, N patches, D encoder width, C channels joined, K visual tokens, H language-model
+width.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from manyeyes.errors import PartError
-from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_grid
+from manyeyes.fusion.contract import (
+    Fusion,
+    FusionPlan,
+    Shapes,
+    common_grid,
+    grid_features,
+    merged_grid,
+)
 from manyeyes.layers.level_merge import LLN_ORDERS, MERGES, WEIGHT_NORMS, LevelMerge
 from manyeyes.layers.mlp import PROJECTORS, MlpStack, build_projector
 from manyeyes.layers.patches import merge_patches
@@ -76,10 +84,11 @@ class CommFusion(Fusion):
     """COMM over any number of encoders; the paper's two are CLIP (first) and DINOv2 (aligned)."""
 
     options_class = CommOptions
+    options: CommOptions
 
     def __init__(self, options: CommOptions, shapes: Shapes, out_width: int) -> None:
-        super().__init__()
-        self.options, self.encoders = options, tuple(shapes)
+        super().__init__(options, shapes, out_width)
+        self.encoders = tuple(shapes)
         self.mergers = nn.ModuleDict(
             {
                 name: LevelMerge(
@@ -124,44 +133,37 @@ class CommFusion(Fusion):
             )
 
     @classmethod
-    def num_tokens(cls, options: CommOptions, shapes: Shapes) -> int:
-        tokens = math.prod(merged_grid(common_grid(shapes, "comm"), options.merge_patches, "comm"))
-        return tokens * len(shapes) if options.join == "token" else tokens
-
-    @classmethod
-    def token_grid(cls, options: CommOptions, shapes: Shapes) -> tuple[int, int] | None:
+    def planned(cls, options: CommOptions, shapes: Shapes) -> FusionPlan:
+        grid = merged_grid(common_grid(shapes, "comm"), options.merge_patches, "comm")
+        averaged = options.merge == "mean"
         if options.join == "token":
-            return None
-        return merged_grid(common_grid(shapes, "comm"), options.merge_patches, "comm")
+            return FusionPlan(tokens=math.prod(grid) * len(shapes), averaged=averaged)
+        return FusionPlan(tokens=math.prod(grid), grid=grid, averaged=averaged)
 
-    @property
-    def averaged(self) -> bool:
-        return self.options.merge == "mean"
-
-    def level_weights(self) -> dict[str, Tensor]:
-        return {name: merger.weights().detach() for name, merger in self.mergers.items()}  # type: ignore[operator]
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
+        """1. merge levels and align, per encoder   2. fold patches   3. join   4. project."""
+        grid = grid_features(bundle, self.encoders[0]).grid
+        factor = self.options.merge_patches
+        parts_INC = [merge_patches(x, grid, factor) for x in self.branches(bundle).values()]
+        if self.options.join == "channel":
+            joined_IKC = torch.cat(parts_INC, dim=-1)
+        elif self.options.join == "token":
+            joined_IKC = torch.cat(parts_INC, dim=1)
+        else:
+            joined_IKC = torch.stack(parts_INC).sum(dim=0)
+        return VisualEvidence(tokens=self.projector(joined_IKC))
 
     def branches(self, bundle: FeatureBundle) -> dict[str, Tensor]:
         """Return v̄_1, MLP(v̄_2), ... by encoder name, each ``[I, N, D]``, before the join."""
         merged = {}
         for name in self.encoders:
             features = grid_features(bundle, name)
-            x = self.mergers[name](features.levels, features.grid)
-            merged[name] = self.align[name](x) if name in self.align else x
+            merged_IND = self.mergers[name](features.levels, features.grid)
+            merged[name] = self.align[name](merged_IND) if name in self.align else merged_IND
         return merged
 
-    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
-        """1. merge levels and align, per encoder   2. fold patches   3. join   4. project."""
-        grid = grid_features(bundle, self.encoders[0]).grid
-        factor = self.options.merge_patches
-        parts = [merge_patches(x, grid, factor) for x in self.branches(bundle).values()]
-        if self.options.join == "channel":
-            joined = torch.cat(parts, dim=-1)
-        elif self.options.join == "token":
-            joined = torch.cat(parts, dim=1)
-        else:
-            joined = torch.stack(parts).sum(dim=0)
-        return VisualEvidence(tokens=self.projector(joined))
+    def level_weights(self) -> dict[str, Tensor]:
+        return {name: merger.weights().detach() for name, merger in self.mergers.items()}  # type: ignore[operator]
 
 
 def _alignment(options: CommOptions, width: int) -> nn.Module:

@@ -1,4 +1,9 @@
-"""Channel concatenation of N encoders (and levels), then an MLP (Prismatic)."""
+"""Channel concatenation of all encoders and levels, then an MLP (Prismatic, arXiv 2402.07865).
+
+    tokens = MLP([x_1, x_2, ...])            patch by patch
+
+Shapes: I images, N patches, C channels joined, K visual tokens.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,14 @@ from dataclasses import dataclass
 
 import torch
 
-from manyeyes.fusion.contract import Fusion, Shapes, common_grid, grid_features, merged_grid
+from manyeyes.fusion.contract import (
+    Fusion,
+    FusionPlan,
+    Shapes,
+    common_grid,
+    grid_features,
+    merged_grid,
+)
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import merge_patches
 from manyeyes.options import check_choice, check_counts
@@ -32,7 +44,7 @@ class ConcatFusion(Fusion):
     options_class = ConcatOptions
 
     def __init__(self, options: ConcatOptions, shapes: Shapes, out_width: int) -> None:
-        super().__init__()
+        super().__init__(options, shapes, out_width)
         self.factor = options.merge_patches
         self.encoders = tuple(shapes)
         widths = sum(shape.width * len(shape.level_indices) for shape in shapes.values())
@@ -43,16 +55,12 @@ class ConcatFusion(Fusion):
         common_grid(shapes, "concat")
 
     @classmethod
-    def num_tokens(cls, options: ConcatOptions, shapes: Shapes) -> int:
-        return math.prod(cls.token_grid(options, shapes))
-
-    @classmethod
-    def token_grid(cls, options: ConcatOptions, shapes: Shapes) -> tuple[int, int]:
-        return merged_grid(common_grid(shapes, "concat"), options.merge_patches, "concat")
+    def planned(cls, options: ConcatOptions, shapes: Shapes) -> FusionPlan:
+        grid = merged_grid(common_grid(shapes, "concat"), options.merge_patches, "concat")
+        return FusionPlan(tokens=math.prod(grid), grid=grid)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         chosen = [grid_features(bundle, name) for name in self.encoders]
-        joined = torch.cat([level for features in chosen for level in features.levels], dim=-1)
-        return VisualEvidence(
-            tokens=self.projector(merge_patches(joined, chosen[0].grid, self.factor))
-        )
+        joined_INC = torch.cat([level for features in chosen for level in features.levels], dim=-1)
+        folded_IKC = merge_patches(joined_INC, chosen[0].grid, self.factor)
+        return VisualEvidence(tokens=self.projector(folded_IKC))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -24,8 +25,35 @@ Shapes = Mapping[str, GridShape]
 _KINDS: Mapping[type[Shape], str] = {GridShape: "patch features", ObjectShape: "detected objects"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusionPlan:
+    """What the rest of the library must know of a fusion before it is built.
+
+    tokens: K, the visual tokens of one image. grid: rows and columns where they are the cells of
+    one, row by row. prompts: P, the adapter prompts per layer of one image. text: what the
+    processor must write for it. object_texts: it reads the texts about detected objects,
+    ``PERCEPTION`` in the bundle. averaged: it reads nothing of an encoder but the mean of its
+    levels, which is then what stores keep and ``forward`` must take in their place. refines: the
+    detector whose objects it gives anew, as ``REFINED`` in the trace. reconstructs: the encoder
+    whose decoder can read its ``LOCAL_STATES``.
+    """
+
+    tokens: int = 0
+    grid: tuple[int, int] | None = None
+    prompts: int = 0
+    text: ReaderSpec | None = None
+    object_texts: bool = False
+    averaged: bool = False
+    refines: str | None = None
+    reconstructs: str | None = None
+
+
 class Fusion(nn.Module, ABC):
     """Base of all fusions.
+
+    A file has one order: the equations, the options and what they allow by themselves, then the
+    fusion: its parts (``__init__``), which encoders suit it (``check``), what it will give
+    (``planned``), the pass (``forward`` and its steps), pictures.
 
     ``reads``: kinds of encoders it can read. ``partial``: patterns of own parameters that only some
     options have, so that a stage may go on without what an earlier stage trained.
@@ -34,6 +62,11 @@ class Fusion(nn.Module, ABC):
     options_class: ClassVar[type[Any]]
     partial: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[tuple[type[Shape], ...]] = (GridShape,)
+
+    def __init__(self, options: Any, shapes: Mapping[str, Shape], out_width: int) -> None:
+        super().__init__()
+        self.options, self.out_width = options, out_width
+        self.plan = self.planned(options, shapes)
 
     @classmethod
     def accept(cls, shapes: Mapping[str, Shape]) -> Any:
@@ -53,64 +86,27 @@ class Fusion(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def check(cls, options: Any, shapes: Shapes) -> None:
+    def check(cls, options: Any, shapes: Any) -> None:
         """Raise ``PartError`` unless the encoders suit this fusion."""
 
     @classmethod
     @abstractmethod
-    def num_tokens(cls, options: Any, shapes: Shapes) -> int:
-        """Return K, the visual tokens of one image, without building anything."""
-
-    @classmethod
-    def token_grid(cls, options: Any, shapes: Shapes) -> tuple[int, int] | None:
-        """Return rows and columns where the K tokens are the cells of a grid, row by row."""
-        return None
-
-    @classmethod
-    def num_prompts(cls, options: Any) -> int:
-        """Return P, the adapter prompts per layer of one image; 0 = it gives none."""
-        return 0
+    def planned(cls, options: Any, shapes: Any) -> FusionPlan:
+        """Return what a fusion with these options gives, without building anything."""
 
     @classmethod
     def resolve(cls, values: dict[str, Any]) -> None:
         """Write into a ``fusion:`` block what must be read from a checkpoint."""
 
-    @classmethod
-    def reads_text(cls, options: Any) -> ReaderSpec | None:
-        """Return which text the processor must make for this fusion; None = it reads none."""
-        return None
-
-    @classmethod
-    def refines_objects(cls, options: Any) -> bool:
-        """Whether it gives a detector's objects anew, as ``REFINED`` in the evidence's trace."""
-        return False
-
-    @classmethod
-    def reads_object_texts(cls, options: Any) -> bool:
-        """Whether it reads the texts about detected objects, ``PERCEPTION`` in the bundle."""
-        return False
-
     @abstractmethod
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """Turn the features of I images into evidence."""
 
-    @property
-    def averaged(self) -> bool:
-        """Whether it reads nothing of an encoder but the mean of its levels.
-
-        Then that mean is what stores keep, and ``forward`` must take it in place of the levels.
-        """
-        return False
-
-    @property
-    def reconstructs(self) -> str | None:
-        """Name of the encoder whose decoder can read this fusion's local states."""
-        return None
-
-    @property
-    def refines(self) -> str | None:
-        """Name of the detector whose objects it gives anew, as ``REFINED`` in the trace."""
-        return None
+    def intermediates(
+        self, bundle: FeatureBundle, captions: FusionText | None, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Return those of ``wanted`` that objectives read and ``forward`` does not compute."""
+        return {}
 
     def attentions(self) -> tuple[AttentionSite, ...]:
         """Return the attentions that show where in the image it reads, for pictures."""
@@ -118,12 +114,6 @@ class Fusion(nn.Module, ABC):
 
     def level_weights(self) -> dict[str, Tensor]:
         """Return the weight of each level by encoder, float32; empty where levels have none."""
-        return {}
-
-    def intermediates(
-        self, bundle: FeatureBundle, captions: FusionText | None, wanted: Collection[str]
-    ) -> dict[str, Tensor]:
-        """Return those of ``wanted`` that objectives read and ``forward`` does not compute."""
         return {}
 
 
@@ -143,10 +133,16 @@ def common_grid(shapes: Shapes, fusion: str) -> tuple[int, int]:
     return next(iter(grids.values()))
 
 
-def check_one_level(shapes: Shapes, fusion: str) -> None:
+def check_one_encoder(shapes: Mapping[str, Shape], fusion: str) -> None:
+    """Raise ``PartError`` unless there is one encoder; names those there are."""
+    if len(shapes) != 1:
+        raise PartError(f"fusion {fusion!r} takes one encoder, got {', '.join(shapes) or 'none'}")
+
+
+def check_one_level(shapes: Mapping[str, Shape], fusion: str) -> None:
     """Raise ``PartError`` unless every encoder gives one level; names one that does not."""
     for name, shape in shapes.items():
-        if len(shape.level_indices) != 1:
+        if isinstance(shape, GridShape) and len(shape.level_indices) != 1:
             raise PartError(
                 f"fusion {fusion!r} takes one level of {name!r}, got {shape.level_indices}"
             )
@@ -196,5 +192,12 @@ def object_features(bundle: FeatureBundle, name: str) -> ObjectFeatures:
 
 def all_tokens(features: GridFeatures) -> Tensor:
     """Return class and register tokens, then patches, of the one level: ``[I, R + N, D]``."""
-    (patches,) = features.levels
-    return torch.cat([*features.prefix, patches], dim=1)
+    (level,) = features.level_indices
+    return tokens_at(features, level)
+
+
+def tokens_at(features: GridFeatures, level: int) -> Tensor:
+    """Return class and register tokens, then patches, of one level: ``[I, R + N, D]``."""
+    place = features.level_indices.index(level)
+    prefix = [features.prefix[place]] if features.prefix else []
+    return torch.cat([*prefix, features.levels[place]], dim=1)

@@ -23,12 +23,11 @@ from manyeyes.fusion.queries import QueryFusion, States, check_pairs
 from manyeyes.layers.bundles import choose_images, gather_images
 from manyeyes.layers.negatives import draw_negatives, query_similarity
 from manyeyes.layers.ranks import gather_padded, gather_rows, rank_and_world, shared_generator
-from manyeyes.records import LOCAL_STATES, FeatureBundle, FusionText
+from manyeyes.records import IGNORE, LOCAL_STATES, FeatureBundle, FusionText
 
 CONTRAST = ("image_to_text", "text_to_image", "pair_index")
 MATCH = ("match_logits", "match_labels")
 CAPTION = ("caption_logits", "caption_targets")
-IGNORE = -100
 
 
 class ImageTextFusion(QueryFusion):

@@ -16,6 +16,7 @@ from torch import nn
 
 from manyeyes.fusion.contract import (
     Fusion,
+    FusionPlan,
     Shapes,
     check_one_level,
     common_grid,
@@ -51,7 +52,7 @@ class InterleavedFusion(Fusion):
     options_class = InterleavedOptions
 
     def __init__(self, options: InterleavedOptions, shapes: Shapes, out_width: int) -> None:
-        super().__init__()
+        super().__init__(options, shapes, out_width)
         self.factor = options.merge_patches
         self.projectors = nn.ModuleDict(
             {
@@ -66,10 +67,10 @@ class InterleavedFusion(Fusion):
         common_grid(shapes, "interleaved")
 
     @classmethod
-    def num_tokens(cls, options: InterleavedOptions, shapes: Shapes) -> int:
+    def planned(cls, options: InterleavedOptions, shapes: Shapes) -> FusionPlan:
         grid = common_grid(shapes, "interleaved")
         merged = merged_grid(grid, options.merge_patches, "interleaved")
-        return len(shapes) * math.prod(merged)
+        return FusionPlan(tokens=len(shapes) * math.prod(merged))
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """1. fold and project each encoder ``[I, N, H]``   2. interleave ``[I, N · E, H]``."""

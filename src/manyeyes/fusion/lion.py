@@ -10,7 +10,8 @@ reads the deeper middle level first. Attention is bidirectional; every sub-layer
 projection that starts at zero, so a fresh aggregator is a LayerNorm of V_39. Source: LION §1.2,
 §1.3.
 
-Shapes: I images, N image tokens of width W (class token first), H language-model width.
+Shapes: I images, N image tokens of width W (class token first), K visual tokens, H language-model
+width.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from manyeyes.conversation.fusion_text import ReaderKind, ReaderSpec
+from manyeyes.conversation.fusion_text import ReaderKind
 from manyeyes.errors import PartError
-from manyeyes.fusion.contract import Fusion, Shapes, grid_features
-from manyeyes.fusion.queries import QueryFusion, QueryOptions
+from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, grid_features, tokens_at
+from manyeyes.fusion.queries import QueryFusion, QueryOptions, image_encoder
 from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.options import check_choice
@@ -81,9 +82,8 @@ class LionFusion(QueryFusion):
         if options.has_qformer:
             super().__init__(options, shapes, out_width)
         else:
-            Fusion.__init__(self)
-            self.options = options
-            self.image_encoder = options.image_encoder or next(iter(shapes))
+            Fusion.__init__(self, options, shapes, out_width)
+            self.image_encoder = image_encoder(options, shapes)
         shape = shapes[self.image_encoder]
         if options.has_aggregator:
             self.levels = _levels(options, shapes)
@@ -104,7 +104,7 @@ class LionFusion(QueryFusion):
             )
         if not options.has_aggregator:
             return
-        name = options.image_encoder or next(iter(shapes))
+        name = image_encoder(options, shapes)
         given, levels = shapes[name].level_indices, _levels(options, shapes)
         lacking = [level for level in levels if level not in given]
         if lacking or len(levels) < 2:
@@ -120,14 +120,29 @@ class LionFusion(QueryFusion):
             )
 
     @classmethod
-    def num_tokens(cls, options: Any, shapes: Shapes) -> int:
-        shape = shapes[options.image_encoder or next(iter(shapes))]
-        local = shape.num_prefix + shape.num_patches
-        return options.has_qformer * options.queries + options.has_aggregator * local
+    def planned(cls, options: Any, shapes: Shapes) -> FusionPlan:
+        whole = options.queries if options.has_qformer else 0
+        shape = shapes[image_encoder(options, shapes)]
+        regions = shape.num_prefix + shape.num_patches if options.has_aggregator else 0
+        text = cls.reader(options) if options.has_qformer else None
+        return FusionPlan(tokens=whole + regions, text=text)
 
-    @classmethod
-    def reads_text(cls, options: Any) -> ReaderSpec | None:
-        return super().reads_text(options) if options.has_qformer else None
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
+        """1. Z_g: the image as a whole   2. Z_l: its regions   3. both, one after the other."""
+        branches_IKH: list[Tensor] = []
+        if self.options.has_qformer:
+            whole = super().forward(bundle, question).tokens
+            branches_IKH += [] if whole is None else [whole]
+        if self.options.has_aggregator:
+            branches_IKH.append(self.aggregator_proj(self.aggregator_norm(self.aggregate(bundle))))
+        return VisualEvidence(tokens=torch.cat(branches_IKH, dim=1))
+
+    def aggregate(self, bundle: FeatureBundle) -> Tensor:
+        """Return VA(V_39; V_29, V_19), the vision aggregator's output, ``[I, N, W]``."""
+        features = grid_features(bundle, self.image_encoder)
+        stream_INW, *levels_INW = (tokens_at(features, level) for level in self.levels)
+        mixed_INW: Tensor = self.aggregator(stream_INW, levels_INW)
+        return mixed_INW
 
     def attentions(self) -> tuple[AttentionSite, ...]:
         """The Q-Former's, and how the aggregator's places read each level after the first."""
@@ -140,30 +155,6 @@ class LionFusion(QueryFusion):
             AttentionSite(f"Aggregator, level {level}", read, read.weights, (self.image_encoder,))
             for level, read in zip(self.levels[1:], reads, strict=True)
         )
-
-    def aggregate(self, bundle: FeatureBundle) -> Tensor:
-        """Return the vision aggregator's output, ``[I, N, W]``."""
-        features = grid_features(bundle, self.image_encoder)
-        prefix = features.prefix or tuple(x[:, :0] for x in features.levels)
-        tokens = {
-            level: torch.cat([first, patches], dim=1)
-            for level, first, patches in zip(
-                features.level_indices, prefix, features.levels, strict=True
-            )
-        }
-        stream, *read = self.levels
-        mixed: Tensor = self.aggregator(tokens[stream], [tokens[level] for level in read])
-        return mixed
-
-    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
-        """1. the image as a whole, by the Q-Former   2. its regions, by the aggregator   3. both"""
-        branches: list[Tensor] = []
-        if self.options.has_qformer:
-            whole = super().forward(bundle, question).tokens
-            branches += [] if whole is None else [whole]
-        if self.options.has_aggregator:
-            branches.append(self.aggregator_proj(self.aggregator_norm(self.aggregate(bundle))))
-        return VisualEvidence(tokens=torch.cat(branches, dim=1))
 
 
 class VisionAggregator(nn.ModuleList):
@@ -190,5 +181,4 @@ class VisionAggregator(nn.ModuleList):
 
 
 def _levels(options: LionOptions, shapes: Shapes) -> tuple[int, ...]:
-    name = options.image_encoder or next(iter(shapes))
-    return options.levels(shapes[name].level_indices)
+    return options.levels(shapes[image_encoder(options, shapes)].level_indices)

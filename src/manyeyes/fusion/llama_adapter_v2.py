@@ -13,8 +13,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from manyeyes.errors import PartError
-from manyeyes.fusion.contract import Fusion, Shapes, all_tokens, grid_features
+from manyeyes.fusion.contract import (
+    Fusion,
+    FusionPlan,
+    Shapes,
+    all_tokens,
+    check_one_encoder,
+    check_one_level,
+    grid_features,
+)
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.attention.query_blocks import QueryBlocks, check_heads, projection, prompt_head
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
@@ -36,7 +43,7 @@ class LlamaAdapterV2Fusion(Fusion):
     options_class = LlamaAdapterV2Options
 
     def __init__(self, options: LlamaAdapterV2Options, shapes: Shapes, out_width: int) -> None:
-        super().__init__()
+        super().__init__(options, shapes, out_width)
         (self.encoder,) = shapes
         width = options.width
         self.queries = nn.Embedding(options.queries, width)
@@ -47,28 +54,18 @@ class LlamaAdapterV2Fusion(Fusion):
     @classmethod
     def check(cls, options: LlamaAdapterV2Options, shapes: Shapes) -> None:
         check_heads(options.width, options.heads, "fusion 'llama_adapter_v2'")
-        if len(shapes) != 1:
-            listed = ", ".join(shapes) or "none"
-            raise PartError(f"fusion 'llama_adapter_v2' takes one encoder, got {listed}")
-        ((name, shape),) = shapes.items()
-        if len(shape.level_indices) != 1:
-            raise PartError(
-                f"fusion 'llama_adapter_v2' takes one level of {name!r}, got {shape.level_indices}"
-            )
+        check_one_encoder(shapes, "llama_adapter_v2")
+        check_one_level(shapes, "llama_adapter_v2")
 
     @classmethod
-    def num_tokens(cls, options: LlamaAdapterV2Options, shapes: Shapes) -> int:
-        return 0
+    def planned(cls, options: LlamaAdapterV2Options, shapes: Shapes) -> FusionPlan:
+        return FusionPlan(prompts=options.queries)
 
-    @classmethod
-    def num_prompts(cls, options: LlamaAdapterV2Options) -> int:
-        return options.queries
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
+        scene_IMD = self.scene_proj(all_tokens(grid_features(bundle, self.encoder)))
+        queries_IKD = self.queries.weight.to(scene_IMD.dtype).expand(len(scene_IMD), -1, -1)
+        prompts_IKH = self.mlp_v(self.visual_blocks(queries_IKD, scene_IMD))
+        return VisualEvidence(prompts=prompts_IKH[:, None])
 
     def attentions(self) -> tuple[AttentionSite, ...]:
         return self.visual_blocks.attentions("Scene", self.encoder, len(self.queries.weight))
-
-    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
-        scene = self.scene_proj(all_tokens(grid_features(bundle, self.encoder)))
-        queries = self.queries.weight.to(scene.dtype).expand(len(scene), -1, -1)
-        prompts = self.mlp_v(self.visual_blocks(queries, scene))
-        return VisualEvidence(prompts=prompts[:, None])

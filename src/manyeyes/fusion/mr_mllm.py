@@ -12,7 +12,8 @@ The same learned queries Q_s enter all blocks. Without a detector VF and MLP_v r
 ``mlp: linear`` that is LLaMA-Adapter V2. Depths of PF and F, the box embedding and the refiner are
 ours: the paper's text was not available.
 
-Shapes: I images, M scene tokens, Q objects, K shared queries, D width of the blocks.
+Shapes: I images, M scene tokens, Q objects, O texts about objects, K shared queries, D width of the
+blocks, H language-model width.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from torch import Tensor, nn
 
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
-from manyeyes.fusion.contract import Fusion, all_tokens, grid_features, object_features
+from manyeyes.fusion.contract import (
+    Fusion,
+    FusionPlan,
+    all_tokens,
+    check_one_level,
+    grid_features,
+    object_features,
+)
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.attention.query_blocks import QueryBlocks, check_heads, projection, prompt_head
 from manyeyes.layers.mlp import ZeroLinear
@@ -71,13 +79,13 @@ class SharedQueriesFusion(Fusion):
     """One grid encoder for the scene and, unless left out, one detector for the objects."""
 
     options_class = SharedQueriesOptions
+    options: SharedQueriesOptions
     reads = (GridShape, ObjectShape)
 
     def __init__(
         self, options: SharedQueriesOptions, shapes: Mapping[str, Shape], out_width: int
     ) -> None:
-        super().__init__()
-        self.options, self.out_width = options, out_width
+        super().__init__(options, shapes, out_width)
         self.scene, self.detector = _roles(shapes)
         width, heads = options.width, options.heads
         self.queries = nn.Embedding(options.queries, width)
@@ -103,12 +111,8 @@ class SharedQueriesFusion(Fusion):
     @classmethod
     def check(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> None:
         check_heads(options.width, options.heads, "fusion 'shared_queries'")
-        scene, detector = _roles(shapes)
-        shape = shapes[scene]
-        if isinstance(shape, GridShape) and len(shape.level_indices) != 1:
-            raise PartError(
-                f"fusion 'shared_queries' takes one level of {scene!r}, got {shape.level_indices}"
-            )
+        _, detector = _roles(shapes)
+        check_one_level(shapes, "shared_queries")
         for name in ("box_embed", "refine"):
             if detector is None and getattr(options, name):
                 raise PartError(f"fusion.{name}: there is no detector whose objects it could use")
@@ -116,48 +120,36 @@ class SharedQueriesFusion(Fusion):
             _check_objects(options, detector, shapes[detector])
 
     @classmethod
-    def refines_objects(cls, options: SharedQueriesOptions) -> bool:
-        return options.refine
-
-    @property
-    def refines(self) -> str | None:
-        return self.detector if self.options.refine else None
-
-    @classmethod
-    def num_tokens(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> int:
-        return 0
-
-    @classmethod
-    def num_prompts(cls, options: SharedQueriesOptions) -> int:
-        return options.queries
-
-    @classmethod
-    def reads_object_texts(cls, options: SharedQueriesOptions) -> bool:
-        return options.text_depth > 0
-
-    def attentions(self) -> tuple[AttentionSite, ...]:
-        """How the queries read the scene's tokens and the detector's objects."""
-        count = self.options.queries
-        found = self.visual_blocks.attentions("Scene", self.scene, count)
-        if self.detector is None:
-            return found
-        return found + self.perception_blocks.attentions("Objects", self.detector, count)
+    def planned(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> FusionPlan:
+        return FusionPlan(
+            prompts=options.queries,
+            object_texts=options.text_depth > 0,
+            refines=_roles(shapes)[1] if options.refine else None,
+        )
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
-        scene = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))
-        queries = self.queries.weight.to(scene.dtype).expand(len(scene), -1, -1)
-        visual = self.visual_blocks(queries, scene)
+        """1. VF reads the scene   2. PF reads the objects   3. F joins both   4. prompts."""
+        scene_IMD = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))
+        queries_IKD = self.queries.weight.to(scene_IMD.dtype).expand(len(scene_IMD), -1, -1)
+        visual_IKD = self.visual_blocks(queries_IKD, scene_IMD)
         if self.detector is None:
-            prompts = self.mlp_v(visual) + self._read_texts(bundle, queries)
-            return VisualEvidence(prompts=prompts[:, None])
+            prompts_IKH = self.mlp_v(visual_IKD) + self._read_texts(bundle, queries_IKD)
+            return VisualEvidence(prompts=prompts_IKH[:, None])
         objects = object_features(bundle, self.detector)
-        perception = self.perception_blocks(queries, self._describe(objects))
-        shared = self.fusion_blocks(torch.cat([visual, perception], dim=1))
-        fused_visual, fused_perception = shared.chunk(2, dim=1)
-        prompts = self.mlp_v(fused_visual) + self.mlp_p(fused_perception)
-        prompts = prompts + self._read_texts(bundle, queries)
+        perception_IKD = self.perception_blocks(queries_IKD, self._describe(objects))
+        shared = self.fusion_blocks(torch.cat([visual_IKD, perception_IKD], dim=1))  # [I, 2K, D]
+        fused_visual_IKD, fused_perception_IKD = shared.chunk(2, dim=1)
+        prompts_IKH = self.mlp_v(fused_visual_IKD) + self.mlp_p(fused_perception_IKD)
+        prompts_IKH = prompts_IKH + self._read_texts(bundle, queries_IKD)
         trace = {REFINED: self.refiner(objects.queries, shared)} if self.options.refine else {}
-        return VisualEvidence(prompts=prompts[:, None], trace=trace)
+        return VisualEvidence(prompts=prompts_IKH[:, None], trace=trace)
+
+    def _describe(self, objects: ObjectFeatures) -> Tensor:
+        """LN(W_o O) ``[I, Q, D]``, with the boxes' embedding where there is one."""
+        described_IQD: Tensor = self.object_proj(objects.queries)
+        if self.options.box_embed:
+            described_IQD = described_IQD + self.box_embed(objects.boxes.to(described_IQD.dtype))
+        return described_IQD
 
     def _read_texts(self, bundle: FeatureBundle, queries_IKD: Tensor) -> Tensor | float:
         """What the words about an image's objects add to its prompts ``[I, K, H]``."""
@@ -166,17 +158,19 @@ class SharedQueriesFusion(Fusion):
         texts = bundle.get(PERCEPTION)
         if not isinstance(texts, TextFeatures):
             # nobody looked: the parameters still get a gradient, which is zero
-            empty = queries_IKD.new_zeros(len(queries_IKD), 0, self.out_width)
-            texts = TextFeatures(empty, torch.zeros_like(empty[..., 0], dtype=torch.bool))
-        described = self.text_proj(texts.vectors.to(queries_IKD.dtype))
-        read = self.text_blocks(queries_IKD, described, texts.mask)
-        return self.mlp_t(read) * texts.mask.any(dim=1)[:, None, None]
+            empty_IOH = queries_IKD.new_zeros(len(queries_IKD), 0, self.out_width)
+            texts = TextFeatures(empty_IOH, torch.zeros_like(empty_IOH[..., 0], dtype=torch.bool))
+        described_IOD = self.text_proj(texts.vectors.to(queries_IKD.dtype))
+        read_IKD = self.text_blocks(queries_IKD, described_IOD, texts.mask)
+        return self.mlp_t(read_IKD) * texts.mask.any(dim=1)[:, None, None]
 
-    def _describe(self, objects: ObjectFeatures) -> Tensor:
-        described: Tensor = self.object_proj(objects.queries)
-        if self.options.box_embed:
-            described = described + self.box_embed(objects.boxes.to(described.dtype))
-        return described
+    def attentions(self) -> tuple[AttentionSite, ...]:
+        """How the queries read the scene's tokens and the detector's objects."""
+        count = self.options.queries
+        found = self.visual_blocks.attentions("Scene", self.scene, count)
+        if self.detector is None:
+            return found
+        return found + self.perception_blocks.attentions("Objects", self.detector, count)
 
 
 def _check_objects(options: SharedQueriesOptions, detector: str, shape: Shape) -> None:

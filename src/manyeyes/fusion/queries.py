@@ -23,7 +23,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from manyeyes.conversation.fusion_text import ReaderKind, ReaderSpec, fusion_tokenizer
 from manyeyes.errors import DataError, PartError
-from manyeyes.fusion.contract import Fusion, Shapes, grid_features
+from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, grid_features, tokens_at
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.attention.qformer import (
     MaskKind,
@@ -117,6 +117,7 @@ class QueryFusion(Fusion):
     """Queries, Q-Former, text side and projector; every pass of the image-text objectives."""
 
     options_class: ClassVar[type[QueryOptions]]
+    options: QueryOptions
     partial: ClassVar[tuple[str, ...]] = (
         "text.*",
         "heads.*",
@@ -125,9 +126,8 @@ class QueryFusion(Fusion):
     )
 
     def __init__(self, options: QueryOptions, shapes: Shapes, out_width: int) -> None:
-        super().__init__()
-        self.options = options
-        self.image_encoder = options.image_encoder or next(iter(shapes))
+        super().__init__(options, shapes, out_width)
+        self.image_encoder = image_encoder(options, shapes)
         image_width = self.image_width(options, shapes)
         self.query_tokens = nn.Parameter(torch.empty(1, options.queries, options.width))
         nn.init.normal_(self.query_tokens, std=STD)
@@ -142,8 +142,6 @@ class QueryFusion(Fusion):
             if options.text == "caption":
                 self.heads = TextHeads(vocabulary, options.width, options.contrast_width)
 
-    # ---- what the rest of the library asks before building ----------------------------------
-
     @classmethod
     def check(cls, options: Any, shapes: Shapes) -> None:
         named = options.image_encoder
@@ -151,8 +149,17 @@ class QueryFusion(Fusion):
             raise PartError(f"fusion.image_encoder {named!r} is no encoder of {', '.join(shapes)}")
 
     @classmethod
-    def num_tokens(cls, options: QueryOptions, shapes: Shapes) -> int:
-        return options.queries
+    def planned(cls, options: Any, shapes: Shapes) -> FusionPlan:
+        return FusionPlan(tokens=options.queries, text=cls.reader(options))
+
+    @classmethod
+    def reader(cls, options: QueryOptions) -> ReaderSpec | None:
+        """Return which text the processor must make; None = none is read."""
+        if options.text not in ("question", "caption"):
+            return None
+        return ReaderSpec(
+            options.tokenizer, options.text, options.longest_text, options.vocab_size or 0
+        )
 
     @classmethod
     def resolve(cls, values: dict[str, Any]) -> None:
@@ -162,17 +169,9 @@ class QueryFusion(Fusion):
             values["vocab_size"] = len(fusion_tokenizer(named))
 
     @classmethod
-    def reads_text(cls, options: QueryOptions) -> ReaderSpec | None:
-        if options.text not in ("question", "caption"):
-            return None
-        return ReaderSpec(
-            options.tokenizer, options.text, options.longest_text, options.vocab_size or 0
-        )
-
-    @classmethod
     def image_width(cls, options: QueryOptions, shapes: Shapes) -> int:
         """Width of the image tokens that the Q-Former reads."""
-        return shapes[options.image_encoder or next(iter(shapes))].width
+        return shapes[image_encoder(options, shapes)].width
 
     @property
     def vocabulary(self) -> int:
@@ -182,15 +181,24 @@ class QueryFusion(Fusion):
             raise PartError("fusion.vocab_size is not known; ManyEyesConfig.resolve() reads it")
         return size
 
+    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
+        """1. read the image, and the question if this fusion does   2. project the queries."""
+        reads = self.options.text == "question"
+        if reads and question is None:
+            raise PartError(
+                "this fusion reads the question: pass question_ids and question_mask, which the "
+                "processor makes"
+            )
+        states = self.read(bundle, question if reads else None)
+        return VisualEvidence(tokens=self.projector(states.queries), trace=states.trace)
+
     # ---- one pass -----------------------------------------------------------------------------
 
     def image_tokens(self, bundle: FeatureBundle) -> Tensor:
         """Return what the queries read, ``[I, N, W]``: class token and patches, normalised."""
         features = grid_features(bundle, self.image_encoder)
-        deepest = features.level_indices.index(max(features.level_indices))
-        prefix = [features.prefix[deepest]] if features.prefix else []
-        tokens = torch.cat([*prefix, features.levels[deepest]], dim=1)
-        return tokens if self.ln_vision is None else self.ln_vision(tokens)
+        tokens_INW = tokens_at(features, max(features.level_indices))
+        return tokens_INW if self.ln_vision is None else self.ln_vision(tokens_INW)
 
     def refinement(self, bundle: FeatureBundle) -> Refinement:
         """Return what changes the queries in one pass; here: nothing."""
@@ -208,16 +216,16 @@ class QueryFusion(Fusion):
         Raises:
             DataError: texts and images disagree in number.
         """
-        image, count = self.image_tokens(bundle), self.options.queries
-        embeddings = self.query_tokens.to(image.dtype).expand(len(image), -1, -1)
+        image_INW, count = self.image_tokens(bundle), self.options.queries
+        states = self.query_tokens.to(image_INW.dtype).expand(len(image_INW), -1, -1)
         seen = None
         if text is not None:
-            check_pairs(len(text.ids), len(image))
-            embeddings = torch.cat([embeddings, self.text(text.ids).to(image.dtype)], dim=1)
+            check_pairs(len(text.ids), len(image_INW))
+            states = torch.cat([states, self.text(text.ids).to(image_INW.dtype)], dim=1)
             seen = attention_mask(mask, count, text.mask)
         between = refinement.between if refinement.interleaved else None
-        hidden = run_layers(self.qformer, embeddings, count, seen, image, between)
-        return hidden[:, :count], hidden[:, count:]
+        states = run_layers(self.qformer, states, count, seen, image_INW, between)  # [I, Q + T, D]
+        return states[:, :count], states[:, count:]
 
     def read(
         self,
@@ -242,18 +250,10 @@ class QueryFusion(Fusion):
         """Names of the encoders whose tokens ``image_tokens`` holds, in its order."""
         return (self.image_encoder,)
 
-    # ---- evidence -----------------------------------------------------------------------------
 
-    def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
-        """1. read the image, and the question if this fusion does   2. project the queries."""
-        reads = self.options.text == "question"
-        if reads and question is None:
-            raise PartError(
-                "this fusion reads the question: pass question_ids and question_mask, which the "
-                "processor makes"
-            )
-        states = self.read(bundle, question if reads else None)
-        return VisualEvidence(tokens=self.projector(states.queries), trace=states.trace)
+def image_encoder(options: QueryOptions, shapes: Mapping[str, Any]) -> str:
+    """Return the name of the encoder that the queries read."""
+    return options.image_encoder or next(iter(shapes))
 
 
 def check_pairs(texts: int, images: int) -> None:

@@ -1,14 +1,20 @@
-"""One encoder, one level, one projector: LLaVA (linear) and LLaVA-1.5 (``mlp2x``)."""
+"""One encoder, one level, one projector: LLaVA (linear) and LLaVA-1.5 (``mlp2x``).
+
+    tokens = projector(x)                    patch by patch
+
+Shapes: I images, N patches, C = D f² channels of f x f folded patches, K visual tokens.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from manyeyes.errors import PartError
 from manyeyes.fusion.contract import (
     Fusion,
+    FusionPlan,
     Shapes,
+    check_one_encoder,
     check_one_level,
     common_grid,
     grid_features,
@@ -38,7 +44,7 @@ class SingleFusion(Fusion):
     options_class = SingleOptions
 
     def __init__(self, options: SingleOptions, shapes: Shapes, out_width: int) -> None:
-        super().__init__()
+        super().__init__(options, shapes, out_width)
         self.factor = options.merge_patches
         (self.encoder,) = shapes
         in_width = shapes[self.encoder].width * self.factor**2
@@ -46,19 +52,15 @@ class SingleFusion(Fusion):
 
     @classmethod
     def check(cls, options: SingleOptions, shapes: Shapes) -> None:
-        if len(shapes) != 1:
-            raise PartError(f"fusion 'single' takes one encoder, got {', '.join(shapes) or 'none'}")
+        check_one_encoder(shapes, "single")
         check_one_level(shapes, "single")
 
     @classmethod
-    def num_tokens(cls, options: SingleOptions, shapes: Shapes) -> int:
-        return math.prod(cls.token_grid(options, shapes))
-
-    @classmethod
-    def token_grid(cls, options: SingleOptions, shapes: Shapes) -> tuple[int, int]:
-        return merged_grid(common_grid(shapes, "single"), options.merge_patches, "single")
+    def planned(cls, options: SingleOptions, shapes: Shapes) -> FusionPlan:
+        grid = merged_grid(common_grid(shapes, "single"), options.merge_patches, "single")
+        return FusionPlan(tokens=math.prod(grid), grid=grid)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         features = grid_features(bundle, self.encoder)
-        patches = merge_patches(features.levels[0], features.grid, self.factor)
-        return VisualEvidence(tokens=self.projector(patches))
+        folded_IKC = merge_patches(features.levels[0], features.grid, self.factor)
+        return VisualEvidence(tokens=self.projector(folded_IKC))

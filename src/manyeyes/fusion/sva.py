@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from manyeyes.errors import PartError, RecipeError
-from manyeyes.fusion.contract import Fusion, Shapes, check_one_level, grid_features
+from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, check_one_level, grid_features
 from manyeyes.layers.attention.windows import WindowLayers, WindowShape
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import split_windows
@@ -70,7 +70,7 @@ class SvaFusion(Fusion):
     options_class = SvaOptions
 
     def __init__(self, options: SvaOptions, shapes: Shapes, out_width: int) -> None:
-        super().__init__()
+        super().__init__(options, shapes, out_width)
         width, self.grid = options.width, query_grid(options, shapes)
         self.context = options.context
         self.adapters = nn.ModuleDict(
@@ -95,12 +95,9 @@ class SvaFusion(Fusion):
         query_grid(options, shapes)
 
     @classmethod
-    def num_tokens(cls, options: SvaOptions, shapes: Shapes) -> int:
-        return math.prod(query_grid(options, shapes))
-
-    @classmethod
-    def token_grid(cls, options: SvaOptions, shapes: Shapes) -> tuple[int, int]:
-        return query_grid(options, shapes)
+    def planned(cls, options: SvaOptions, shapes: Shapes) -> FusionPlan:
+        grid = query_grid(options, shapes)
+        return FusionPlan(tokens=math.prod(grid), grid=grid)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """1. adapt   2. cut into windows   3. aggregate, per group   4. join and project."""

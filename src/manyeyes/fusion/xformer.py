@@ -8,19 +8,20 @@ M' through the frozen MAE decoder gives the reconstruction. Encoders, order of t
 mask ratio and stages: the paper, as its notes report them; its text was not available. Everything
 else is ours and a switch (x-former.md §2.4).
 
-Shapes: I images, Q queries of width D, P local tokens (class token first) of width W.
+Shapes: I images, N tokens of C, Q queries of width D, T text tokens, P local tokens (class token
+first) of width W.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from manyeyes.errors import PartError
-from manyeyes.fusion.contract import Shapes, grid_features
+from manyeyes.fusion.contract import FusionPlan, Shapes, grid_features, tokens_at
 from manyeyes.fusion.image_text import ImageTextFusion
 from manyeyes.fusion.queries import QueryOptions, Refinement, States
 from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock, causal_context_mask
@@ -31,7 +32,7 @@ from manyeyes.options import check_choice
 from manyeyes.records import LOCAL_STATES, FeatureBundle, FusionText
 
 JOINS = ("dual", "concat")
-POSITIONS = ("top", "interleaved")
+FUSION_POSITIONS = ("top", "interleaved")
 ITG_ROUTES = ("blip2", "fused")
 REC_PASSES = ("image", "both")
 
@@ -66,7 +67,7 @@ class XFormerOptions(QueryOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("fusion", "join", self.join, JOINS)
-        check_choice("fusion", "fusion_position", self.fusion_position, POSITIONS)
+        check_choice("fusion", "fusion_position", self.fusion_position, FUSION_POSITIONS)
         check_choice("fusion", "itg_route", self.itg_route, ITG_ROUTES)
         check_choice("fusion", "rec_pass", self.rec_pass, REC_PASSES)
         self.dual_shape(local=self.width)
@@ -122,9 +123,10 @@ class XFormerFusion(ImageTextFusion):
                 "keep_prefix: true on that encoder"
             )
 
-    @property
-    def reconstructs(self) -> str | None:
-        return self.local_encoder if self.options.reconstruct else None
+    @classmethod
+    def planned(cls, options: XFormerOptions, shapes: Shapes) -> FusionPlan:
+        name = local_encoder(options, shapes) if options.reconstruct else None
+        return replace(super().planned(options, shapes), reconstructs=name)
 
     @property
     def reconstructs_match(self) -> bool:
@@ -132,10 +134,34 @@ class XFormerFusion(ImageTextFusion):
 
     def image_tokens(self, bundle: FeatureBundle) -> Tensor:
         """Return C ``[I, N, W]``, and after it M in C's width where the two are joined so."""
-        tokens = super().image_tokens(bundle)
+        tokens_INW = super().image_tokens(bundle)
         if self.local_encoder is None or self.dual is not None:
-            return tokens
-        return torch.cat([tokens, self.adapter(self.local_tokens(bundle))], dim=1)
+            return tokens_INW
+        return torch.cat([tokens_INW, self.adapter(self.local_tokens(bundle))], dim=1)
+
+    def local_tokens(self, bundle: FeatureBundle) -> Tensor:
+        """Return M ``[I, P, W]``: class token and visible patches, in the encoder's order."""
+        assert self.local_encoder is not None
+        features = grid_features(bundle, self.local_encoder)
+        chosen = min if self.local_encoder == self.image_encoder else max
+        return tokens_at(features, chosen(features.level_indices))
+
+    def refinement(self, bundle: FeatureBundle) -> Refinement:
+        if self.dual is None:
+            return Refinement()
+        interleaved = self.options.fusion_position == "interleaved"
+        local_IPW = self.local_tokens(bundle)
+        return _Dual(self.dual, local_IPW, interleaved, self.options.reconstruct)
+
+    def caption_states(self, bundle: FeatureBundle, written: FusionText) -> Tensor:
+        if self.options.itg_route == "blip2" or self.dual is None:
+            return super().caption_states(bundle, written)
+        refinement = self.refinement(bundle)
+        queries_IQD, text_ITD = self.run(bundle, refinement, written, "causal")
+        context = torch.cat([refinement.finish(queries_IQD).queries, text_ITD], dim=1)
+        mask = causal_context_mask(self.options.queries, written.mask)
+        states_ITD: Tensor = self.writer(text_ITD, context, mask)
+        return states_ITD
 
     @property
     def read_encoders(self) -> tuple[str, ...]:
@@ -147,34 +173,6 @@ class XFormerFusion(ImageTextFusion):
         if self.dual is None or self.local_encoder is None:
             return super().attentions()
         return (*super().attentions(), *self.dual.attentions(self.local_encoder))
-
-    def local_tokens(self, bundle: FeatureBundle) -> Tensor:
-        """Return M ``[I, P, W]``: class token and visible patches, in the encoder's order."""
-        assert self.local_encoder is not None
-        features = grid_features(bundle, self.local_encoder)
-        level = features.level_indices.index(self._local_level(features.level_indices))
-        prefix = [features.prefix[level]] if features.prefix else []
-        return torch.cat([*prefix, features.levels[level]], dim=1)
-
-    def _local_level(self, levels: tuple[int, ...]) -> int:
-        return min(levels) if self.local_encoder == self.image_encoder else max(levels)
-
-    def refinement(self, bundle: FeatureBundle) -> Refinement:
-        if self.dual is None:
-            return Refinement()
-        interleaved = self.options.fusion_position == "interleaved"
-        local = self.local_tokens(bundle)
-        return _Dual(self.dual, local, interleaved, self.options.reconstruct)
-
-    def caption_states(self, bundle: FeatureBundle, written: FusionText) -> Tensor:
-        if self.options.itg_route == "blip2" or self.dual is None:
-            return super().caption_states(bundle, written)
-        refinement = self.refinement(bundle)
-        queries, text = self.run(bundle, refinement, written, "causal")
-        context = torch.cat([refinement.finish(queries).queries, text], dim=1)
-        mask = causal_context_mask(self.options.queries, written.mask)
-        states: Tensor = self.writer(text, context, mask)
-        return states
 
 
 class _Dual(Refinement):

@@ -14,14 +14,15 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from manyeyes.images.reading import load_image
 from manyeyes.inference.ranking import ShownImages
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.perception.detections import read_objects
 from manyeyes.records import (
+    NOTHING_PERCEIVED,
     Detections,
     FeatureBundle,
     Features,
@@ -29,66 +30,74 @@ from manyeyes.records import (
     GridFeatures,
     Masking,
     ObjectFeatures,
+    Perceived,
     TagFeatures,
     TextFeatures,
     VisualEvidence,
 )
 
 
-class Look:
+class EncodedImages:
     """Images of one group, as the model's questions see them.
 
     Args:
-        paths: the images, in the order of the rows that `shown` takes.
-        objects: what counts as detected in each; None = what the model's own detector finds.
+        pictures: RGB images, in the order of the rows that `shown` takes.
+        known: what is known of each already; objects that it leaves open are found by the model's
+            own detector.
     """
 
     def __init__(
         self,
         model: ManyEyesForConditionalGeneration,
         processor: ManyEyesProcessor,
-        paths: Sequence[str],
-        objects: Sequence[Detections] | None = None,
+        pictures: Sequence[Image.Image],
+        known: Sequence[Perceived] | None = None,
     ) -> None:
-        self.model, self.processor, self.paths = model, processor, list(paths)
-        pictures = [load_image(path) for path in paths]
+        self.model, self.processor = model, processor
+        self._known = [NOTHING_PERCEIVED] * len(pictures) if known is None else list(known)
         self.sizes = [picture.size for picture in pictures]
-        pixels = processor.pixels(pictures)
-        placed: dict[str, Any] = {name: value.to(model.device) for name, value in pixels.items()}
+        pixels: dict[str, Any] = dict(processor.pixels(pictures))
+        placed = {name: value.to(model.device) for name, value in pixels.items()}
         self._features = model.encode(**placed)
-        self._given = objects
-        self._features = self._told()
-        self.reads_questions = bool(processor.question_inputs(["?"]))
+        self._features = self._with_object_texts()
         self._evidence: VisualEvidence | None = None
-        if not self.reads_questions:
+        if not processor.reads_questions:
             self._evidence = model.fusion(self._features)
 
     @cached_property
     def objects(self) -> list[Detections] | None:
         """What was detected in each image; None where nobody looked."""
-        if self._given is not None:
-            return list(self._given)
-        return self.processor.read_objects(self._features, self.sizes)
+        given = [known.objects[0] for known in self._known if known.objects is not None]
+        if self._known and len(given) == len(self._known):
+            return given
+        return self.processor.perception.read(self._features, self.sizes)
 
-    def _told(self) -> FeatureBundle:
+    def perceived(self, row: int) -> Perceived:
+        """What the prompt says of one image: its tags, and its objects where they are written."""
+        writes = self.processor.perception.writer is not None
+        objects = self.objects if writes else None
+        return Perceived(self._known[row].tags, None if objects is None else (objects[row],))
+
+    def _with_object_texts(self) -> FeatureBundle:
         """The features, with the words about objects where the fusion reads them."""
-        if not self.processor.object_inputs(None, []):
+        perception = self.processor.perception
+        if not perception.fusion_inputs(None, []):
             return self._features
-        words = self.processor.object_inputs(self.objects, self.sizes)
+        words = perception.fusion_inputs(self.objects, self.sizes)
         placed = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
-        return self.model.told(self._features, FusionText(*placed))
+        return self.model.with_object_texts(self._features, FusionText(*placed))
 
     def refined_objects(self) -> list[Detections] | None:
         """The objects after the fusion's refinement; None where it refines none."""
-        if self.model.fusion.refines is None or self._evidence is None:
+        if self.model.fusion.plan.refines is None or self._evidence is None:
             return None
-        judged = self.model.judged(self._evidence.trace, self._features)
-        return read_objects(judged, self.sizes)
+        refined = self.model.refined_objects(self._evidence.trace, self._features)
+        return read_objects(refined, self.sizes)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes that the detector knows."""
-        name = self.processor.detector_in(self._features)
+        name = self.processor.perception.detector_in(self._features)
         features = self._features.get(name or "")
         return features.labels if isinstance(features, ObjectFeatures) else ()
 

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from manyeyes.conversation.task_types import REGION
-from manyeyes.data.annotations.objects import ObjectTable
 from manyeyes.errors import DataError, UsageError
-from manyeyes.images.reading import image_size
+from manyeyes.images.reading import image_size, load_image
 from manyeyes.inference.decoding import GREEDY, Decoding
-from manyeyes.inference.encoded_images import Look
-from manyeyes.inference.image_tags import ImageTags
+from manyeyes.inference.encoded_images import EncodedImages
+from manyeyes.inference.perceived import NOTHING_KNOWN, PerceivedImages
 from manyeyes.inference.prefix_cache import PrefixCache
 from manyeyes.inference.questions import AnswerKind, Item
 from manyeyes.inference.ranking import (
@@ -35,7 +34,7 @@ from manyeyes.inference.ranking import (
 from manyeyes.language import position_limit, too_long
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Tags, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, NOTHING_PERCEIVED, Perceived, Turn
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
@@ -50,12 +49,34 @@ REGION_ANSWERS: tuple[AnswerKind, ...] = ("boxes", "detections")
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A question, the sizes of its images where they are needed, and what was detected in them."""
+class _Question:
+    """A question, the sizes of its images where they are needed, and what is known of them."""
 
     turn: Turn
     sizes: list[tuple[int, int]]
-    objects: list[Detections] | None
+    perceived: Perceived
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Questions that are asked together; ``images``: each encoded once, None = withheld."""
+
+    items: Sequence[Item]
+    images: EncodedImages | None
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """The place of each image among the encoded ones."""
+        return {path: row for row, path in enumerate(_paths(self.items))}
+
+    def question(self, item: Item) -> _Question:
+        """The question as a turn, without an image where images are withheld."""
+        perceived = NOTHING_PERCEIVED
+        if self.images is not None:
+            perceived = self.images.perceived(self.rows[item.image])
+        sized = item.boxes or item.points or perceived.objects is not None
+        turn = _turn(item, shown=self.images is not None)
+        return _Question(turn, _sizes(item) if sized else [], perceived)
 
 
 class ModelPredictor:
@@ -66,10 +87,9 @@ class ModelPredictor:
         batch_size: questions that are generated together, sorted by length and padded on the left.
         image_batch: images that are encoded together.
         max_new_tokens: limits by answer kind, instead of ``MAX_NEW_TOKENS``.
-        objects: what is written as detected in place of what the model's own detector finds, by
-            image path; for annotated, shuffled or no objects.
         decoding: arguments of ``generate`` instead of greedy decoding, see ``inference.decoding``.
-        tags: the tags of images by their path, for models that read them.
+        perceived: tags of images, for models that read them, and objects in place of those that
+            the model's own detector finds.
         dtype: run under autocast in this type (``torch.bfloat16`` is several times faster on CPUs
             that have it; answers can differ in rare ties).
 
@@ -85,10 +105,9 @@ class ModelPredictor:
         batch_size: int = 32,
         image_batch: int = 32,
         max_new_tokens: Mapping[AnswerKind, int] | None = None,
-        objects: ObjectTable | None = None,
         decoding: Decoding = GREEDY,
         dtype: torch.dtype | None = None,
-        tags: ImageTags | None = None,
+        perceived: PerceivedImages = NOTHING_KNOWN,
     ) -> None:
         if batch_size < 1 or image_batch < 1:
             raise UsageError(f"batch sizes must be at least 1, got {batch_size} and {image_batch}")
@@ -100,7 +119,7 @@ class ModelPredictor:
             limits = dict.fromkeys(limits, decoding.max_new_tokens)
         self.max_new_tokens = {**limits, **(max_new_tokens or {})}
         self.decoding = dict(decoding.arguments)
-        self.objects, self.dtype, self.tags = objects, dtype, tags
+        self.perceived, self.dtype = perceived, dtype
         self.positions = position_limit(model.config.text_config)
         self._prefixes = PrefixCache(model)
 
@@ -117,18 +136,14 @@ class ModelPredictor:
             "max_new_tokens": dict(self.max_new_tokens),
             "dtype": str(self.dtype or next(self.model.parameters()).dtype),
             "prompt_style": self.processor.prompt_style,
-            **self._written_objects(),
-            **({} if self.tags is None else {"tags": self.tags.identity}),
+            **self.perceived.record,
         }
 
-    def told(
-        self, *, objects: ObjectTable | None = None, tags: ImageTags | None = None
-    ) -> ModelPredictor:
-        """Return a predictor that is told these objects or tags in place of its own."""
+    def with_perceived(self, perceived: PerceivedImages) -> ModelPredictor:
+        """Return a predictor that is told this of the images."""
         other = copy.copy(self)
         other.__dict__.pop("fingerprint", None)
-        other.objects = self.objects if objects is None else objects
-        other.tags = self.tags if tags is None else tags
+        other.perceived = perceived
         return other
 
     @cached_property
@@ -154,9 +169,9 @@ class ModelPredictor:
         prompts = []
         for item in items:
             sizes = _sizes(item) if item.boxes or item.points else []
-            tags = None if self.tags is None else (self.tags.of(item.image),)
+            known = Perceived(tags=self.perceived.tags_of(item.image))
             turn = _turn(item, shown=True)
-            prompts.append(self.processor.prompt([turn], image_sizes=sizes, tags=tags))
+            prompts.append(self.processor.prompt([turn], image_sizes=sizes, perceived=known))
         self._lengths(items, prompts)
 
     def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
@@ -192,26 +207,26 @@ class ModelPredictor:
     @torch.inference_mode()
     def _rank_group(self, items: Sequence[Item], with_images: bool) -> list[list[Likelihood]]:
         ranked: list[list[Likelihood]] = []
-        with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
-            look = self._look(items) if with_images else None
-            together = self.batch_size if look and look.reads_questions else len(items)
+        with self._computing():
+            group = self._group(items, with_images)
+            fused_apart = with_images and self.processor.reads_questions
+            together = self.batch_size if fused_apart else len(items)
             for start in range(0, len(items), together):
                 places = range(start, min(start + together, len(items)))
-                questions = [self._ranked(items[place], look) for place in places]
-                shown = self._shown(look, items, places)
+                questions = [self._ranked(items[place], group) for place in places]
+                shown = self._shown(group, places)
                 ranked += rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
         return ranked
 
-    def _ranked(self, item: Item, look: Look | None) -> RankedQuestion:
-        asked = self._question(item, look)
+    def _ranked(self, item: Item, group: _Group) -> RankedQuestion:
+        asked = group.question(item)
         try:
             return ranked_question(
                 self.processor,
                 asked.turn,
                 item.candidates,
                 image_sizes=asked.sizes,
-                objects=asked.objects,
-                tags=self._tags(item, look),
+                perceived=asked.perceived,
             )
         except DataError as error:
             raise DataError(f"question {item.id!r}: {error}") from error
@@ -228,73 +243,53 @@ class ModelPredictor:
     def _answer_group(self, items: Sequence[Item], with_images: bool) -> list[tuple[int, str]]:
         """Answers of one group of images as (place in ``items``, text)."""
         answered: list[tuple[int, str]] = []
-        with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
-            look = self._look(items) if with_images else None
-            prompts = [self._prompt(item, look) for item in items]
+        with self._computing():
+            group = self._group(items, with_images)
+            prompts = [self._prompt(item, group) for item in items]
             rooms = self._rooms(items, self._lengths(items, prompts))
-            for batch in self._batches(rooms, self._order(items, prompts, look)):
+            for batch in self._batches(rooms, self._order(group, prompts)):
                 texts = self._generate(
                     [prompts[place] for place in batch],
                     [items[place] for place in batch],
-                    self._shown(look, items, batch),
+                    self._shown(group, batch),
                     rooms[batch[0]],
                 )
                 answered.extend(zip(batch, texts, strict=True))
         return answered
 
-    def _look(self, items: Sequence[Item]) -> Look:
+    def _computing(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None)
+
+    def _group(self, items: Sequence[Item], with_images: bool) -> _Group:
+        if not with_images:
+            return _Group(items, None)
         paths = _paths(items)
-        given = None if self.objects is None else [self.objects[path] for path in paths]
-        return Look(self.model, self.processor, paths, given)
+        known = [self.perceived.of(path) for path in paths]
+        pictures = [load_image(path) for path in paths]
+        return _Group(items, EncodedImages(self.model, self.processor, pictures, known))
 
-    def _shown(
-        self, look: Look | None, items: Sequence[Item], places: Sequence[int]
-    ) -> ShownImages | None:
+    def _shown(self, group: _Group, places: Sequence[int]) -> ShownImages | None:
         """What the items at some places of a group are shown."""
-        if look is None:
+        if group.images is None:
             return None
-        rows = {path: row for row, path in enumerate(_paths(items))}
-        chosen = [items[place] for place in places]
-        questions = []
-        for item in chosen if look.reads_questions else ():
-            questions.append(self._asked(item))
-        return look.shown([rows[item.image] for item in chosen], questions)
+        chosen = [group.items[place] for place in places]
+        asked = [self._asked(item) for item in chosen] if self.processor.reads_questions else []
+        return group.images.shown([group.rows[item.image] for item in chosen], asked)
 
-    def _prompt(self, item: Item, look: Look | None) -> str:
-        asked = self._question(item, look)
+    def _prompt(self, item: Item, group: _Group) -> str:
+        asked = group.question(item)
         return self.processor.prompt(
-            [asked.turn],
-            image_sizes=asked.sizes,
-            objects=asked.objects,
-            tags=self._tags(item, look),
+            [asked.turn], image_sizes=asked.sizes, perceived=asked.perceived
         )
-
-    def _tags(self, item: Item, look: Look | None) -> Tags | None:
-        return None if self.tags is None or look is None else (self.tags.of(item.image),)
 
     def _asked(self, item: Item) -> str:
         """The question with its boxes written, as a fusion and the choice of a route read it."""
-        asked = self._question(item, None)
-        return self.processor.write_boxes([asked.turn], asked.sizes)[0].text
-
-    def _question(self, item: Item, look: Look | None) -> _Asked:
-        """The question as a turn; ``look`` None = without its image."""
-        objects = None
-        if look is not None and self.processor.object_writer is not None and look.objects:
-            objects = [look.objects[look.paths.index(item.image)]]
-        sized = item.boxes or item.points or objects is not None
-        return _Asked(_turn(item, shown=look is not None), _sizes(item) if sized else [], objects)
-
-    def _written_objects(self) -> dict[str, Any]:
-        """For the record: by whose objects the prompts were made, where that is not the model."""
-        if self.objects is None:
-            return {}
-        digest = hashlib.sha256(repr(sorted(self.objects.items())).encode()).hexdigest()
-        return {"objects": {"file": self.objects.file, "sha256": digest}}
+        asked = _Group([item], None).question(item)
+        return self.processor.write_turns([asked.turn], asked.sizes)[0].text
 
     def _lengths(self, items: Sequence[Item], prompts: Sequence[str]) -> list[int]:
         """Return the tokens of each prompt; DataError if the language model cannot read one."""
-        lengths = [len(ids) for ids in self.processor.prompt_ids(prompts)]
+        lengths = [len(ids) for ids in self.processor.text_rows.ids(prompts)]
         answered = self.processor.answers_in_sequence
         bad = [
             f"{item.id!r} has {problem}"
@@ -317,15 +312,13 @@ class ModelPredictor:
         left = [self.positions - length for length in lengths]
         return [min(pair) for pair in zip(wanted, left, strict=True)]
 
-    def _order(
-        self, items: Sequence[Item], prompts: Sequence[str], look: Look | None
-    ) -> list[tuple[int, int]]:
+    def _order(self, group: _Group, prompts: Sequence[str]) -> list[tuple[int, int]]:
         """What each prompt is sorted by: its image, where its beginning is shared, then length."""
-        shared = look is not None and not look.reads_questions and self._prefixes.usable
-        rows = {path: row for row, path in enumerate(_paths(items))}
+        together = group.images is not None and not self.processor.reads_questions
+        shared = together and self._prefixes.usable
         return [
-            (rows[item.image] if shared else 0, len(prompt))
-            for item, prompt in zip(items, prompts, strict=True)
+            (group.rows[item.image] if shared else 0, len(prompt))
+            for item, prompt in zip(group.items, prompts, strict=True)
         ]
 
     def _batches(

@@ -22,10 +22,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from manyeyes.errors import DataError
-from manyeyes.language.contract import IGNORE, ReadPrompt
+from manyeyes.language.contract import ReadPrompt
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Tags, Turn, VisualEvidence
+from manyeyes.records import (
+    IGNORE,
+    IMAGE_PLACEHOLDER,
+    NOTHING_PERCEIVED,
+    Perceived,
+    Tags,
+    Turn,
+    VisualEvidence,
+)
 
 
 @dataclass(frozen=True)
@@ -72,21 +80,20 @@ def ranked_question(
     candidates: Sequence[str],
     *,
     image_sizes: Sequence[tuple[int, int]] = (),
-    objects: Sequence[Detections] | None = None,
-    tags: Tags | None = None,
+    perceived: Perceived = NOTHING_PERCEIVED,
 ) -> RankedQuestion:
     """Tokenise a question with each of its candidates; its text holds ``<image>`` if one is shown.
 
-    ``image_sizes``: (width, height), needed where the question holds boxes, and with ``objects``,
-    what was detected in each image. ``tags``: one list per image, for models that read them.
+    ``image_sizes``: (width, height), needed where the question holds boxes, and with objects;
+    ``perceived``: of the images.
 
     Raises:
         DataError: no candidates, or a conversation that does not fit the recipe's max_length.
     """
     if not candidates:
         raise DataError(f"no candidates to rank for {question.text!r}")
-    (written,) = processor.write_boxes([question], image_sizes, objects)
-    rows = [_row(processor, written, candidate, tags) for candidate in candidates]
+    (written,) = processor.write_turns([question], image_sizes, perceived)
+    rows = [_row(processor, written, candidate, perceived.tags) for candidate in candidates]
     route = processor.routes([written.text])[0] if processor.routed else None
     if not processor.answers_in_sequence:
         answers = tuple(Continuation(labels, labels) for _, labels in rows)
@@ -153,7 +160,7 @@ class _Batch:
         mask = pad_sequence(ones, batch_first=True, padding_side="left").to(model.device)
         evidence, rows = (None, None) if self.shown is None else vars(self.shown).values()
         counts = None if rows is None else torch.ones_like(rows)
-        with model.giving(self._inside(torch.arange(len(prompts)))):
+        with model.layer_context(self._layer_inputs(torch.arange(len(prompts)))):
             embeddings = model.embed(ids, evidence, counts, rows)
             return model.language_kind.read(model.language_model, embeddings, mask)
 
@@ -165,30 +172,29 @@ class _Batch:
             pad_sequence(part, batch_first=True, padding_value=IGNORE).to(self.model.device)
             for part in ([c.ids for _, c in chosen], [c.labels for _, c in chosen])
         )
-        with self.model.giving(self._inside(owners)):
+        with self.model.layer_context(self._layer_inputs(owners)):
             logits = self.model.language_kind.continue_prompts(
                 self.model.language_model, prompt, owners.to(self.model.device), ids
             )
         return _likelihoods(logits, labels)
 
-    def _inside(self, rows: Tensor) -> dict[str, Any]:
+    def _layer_inputs(self, rows: Tensor) -> dict[str, Any]:
         """What the language model's layers read besides the text for these rows of the batch."""
         evidence = None if self.shown is None else self.shown.evidence
         images = None if self.shown is None else self.shown.rows[rows]
         counts = None if images is None else torch.ones_like(images)
         routes = [self.questions[row].route for row in rows.tolist()]
         every = torch.tensor(routes, device=self.model.device) if self.model.config.routed else None
-        return self.model.inside(len(rows), evidence, counts, images, every)
+        return self.model.layer_inputs(len(rows), evidence, counts, images, every)
 
 
 def _row(
     processor: ManyEyesProcessor, question: Turn, answer: str, tags: Tags | None
 ) -> tuple[Tensor, Tensor]:
     """Token ids and labels of a question with an answer, as in training."""
-    sizes = [(1, 1)] * question.text.count(IMAGE_PLACEHOLDER)
-    turns = (question, Turn("assistant", answer))
+    turns, images = (question, Turn("assistant", answer)), question.text.count(IMAGE_PLACEHOLDER)
     # questions are not cut to max_length when a model generates its answer either
-    row = processor.encode_text(Sample(answer, (), turns, tags=tags), sizes, cut=False)
+    row = processor.text_rows.row(turns, tags, images, answer, cut=False)
     limit = processor.max_length if processor.answers_in_sequence else None
     if limit is not None and len(row["input_ids"]) >= limit:
         raise DataError(

@@ -22,7 +22,7 @@ from manyeyes.inference.ranking import ShownImages
 from manyeyes.inference.tagging import tag_images
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
-from manyeyes.records import Detections, FeatureBundle, FusionText, Turn, VisualEvidence
+from manyeyes.records import Detections, FeatureBundle, FusionText, Perceived, Turn, VisualEvidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,28 +51,28 @@ class Sight:
     @property
     def reads_questions(self) -> bool:
         """Whether the fusion reads the question, so that evidence holds for one question only."""
-        return bool(self.processor.question_inputs(["?"]))
+        return self.processor.reads_questions
 
     @torch.inference_mode()
     def see(self, picture: Image.Image, tags: Sequence[str] = ()) -> SeenImage:
         """Encode an upright RGB picture; ``tags``: what a model that reads tags is told of it."""
         pixels = self.processor.pixels([picture])
         placed: dict[str, Any] = {k: v.to(self.model.device) for k, v in pixels.items()}
-        told = tuple(tags)
-        if self.processor.object_writer is None and not self.reads_questions:
+        names = tuple(tags)
+        if self.processor.perception.writer is None and not self.reads_questions:
             evidence = self.model.encode_images(**placed)
-            return SeenImage(picture.size, evidence, {}, tags=told)
+            return SeenImage(picture.size, evidence, {}, tags=names)
         features = self.model.encode(**placed)
         found = None
-        if self.processor.object_writer is not None:
-            found = self.processor.read_objects(features, [picture.size])
-        words = self.processor.object_inputs(found, [picture.size])
+        if self.processor.perception.writer is not None:
+            found = self.processor.perception.read(features, [picture.size])
+        words = self.processor.perception.fusion_inputs(found, [picture.size])
         if words:
             parts = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
-            features = self.model.told(features, FusionText(*parts))
+            features = self.model.with_object_texts(features, FusionText(*parts))
         fused = None if self.reads_questions else self.model.fusion(features)
         objects = None if found is None else found[0]
-        return SeenImage(picture.size, fused, features, objects, told)
+        return SeenImage(picture.size, fused, features, objects, names)
 
     def tags(self, picture: Image.Image, given: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return the tags of a picture: those given, or what the tagger finds.
@@ -98,8 +98,7 @@ class Sight:
         return self.processor.prompt(
             turns,
             image_sizes=[image.size for image in images],
-            objects=objects or None,
-            tags=tuple(image.tags for image in images),
+            perceived=Perceived(tuple(image.tags for image in images), objects or None),
         )
 
     def shown(self, images: Sequence[SeenImage], questions: Sequence[str]) -> ShownImages | None:

@@ -40,11 +40,11 @@ def own_tagger(model: ManyEyesForConditionalGeneration) -> Tagger | None:
     Raises:
         CheckpointError: the tagger's weights or lists are missing or damaged.
     """
-    spec = own_spec(model)
+    spec = tagger_spec(model)
     return None if spec is None or spec.family == FILE else load_tagger(spec).to(model.device)
 
 
-def own_spec(model: ManyEyesForConditionalGeneration) -> TaggerSpec | None:
+def tagger_spec(model: ManyEyesForConditionalGeneration) -> TaggerSpec | None:
     """Return the checked ``tagger`` block of a model that reads tags."""
     if model.config.tags == "none" or model.config.tagger is None:
         return None

@@ -13,7 +13,7 @@ from manyeyes.checkpoints import hub
 from manyeyes.checkpoints.trust import trusts_remote_code
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.language.added_biases import add_biases
-from manyeyes.language.contract import IGNORE, LanguageKind, LanguageOutput
+from manyeyes.language.contract import LanguageKind, LanguageOutput
 from manyeyes.language.decoder_only import DecoderOnly
 from manyeyes.language.encoder_decoder import EncoderDecoder
 from manyeyes.language.idle import IdleLanguage
@@ -118,7 +118,6 @@ def build_language(spec: LanguageSpec, config: PreTrainedConfig) -> Any:
 
 
 __all__ = [
-    "IGNORE",
     "KINDS",
     "IdleLanguage",
     "LanguageKind",

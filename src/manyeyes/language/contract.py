@@ -11,9 +11,6 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-IGNORE = -100
-"""Label of positions that are not supervised."""
-
 
 class LanguageOutput(NamedTuple):
     """Without labels: ``logits`` ``[B, T, V]``. With labels: the logits of the S supervised

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manyeyes.language.contract import IGNORE, LanguageOutput, ReadPrompt
+from manyeyes.language.contract import LanguageOutput, ReadPrompt
 from manyeyes.layers.adapters.attention import positions
+from manyeyes.records import IGNORE
 
 
 class DecoderOnly:

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
-from manyeyes.language.contract import IGNORE, LanguageOutput, ReadPrompt
+from manyeyes.language.contract import LanguageOutput, ReadPrompt
+from manyeyes.records import IGNORE
 
 
 class EncoderDecoder:

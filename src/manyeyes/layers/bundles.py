@@ -18,9 +18,9 @@ def map_images(bundle: FeatureBundle, function: Callable[[Tensor], Tensor]) -> F
     return {name: _map(features, function) for name, features in bundle.items()}
 
 
-def choose_images(bundle: FeatureBundle, index: Tensor) -> FeatureBundle:
-    """Return the features of the images ``index`` ``[J]``, everything of an image together."""
-    return map_images(bundle, lambda x: x[index])
+def choose_images(bundle: FeatureBundle, index_J: Tensor) -> FeatureBundle:
+    """Return the features of the images ``index_J`` ``[J]``, everything of an image together."""
+    return map_images(bundle, lambda x: x[index_J])
 
 
 def gather_images(bundle: FeatureBundle) -> FeatureBundle:

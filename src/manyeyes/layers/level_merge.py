@@ -54,35 +54,35 @@ class LevelMerge(nn.Module):
         scales = self.scales.float()
         return scales.softmax(dim=0) if self.weight_norm == "softmax" else scales
 
-    def forward(self, levels: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    def forward(self, levels_IND: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """Merge L tensors ``[I, N, D]`` into one, level by level so that none are stacked."""
         if self.merge == "single":
-            return levels[0]
+            return levels_IND[0]
         if self.merge == "mean":
-            return mean_level(levels)
-        weights = self.weights().to(levels[0].device)
-        merged = torch.zeros_like(levels[0])
-        for index, level in enumerate(levels):
+            return mean_level(levels_IND)
+        weights = self.weights().to(levels_IND[0].device)
+        merged = torch.zeros_like(levels_IND[0])
+        for index, level in enumerate(levels_IND):
             merged = merged + weights[index].to(level.dtype) * self._map(index, level, grid)
         return merged
 
-    def _map(self, index: int, level: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _map(self, index: int, level_IND: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.merge == "lln_layerscale":
-            return self.maps[index % len(self.maps)](level)
+            return self.maps[index % len(self.maps)](level_IND)
         if self.merge == "conv_layerscale":
-            images, _, width = level.shape
-            picture = level.transpose(1, 2).reshape(images, width, *grid)
+            images, _, width = level_IND.shape
+            picture = level_IND.transpose(1, 2).reshape(images, width, *grid)
             return self.maps[index](picture).flatten(2).transpose(1, 2)
-        return level
+        return level_IND
 
 
-def mean_level(levels: Sequence[Tensor]) -> Tensor:
+def mean_level(levels_IND: Sequence[Tensor]) -> Tensor:
     """Return the mean of the levels ``[I, N, D]``; of one level, the level itself."""
-    if len(levels) == 1:
-        return levels[0]
-    share = 1.0 / len(levels)
-    merged = share * levels[0]
-    for level in levels[1:]:
+    if len(levels_IND) == 1:
+        return levels_IND[0]
+    share = 1.0 / len(levels_IND)
+    merged = share * levels_IND[0]
+    for level in levels_IND[1:]:
         merged = merged + share * level
     return merged
 

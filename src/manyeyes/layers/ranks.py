@@ -20,21 +20,21 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def gather_rows(rows: Tensor) -> Tensor:
-    """Return ``rows`` ``[B, ...]`` of all processes, ``[N, ...]``; gradients flow back to each.
+def gather_rows(rows_B: Tensor) -> Tensor:
+    """Return ``rows_B`` ``[B, ...]`` of all processes, ``[N, ...]``; gradients flow back to each.
 
     Every process must bring the same shape. The gradient of a row is the sum of what all processes
     ask of it, so averaging parameter gradients over processes gives that of the joined batch. (In
     LAVIS gathered rows carry no gradient, and the gradient depends on the split.)
     """
     if rank_and_world()[1] == 1:
-        return rows
-    gathered: Tensor = _Gather.apply(rows)
+        return rows_B
+    gathered: Tensor = _Gather.apply(rows_B)
     return gathered
 
 
-def join_rows(rows: Tensor, value: float = 0) -> Tensor:
-    """Return ``rows`` ``[B, ...]`` of all processes, ``[W·M, ...]``, M the largest B.
+def join_rows(rows_B: Tensor, value: float = 0) -> Tensor:
+    """Return ``rows_B`` ``[B, ...]`` of all processes, ``[W·M, ...]``, M the largest B.
 
     Shorter shares end in rows of ``value``, and a process may have no row at all. Only this
     process's rows carry gradients, so a term of the joined rows counts W-fold in its gradient, see
@@ -42,8 +42,8 @@ def join_rows(rows: Tensor, value: float = 0) -> Tensor:
     rows come by in different orders.
     """
     rank, world = rank_and_world()
-    missing = largest(len(rows), rows.device) - len(rows)
-    own = torch.cat([rows, rows.new_full((missing, *rows.shape[1:]), value)])
+    missing = largest(len(rows_B), rows_B.device) - len(rows_B)
+    own = torch.cat([rows_B, rows_B.new_full((missing, *rows_B.shape[1:]), value)])
     if world == 1 or not own.numel():
         return own
     parts = [torch.empty_like(own) for _ in range(world)]
@@ -111,10 +111,10 @@ def shared_generator(device: torch.device) -> torch.Generator:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        ctx.count = rows.shape[0]
-        parts = [torch.empty_like(rows) for _ in range(rank_and_world()[1])]
-        distributed.all_gather(parts, rows.contiguous())
+    def forward(ctx: Any, rows_B: Tensor) -> Tensor:
+        ctx.count = rows_B.shape[0]
+        parts = [torch.empty_like(rows_B) for _ in range(rank_and_world()[1])]
+        distributed.all_gather(parts, rows_B.contiguous())
         return torch.cat(parts)
 
     @staticmethod

@@ -24,8 +24,8 @@ from torch import Tensor
 from manyeyes.errors import PartError
 from manyeyes.layers.ranks import join_rows, largest, of_all_ranks
 from manyeyes.losses.contract import Objective, Trace
+from manyeyes.perception.targets import UNKNOWN
 
-UNKNOWN = -1
 """Number of objects of an image in which nobody has marked them."""
 
 

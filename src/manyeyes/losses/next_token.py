@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from manyeyes.losses.contract import Objective, Trace
-
-IGNORE = -100
-"""Target of positions that are not supervised."""
+from manyeyes.records import IGNORE
 
 
 def next_token_sum(logits_BAV: Tensor, targets_BA: Tensor) -> Tensor:

@@ -1,22 +1,24 @@
-"""Chat messages to model inputs: the processor's ``apply_chat_template``.
+"""Chat messages of parts to text, and which arguments the processor's methods take.
+
+What nothing would read is an error; ``transformers`` hands over arguments of other processors, and
+None and False among them ask for nothing.
 
 Shapes: B conversations, T positions.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from manyeyes.conversation.chat_parts import (
-    conversation_images,
     conversation_tags,
     flatten_parts,
-    last_question,
 )
 from manyeyes.conversation.rendering import (
     Rendered,
@@ -29,122 +31,113 @@ from manyeyes.errors import UsageError, nearest
 from manyeyes.model.text_rows import TextRows
 from manyeyes.records import Role, Turn
 
-_OPTIONS = (
-    "chat_template",
-    "tokenize",
-    "return_dict",
-    "return_tensors",
-    "add_generation_prompt",
-    "continue_final_message",
-    "return_assistant_tokens_mask",
-    "processor_kwargs",
-)
 TENSORS = ("pt",)
 """What ``return_tensors`` may ask for."""
 
 
-class ChatInputs(TextRows):
-    """The part of ``ManyEyesProcessor`` that reads conversations of parts."""
+def render_chats(
+    rows: TextRows,
+    conversations: Sequence[Sequence[Mapping[str, Any]]],
+    *,
+    template: str | None,
+    generation_prompt: bool,
+    continue_final: bool,
+    spans: bool,
+    variables: dict[str, Any],
+    known: Sequence[str],
+) -> list[Rendered]:
+    """Render conversations of parts; see ``ManyEyesProcessor.apply_chat_template``.
 
-    def apply_chat_template(
-        self,
-        conversation: Any,
-        chat_template: str | None = None,
-        tokenize: bool = False,
-        return_dict: bool = False,
-        return_tensors: str | None = "pt",
-        add_generation_prompt: bool = False,
-        continue_final_message: bool = False,
-        return_assistant_tokens_mask: bool = False,
-        processor_kwargs: Mapping[str, Any] | None = None,
-        **variables: Any,
-    ) -> Any:
-        """Render one conversation or a list of them, with ``{"type": "image"}`` parts.
+    ``known``: what that method takes besides ``variables``, for messages.
 
-        An image part carries ``image`` (PIL), ``path`` or ``url``, and ``tags``, a list of names,
-        where the model reads them. Returns strings, or with ``tokenize`` and ``return_dict`` the
-        model inputs; ``return_assistant_tokens_mask`` adds ``assistant_masks`` ``[B, T]``, 1 where
-        a token is the assistant's: those that training supervises. ``variables``: of the template.
-
-        Raises:
-            UsageError: an argument that nothing reads, or that makes no sense with the others.
-        """
-        self._check_variables(variables, chat_template)
-        check_tensors(return_tensors)
-        if return_assistant_tokens_mask and not (tokenize and return_dict):
-            raise UsageError(
-                "return_assistant_tokens_mask=True needs tokenize=True and return_dict=True"
-            )
-        if add_generation_prompt and continue_final_message:
-            raise UsageError("add_generation_prompt and continue_final_message exclude each other")
-        single = isinstance(conversation[0], Mapping)
-        conversations = [conversation] if single else list(conversation)
-        rendered = [
-            render(
-                self._tagged_messages(messages),
-                self.tokenizer,
-                self.prompt_style,
-                generation_prompt=add_generation_prompt,
-                continue_final=continue_final_message,
-                template=chat_template,
-                spans=return_assistant_tokens_mask,
-                variables=variables,
-            )
-            for messages in conversations
-        ]
-        texts = [item.text for item in rendered]
-        if not tokenize:
-            return texts[0] if single else texts
-        make: Any = self
-        inputs = make(
-            images=[image for group in map(conversation_images, conversations) for image in group],
-            text=texts,
-            questions=[last_question(messages) for messages in conversations],
-            **dict(processor_kwargs or {}),
+    Raises:
+        UsageError: a variable that nothing reads, or arguments that exclude each other.
+    """
+    _check_variables(rows, variables, template, known)
+    if generation_prompt and continue_final:
+        raise UsageError("add_generation_prompt and continue_final_message exclude each other")
+    return [
+        render(
+            _messages(rows, parts),
+            rows.tokenizer,
+            rows.prompt_style,
+            generation_prompt=generation_prompt,
+            continue_final=continue_final,
+            template=template,
+            spans=spans,
+            variables=variables,
         )
-        if return_assistant_tokens_mask:
-            inputs["assistant_masks"] = self._masks(rendered, inputs)
-        return inputs if return_dict else inputs["input_ids"]
+        for parts in conversations
+    ]
 
-    def _masks(self, rendered: Sequence[Rendered], inputs: Mapping[str, Tensor]) -> Tensor:
-        masks = torch.zeros_like(inputs["input_ids"])
-        for row, item in enumerate(rendered):
-            bare = without_images(item)[0] if self.images_leave_no_token else item
-            _, inside = self.supervised(bare)
-            real = inputs["attention_mask"][row].bool()
-            if int(real.sum()) != len(inside):
-                raise UsageError(
-                    "return_assistant_tokens_mask=True: processor_kwargs change the tokens of the "
-                    "text, so the assistant's cannot be told; leave add_special_tokens out"
-                )
-            masks[row, real] = torch.tensor(inside, dtype=masks.dtype)
-        return masks
 
-    def _check_variables(self, variables: dict[str, Any], template: str | None) -> None:
-        """Refuse what neither we nor the template read; None and False ask for nothing."""
-        if not variables:
-            return
-        source = template_source(self.tokenizer, self.prompt_style, template)
-        for name, value in list(variables.items()):
-            if re.search(rf"\b{re.escape(name)}\b", source) is not None:
-                continue
-            if value is None or value is False:
-                del variables[name]
-            else:
-                raise UsageError(
-                    f"apply_chat_template: nothing reads {name!r}{nearest(name, _OPTIONS)}; it is "
-                    "no variable of the chat template, and arguments of the processor's call go "
-                    "into processor_kwargs"
-                )
+def assistant_masks(
+    rows: TextRows, rendered: Sequence[Rendered], inputs: Mapping[str, Tensor]
+) -> Tensor:
+    """Return ``[B, T]``, 1 where a token of ``inputs`` is the assistant's.
 
-    def _tagged_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        flat = flatten_parts(messages)
-        turns = self.clean([Turn(cast(Role, m["role"]), m["content"]) for m in flat])
-        tags = conversation_tags(messages)
-        return turns_to_messages(self.with_tags(turns, tags, "the conversation"))
+    Raises:
+        UsageError: the inputs hold other tokens than the rendered texts.
+    """
+    masks_BT = torch.zeros_like(inputs["input_ids"])
+    for place, item in enumerate(rendered):
+        bare = without_images(item)[0] if rows.images_leave_no_token else item
+        _, answers = rows.supervised(bare)
+        real_T = inputs["attention_mask"][place].bool()
+        if int(real_T.sum()) != len(answers):
+            raise UsageError(
+                "return_assistant_tokens_mask=True: processor_kwargs change the tokens of the "
+                "text, so the assistant's cannot be told; leave add_special_tokens out"
+            )
+        masks_BT[place, real_T] = torch.tensor(answers, dtype=masks_BT.dtype)
+    return masks_BT
+
+
+def _check_variables(
+    rows: TextRows, variables: dict[str, Any], template: str | None, known: Sequence[str]
+) -> None:
+    """Refuse what neither we nor the template read; None and False ask for nothing."""
+    if not variables:
+        return
+    source = template_source(rows.tokenizer, rows.prompt_style, template)
+    for name, value in list(variables.items()):
+        if re.search(rf"\b{re.escape(name)}\b", source) is not None:
+            continue
+        if value is None or value is False:
+            del variables[name]
+        else:
+            raise UsageError(
+                f"apply_chat_template: nothing reads {name!r}{nearest(name, known)}; it is "
+                "no variable of the chat template, and arguments of the processor's call go "
+                "into processor_kwargs"
+            )
+
+
+def _messages(rows: TextRows, parts: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """One conversation with words in place of its parts, tags among them."""
+    flat = flatten_parts(parts)
+    turns = rows.clean([Turn(cast(Role, m["role"]), m["content"]) for m in flat])
+    return turns_to_messages(rows.with_tags(turns, conversation_tags(parts), "the conversation"))
 
 
 def check_tensors(return_tensors: str | None) -> None:
     """Raise ``UsageError`` unless PyTorch tensors are asked for; None and "auto" mean them."""
     if return_tensors not in (*TENSORS, None, "auto"):
         raise UsageError(f"return_tensors={return_tensors!r}: this processor returns 'pt' alone")
+
+
+def refuse(unknown: Mapping[str, Any], call: Callable[..., Any]) -> None:
+    """Raise ``UsageError`` for arguments that ``call`` was given and does not read."""
+    known = argument_names(call)
+    for name, value in unknown.items():
+        if value is not None and value is not False:
+            raise UsageError(
+                f"the processor does not take {name}={value!r}{nearest(name, known)}; "
+                f"it takes {', '.join(known)}"
+            )
+
+
+def argument_names(call: Callable[..., Any]) -> list[str]:
+    """Return the names that a bound method takes."""
+    parameters = inspect.signature(call).parameters.values()
+    return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]

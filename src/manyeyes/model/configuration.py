@@ -22,7 +22,7 @@ from manyeyes.encoders import (
     parse_tagger,
 )
 from manyeyes.errors import PartError, RecipeError
-from manyeyes.fusion import parse_fusion
+from manyeyes.fusion import FusionPlan, parse_fusion
 from manyeyes.images.reading import GEOMETRIES
 from manyeyes.language import (
     check_kind,
@@ -198,7 +198,7 @@ class ManyEyesConfig(PreTrainedConfig):
         cls.resolve(self.fusion)
         _, options = parse_fusion(self.fusion)
         cls.check(options, cls.accept(self.fused_shapes()))
-        self._check_reading(cls.reads_object_texts(options))
+        self._check_reading(self.fusion_plan.object_texts)
         bridge, bridge_options = parse_bridge(self.bridge)
         bridge.check(bridge_options, self.text_config, self.given)
         return self
@@ -240,18 +240,18 @@ class ManyEyesConfig(PreTrainedConfig):
     @property
     def reader(self) -> ReaderSpec | None:
         """Which text the fusion reads beside the images; None = it reads none."""
-        cls, options = parse_fusion(self.fusion)
-        return cls.reads_text(options)
+        return self.fusion_plan.text
 
     @property
     def target_labels(self) -> tuple[str, ...] | None:
         """Classes of the detector whose objects the fusion refines; None = it refines none."""
-        cls, options = parse_fusion(self.fusion)
-        if not cls.refines_objects(options):
+        name = self.fusion_plan.refines
+        if name is None:
             return None
-        families = [(spec, ENCODERS[spec.family]) for spec in self.encoder_specs()]
-        found = [(s, family) for s, family in families if issubclass(family, DetectorEncoder)]
-        return next((family.label_names(family.read_config(s)) for s, family in found), None)
+        (spec,) = (spec for spec in self.encoder_specs() if spec.name == name)
+        family = ENCODERS[spec.family]
+        assert issubclass(family, DetectorEncoder), "only a detector's objects are refined"
+        return family.label_names(family.read_config(spec))
 
     @property
     def tags(self) -> str:
@@ -268,10 +268,14 @@ class ManyEyesConfig(PreTrainedConfig):
     @property
     def given(self) -> Given:
         """What the fusion gives per image, tokens and prompts (needs ``resolve``)."""
+        plan = self.fusion_plan
+        return Given(plan.tokens, plan.prompts, plan.grid)
+
+    @property
+    def fusion_plan(self) -> FusionPlan:
+        """What the fusion gives and reads (needs ``resolve``)."""
         cls, options = parse_fusion(self.fusion)
-        shapes = cls.accept(self.fused_shapes())
-        tokens, grid = cls.num_tokens(options, shapes), cls.token_grid(options, shapes)
-        return Given(tokens, cls.num_prompts(options), grid)
+        return cls.planned(options, cls.accept(self.fused_shapes()))
 
 
 def _own_fields(config: PreTrainedConfig) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manyeyes.language.contract import IGNORE
 from manyeyes.losses.detection import ObjectTargets
-from manyeyes.records import FusionText
+from manyeyes.perception.targets import TARGETS
+from manyeyes.records import IGNORE, FusionText
 
 PIXELS, FEATURES, NOISE = VISUAL = ("pixel_values_", "features_", "noise_")
-TARGETS = ("target_counts", "target_classes", "target_boxes")
 
 Texts = dict[str, FusionText]
 """Texts that the fusion reads, by kind: question, caption, perception."""

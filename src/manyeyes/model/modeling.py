@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from transformers import GenerationConfig, GenerationMixin
 from transformers.utils.generic import ModelOutput
 
@@ -22,15 +21,14 @@ from manyeyes.checkpoints.originals import Originals
 from manyeyes.conversation.task_types import routes_of
 from manyeyes.encoders import ENCODERS, GridEncoder
 from manyeyes.errors import PartError, PlaceholderError, UsageError
-from manyeyes.fusion import grid_features, object_features, parse_fusion
+from manyeyes.fusion import object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, check_prompts, kind_of, parse_language
-from manyeyes.layers.adapters.attention import KEYWORD, answering, positions
+from manyeyes.layers.adapters.attention import PROMPTS, answering, positions
 from manyeyes.layers.adapters.mixture import ROUTES, routed
 from manyeyes.layers.attention.packed import KEYWORD as PACKED
 from manyeyes.layers.attention.packed import reading_packed
 from manyeyes.layers.bundles import cast_features
 from manyeyes.layers.pooled_text import pool_text
-from manyeyes.losses.detection import ObjectTargets, no_targets, set_prediction_loss
 from manyeyes.losses.next_token import next_token_sum
 from manyeyes.model.assembly import PartsModel
 from manyeyes.model.configuration import ManyEyesConfig
@@ -45,34 +43,26 @@ from manyeyes.model.inputs import (
     with_stop,
     without_image_tokens,
 )
+from manyeyes.model.intermediates import (
+    DETECTION_LOSS,
+    LANGUAGE,
+    NO_TARGETS,
+    NOTHING_REFINED,
+    READ_BACK,
+    REFINED_HEADS,
+    detection_loss,
+    read_back,
+)
 from manyeyes.model.lora import add_lora, parse_lora
+from manyeyes.model.zero_terms import shared_zero, silent_image
 from manyeyes.records import (
-    LOCAL_STATES,
     PERCEPTION,
     REFINED,
     FeatureBundle,
     Features,
     FusionText,
-    Masking,
     ObjectFeatures,
     VisualEvidence,
-)
-
-LANGUAGE = ("logits", "targets")
-"""Intermediates that only the language model gives."""
-READ_BACK = ("predicted_patches", "target_patches", "hidden_patches")
-"""Intermediates that a masked autoencoder's decoder gives."""
-DETECTION = "detection_loss"
-"""Intermediate that a detector's heads and its own loss give for refined objects."""
-JUDGED = ("judged_logits", "judged_boxes")
-"""What a detector's heads say of refined objects, until its loss is computed."""
-_NO_TARGETS = (
-    "detection: the batch holds no targets; the processor makes them where the model has a fusion "
-    "with refine: true"
-)
-_NOTHING_REFINED = (
-    "detection needs a fusion that refines a detector's objects (fusion 'shared_queries' with a "
-    "detector and refine: true)"
 )
 
 
@@ -209,11 +199,13 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         texts about detected objects ``[I, O, T]`` for a fusion that reads them.
         """
         evidence: VisualEvidence = self.fusion(
-            self.told(self.encode(**inputs), perception), question
+            self.with_object_texts(self.encode(**inputs), perception), question
         )
         return evidence
 
-    def told(self, bundle: FeatureBundle, perception: FusionText | None) -> FeatureBundle:
+    def with_object_texts(
+        self, bundle: FeatureBundle, perception: FusionText | None
+    ) -> FeatureBundle:
         """Return a bundle with the pooled texts ``[I, O, T]`` about the images' objects."""
         if perception is None:
             return bundle
@@ -275,43 +267,43 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
                      (None = this batch's own count)
 
         ``wanted``: names of intermediates that objectives read, to be found in the output's trace.
-        ``routes`` ``[B]``: task types for a bridge with routed adapters, see ``TASKS``.
+        ``routes`` ``[B]``: task types for a bridge with routed adapters, see ``TASK_TYPES``.
         """
         visual, rest = split_visual(kwargs)
         texts, targets = take_texts(rest), take_targets(rest)
         trace: dict[str, Tensor] = {}
         if evidence is None and visual:
-            if DETECTION in wanted and targets is None:
-                raise PartError(_NO_TARGETS)
+            if DETECTION_LOSS in wanted and targets is None:
+                raise PartError(NO_TARGETS)
             evidence, trace = self._fuse(visual, texts, wanted)
         if not set(LANGUAGE) & set(wanted):
-            return ManyEyesOutput(trace=self._detected(trace, wanted, targets))
+            return ManyEyesOutput(trace=detection_loss(self, trace, wanted, targets))
         if inputs_embeds is None:
             if input_ids is None:
                 raise PartError("pass input_ids or inputs_embeds")
             inputs_embeds = self.embed(input_ids, evidence, image_counts)
             if self.training and evidence is None:
-                inputs_embeds = inputs_embeds + self._silent_image(inputs_embeds)
-            inputs_embeds = inputs_embeds + self._shared_zero(inputs_embeds)
-        inside = self.inside(len(inputs_embeds), evidence, image_counts, routes=routes)
-        if KEYWORD in inside and attention_mask is not None:
+                inputs_embeds = inputs_embeds + silent_image(self, inputs_embeds)
+            inputs_embeds = inputs_embeds + shared_zero(self, inputs_embeds)
+        inner = self.layer_inputs(len(inputs_embeds), evidence, image_counts, routes=routes)
+        if PROMPTS in inner and attention_mask is not None:
             last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
             rest.setdefault("position_ids", last)
         if labels is not None:
             labels = without_image_tokens(labels, self.config.image_tokens)
         with reading_packed(rest.get(PACKED)):
             output = self.language_kind.forward(
-                self.language_model, inputs_embeds, attention_mask, labels, **inside, **rest
+                self.language_model, inputs_embeds, attention_mask, labels, **inner, **rest
             )
         if output.targets is None:
             return ManyEyesOutput(logits=output.logits, past_key_values=output.past_key_values)
         trace |= {"logits": output.logits, "targets": output.targets}
         count = max(1, output.targets.numel()) if num_items_in_batch is None else num_items_in_batch
         loss = next_token_sum(output.logits, output.targets) / count
-        trace = self._detected(trace, wanted, targets)
+        trace = detection_loss(self, trace, wanted, targets)
         return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
 
-    def inside(
+    def layer_inputs(
         self,
         batch_size: int,
         evidence: VisualEvidence | None,
@@ -321,7 +313,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
     ) -> dict[str, Any]:
         """Return what layers of the language model read besides its input, by keyword."""
         given = {
-            KEYWORD: self.bridge.prompts(
+            PROMPTS: self.bridge.prompts(
                 self.language_model, batch_size, evidence, image_counts, image_index
             ),
             ROUTES: routes if self.config.routed else None,
@@ -329,9 +321,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         return {keyword: value for keyword, value in given.items() if value is not None}
 
     @contextmanager
-    def giving(self, inside: Mapping[str, Any]) -> Iterator[None]:
-        """Let the language model's layers read ``inside`` for a block of code."""
-        with answering(inside.get(KEYWORD)), routed(inside.get(ROUTES)):
+    def layer_context(self, inner: Mapping[str, Any]) -> Iterator[None]:
+        """Let the language model's layers read ``layer_inputs`` for a block of code."""
+        with answering(inner.get(PROMPTS)), routed(inner.get(ROUTES)):
             yield
 
     def _fuse(
@@ -341,54 +333,27 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         wanted: Collection[str],
     ) -> tuple[VisualEvidence | None, dict[str, Tensor]]:
         """Step 2: evidence if it is needed, and those of ``wanted`` that images and texts give."""
-        bundle = self.told(self.encode(**visual), texts.get("perception"))
+        bundle = self.with_object_texts(self.encode(**visual), texts.get("perception"))
         trace = self.fusion.intermediates(bundle, texts.get("caption"), wanted)
         evidence = None
         if set(LANGUAGE) & set(wanted) or not trace:
             evidence = self.fusion(bundle, texts.get("question"))
             trace = {**evidence.trace, **trace}
         if set(READ_BACK) & set(wanted):
-            trace |= self._read_back(trace, bundle, visual)
-        if DETECTION in wanted:
-            found = self.judged(trace, bundle)
-            trace |= zip(JUDGED, (found.logits, found.boxes), strict=True)
+            trace |= read_back(self, trace, bundle, visual)
+        if DETECTION_LOSS in wanted:
+            found = self.refined_objects(trace, bundle)
+            trace |= zip(REFINED_HEADS, (found.logits, found.boxes), strict=True)
         return evidence, trace
 
-    def _detected(
-        self, trace: dict[str, Tensor], wanted: Collection[str], targets: ObjectTargets | None
-    ) -> dict[str, Tensor]:
-        """Step 5 for a detector: its own loss of what its heads say of refined objects.
-
-        All processes come by at this point, those whose batch holds no image too.
-
-        Raises:
-            PartError: nothing is refined.
-        """
-        if DETECTION not in wanted:
-            return trace
-        detector: Any = self.encoders[self.fusion.refines] if self.fusion.refines else None
-        if detector is None:
-            raise PartError(_NOTHING_REFINED)
-        if JUDGED[0] in trace and targets is not None:
-            logits, boxes = (trace.pop(name) for name in JUDGED)
-            loss = set_prediction_loss(detector.backbone, logits, boxes, targets)
-        else:
-            shape = type(detector).shape(detector.spec, detector.backbone.config)
-            logits = torch.zeros(0, shape.num_queries, shape.num_classes, device=self.device)
-            boxes, none = logits.new_zeros(0, shape.num_queries, 4), no_targets(0, self.device)
-            loss = set_prediction_loss(detector.backbone, logits, boxes, none)
-            if self.training and not set(LANGUAGE) & set(wanted):  # where no embedding is silent
-                loss = loss + self._silent_image(logits)
-        return {**trace, DETECTION: loss + self._shared_zero(loss)}
-
-    def judged(self, trace: Mapping[str, Tensor], bundle: FeatureBundle) -> ObjectFeatures:
+    def refined_objects(self, trace: Mapping[str, Tensor], bundle: FeatureBundle) -> ObjectFeatures:
         """What the detector's heads say of the objects that the fusion has refined."""
-        name = self.fusion.refines
+        name = self.fusion.plan.refines
         if name is None or REFINED not in trace:
-            raise PartError(_NOTHING_REFINED)
+            raise PartError(NOTHING_REFINED)
         detector: Any = self.encoders[name]
-        judged: ObjectFeatures = detector.judge(object_features(bundle, name), trace[REFINED])
-        return judged
+        refined: ObjectFeatures = detector.judge(object_features(bundle, name), trace[REFINED])
+        return refined
 
     def detect(self, **inputs: Tensor) -> tuple[ObjectFeatures, ObjectFeatures | None]:
         """Return a detector's objects of I images, and the same after refinement in the features.
@@ -403,76 +368,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         found = [features for features in bundle.values() if isinstance(features, ObjectFeatures)]
         if not found:
             raise PartError("detect: this model has no detector among its encoders")
-        if self.fusion.refines is None:
+        if self.fusion.plan.refines is None:
             return found[0], None
-        return found[0], self.judged(self.fusion(bundle).trace, bundle)
-
-    def _read_back(
-        self, trace: Mapping[str, Tensor], bundle: FeatureBundle, visual: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Pixels that a masked autoencoder's decoder reads out of the fusion's local states.
-
-        Raises:
-            PartError: the fusion gives none, or nothing was hidden.
-        """
-        name = self.fusion.reconstructs
-        if name is None or LOCAL_STATES not in trace:
-            raise PartError(
-                "reconstruction needs a fusion that hands local features back to their decoder "
-                "(fusion 'xformer' with reconstruct: true)"
-            )
-        masking = grid_features(bundle, name).masking
-        if masking is None:
-            raise PartError(
-                f"reconstruction: nothing is hidden from encoder {name!r}, so there is nothing to "
-                "reconstruct; give it a mask_ratio above 0"
-            )
-        states = trace[LOCAL_STATES]
-        encoder: Any = self.encoders[name]  # masked, hence one that reconstructs
-        copies = len(states) // len(masking.restore)
-        masking = Masking(masking.hidden.repeat(copies, 1), masking.restore.repeat(copies, 1))
-        target = encoder.target(visual[f"{PIXELS}{name}"]).repeat(copies, 1, 1)
-        found = (encoder.reconstruct(states, masking), target, masking.hidden)
-        return dict(zip(READ_BACK, found, strict=True))
-
-    def _silent_image(self, like: Tensor) -> Tensor:
-        """Return a zero that depends on every visual parameter, for batches without any image.
-
-        Without it a text-only batch leaves gradients undefined and distributed training waits.
-        """
-        visual = (self.encoders, self.fusion, self.bridge)
-        learning = [p for module in visual for p in module.parameters() if p.requires_grad]
-        if not learning:
-            return like.new_zeros(())
-        zeros: dict[str, Tensor] = {}
-        rules = self.config.pixel_transforms()
-        for name in self.config.fused_shapes():
-            rule = rules[name]
-            zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
-        nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
-        evidence = self.encode_images(FusionText(nothing, nothing + 1), None, **zeros)
-        total = like.new_zeros((), dtype=torch.float32)
-        for part in (evidence.tokens, evidence.prompts, *evidence.trace.values()):
-            if part is not None:
-                total = total + part.float().sum()
-        for parameter in self.bridge.parameters():
-            total = total + parameter.float().sum()
-        return (total * 0.0).to(like.dtype)
-
-    def _shared_zero(self, like: Tensor) -> Tensor:
-        """Return a zero that, in shards, depends on every parameter besides the language model's.
-
-        Processes reduce together the gradients that each of them has, the language model's first.
-        So all must have the same ones in the same order, whatever images and texts their batches
-        hold: the language model's input carries gradients in all processes or in none.
-        """
-        zero = like.new_zeros((), dtype=torch.float32)
-        if self.training and isinstance(self, FSDPModule):
-            for module in (self.encoders, self.fusion, self.bridge):
-                for parameter in module.parameters():
-                    if parameter.requires_grad:
-                        zero = zero + parameter.float().sum()
-        return (zero * 0.0).to(like.dtype)
+        return found[0], self.refined_objects(self.fusion(bundle).trace, bundle)
 
     # ---- generation -----------------------------------------------------------------------
 
@@ -493,7 +391,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
 
         All of its arguments work (beams, sampling, streamer, ...). Decoder-only models return the
         prompt's ids followed by the new ones, encoder-decoder models the new ones. With routed
-        adapters ``routes`` ``[B]`` come from the processor; ``task``, one of ``TASKS`` for all
+        adapters ``routes`` ``[B]`` come from the processor; ``task``, one of ``TASK_TYPES`` for all
         samples or for each, overrides them.
 
         Raises:
@@ -520,8 +418,8 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         self.language_model.generation_config = self.generation_config
         if task is not None:
             routes = self._routes(task, input_ids)
-        inside = self.inside(len(input_ids), evidence, image_counts, image_index, routes)
-        with self.giving(inside):
+        inner = self.layer_inputs(len(input_ids), evidence, image_counts, image_index, routes)
+        with self.layer_context(inner):
             result = self.language_kind.generate(
                 self.language_model,
                 embeddings,

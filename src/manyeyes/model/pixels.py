@@ -1,8 +1,9 @@
-"""Decoded images to one encoder's normalised pixels."""
+"""Decoded images to the encoders' normalised pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,38 @@ from manyeyes.encoders import PixelTransform
 from manyeyes.images.reading import fit_image
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixel transforms of a model's encoders.
+
+    ``encoders``: a processor's saved entries. ``geometry``, ``pad_color``: see ``ManyEyesConfig``.
+    """
+
+    encoders: Sequence[Mapping[str, Any]]
+    geometry: str
+    pad_color: Sequence[int]
+
+    @property
+    def fused(self) -> list[str]:
+        """Names of the encoders that the fusion reads."""
+        return [encoder["name"] for encoder in self.encoders if encoder.get("fused", True)]
+
+    def __call__(
+        self, images: Sequence[Image.Image], only: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Return ``pixel_values_<encoder>`` ``[images, 3, height, width]`` of decoded images.
+
+        ``only``: of these encoders.
+        """
+        return {
+            f"pixel_values_{encoder['name']}": to_pixels(
+                images, saved_rule(encoder), self.geometry, self.pad_color
+            )
+            for encoder in self.encoders
+            if only is None or encoder["name"] in only
+        }
 
 
 def saved_rule(encoder: Mapping[str, Any]) -> PixelTransform:

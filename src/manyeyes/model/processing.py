@@ -5,7 +5,7 @@ Shapes: B samples, T positions, I images of the batch, K visual tokens per image
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,39 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, P
 
 from manyeyes.checkpoints import hub
 from manyeyes.checkpoints.trust import trusting, trusts_remote_code
-from manyeyes.conversation.chat_parts import flatten_images
+from manyeyes.conversation.chat_parts import conversation_images, flatten_images, last_question
 from manyeyes.conversation.fusion_text import TextReader, question_of, without_placeholders
-from manyeyes.conversation.rendering import render, turns_to_messages, without_images
-from manyeyes.conversation.tags import SLOT, check_tags, put_tags, without_sentence
+from manyeyes.conversation.rendering import write_boxes
+from manyeyes.conversation.tags import without_sentence
 from manyeyes.conversation.task_types import route_of, routes_of
-from manyeyes.errors import DataError, PartError, PlaceholderError, UsageError, nearest
-from manyeyes.language import IGNORE, too_long
-from manyeyes.model.chat_inputs import ChatInputs, check_tensors
+from manyeyes.errors import PlaceholderError, UsageError
+from manyeyes.model.chat_inputs import (
+    argument_names,
+    assistant_masks,
+    check_tensors,
+    refuse,
+    render_chats,
+)
 from manyeyes.model.configuration import ManyEyesConfig
-from manyeyes.model.pixels import saved_rule, to_pixels
+from manyeyes.model.pixels import Pixels
 from manyeyes.model.processor_fields import check_saved_pair, processor_fields
-from manyeyes.model.tokenization import IMAGE_TOKENS, image_token_ids, load_tokenizer
-from manyeyes.perception.steps import ObjectTexts, join_objects
+from manyeyes.model.text_rows import TextRows
+from manyeyes.model.tokenization import add_image_tokens, image_token_ids, load_tokenizer
+from manyeyes.perception.object_texts import ObjectTexts, join_objects
 from manyeyes.perception.targets import target_batch, target_row
-from manyeyes.records import IMAGE_PLACEHOLDER, Detections, Sample, Tags, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, NOTHING_PERCEIVED, Perceived, Sample, Tags, Turn
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
 
-class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignore[misc]
+class ManyEyesProcessor(ProcessorMixin):
     """Tokenizer plus one pixel transform per encoder.
 
     ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
     ``__call__`` and ``apply_chat_template`` serve inference (left padding) as in ``transformers``.
+    The work is done by its parts: ``pixels`` (images to tensors), ``perception`` (detected objects
+    to words), ``text_rows`` (turns to ids and labels) and ``text_reader`` (what a fusion reads).
 
     Args:
         tokenizer: a fast tokenizer; the image tokens are added to it.
@@ -80,17 +88,7 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         perception_text: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
-        tokenizer.add_special_tokens(
-            {"additional_special_tokens": [*IMAGE_TOKENS, *([SLOT] if tags == "soft" else [])]},
-            replace_extra_special_tokens=False,
-        )
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if tokenizer.pad_token is None:
-            raise PartError(
-                "the tokenizer has neither a padding token nor an end token; its "
-                "tokenizer_config.json is missing or damaged"
-            )
+        add_image_tokens(tokenizer, soft=tags == "soft")
         self.encoders = [dict(encoder) for encoder in encoders]
         self.visual_tokens, self.start_end = visual_tokens, start_end
         self.geometry, self.pad_color = geometry, list(pad_color)
@@ -104,6 +102,35 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         self.perception_text = None if perception_text is None else dict(perception_text)
         super().__init__(tokenizer, chat_template=chat_template)
         self.image_token_ids_by_role = image_token_ids(tokenizer, soft=tags == "soft")
+
+    # ---- the parts: each is made of the saved fields, and so never differs from them --------
+
+    @property
+    def pixels(self) -> Pixels:
+        """Images to pixels: ``processor.pixels(images)``."""
+        return Pixels(self.encoders, self.geometry, self.pad_color)
+
+    @property
+    def perception(self) -> ObjectTexts:
+        """Detected objects: read from features, written for the prompt or the fusion."""
+        return ObjectTexts(self.perception_text, self.box_style, self.tokenizer)
+
+    @property
+    def text_rows(self) -> TextRows:
+        """Turns to token ids and labels."""
+        return TextRows(
+            tokenizer=self.tokenizer,
+            image_ids=self.image_token_ids_by_role,
+            prompt_style=self.prompt_style,
+            visual_tokens=self.visual_tokens,
+            start_end=self.start_end,
+            max_length=self.max_length,
+            positions=self.positions,
+            answers_in_sequence=self.answers_in_sequence,
+            tags=self.tags,
+        )
+
+    # ---- made, saved, loaded ----------------------------------------------------------------
 
     @classmethod
     def from_config(
@@ -119,7 +146,7 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         tokenizer = tokenizer or load_tokenizer(config.language["checkpoint"])
         processor = cls(tokenizer, **processor_fields(config))
         config.image_tokens = list(processor.image_token_ids_by_role)
-        config.answer_end = processor.answer_end
+        config.answer_end = processor.text_rows.answer_end
         spec = config.reader
         if spec is not None:
             processor.reader = {"kind": spec.kind, "length": spec.length}
@@ -168,7 +195,7 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
                 reads and ``max_length`` does not cut it.
         """
         row = self.encode_text(sample, [image.size for image in images])
-        return {**row, **self.pixels(images, self.fused)}
+        return {**row, **self.pixels(images, self.pixels.fused)}
 
     def encode_text(
         self, sample: Sample, image_sizes: Sequence[tuple[int, int]], *, cut: bool = True
@@ -180,53 +207,24 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         Raises:
             PlaceholderError, DataError: see ``encode``.
         """
-        turns = self.clean(self.write_boxes(sample.turns, image_sizes, sample.objects))
-        messages = turns_to_messages(self.with_tags(turns, sample.tags, sample.id))
-        rendered = render(messages, self.tokenizer, self.prompt_style)
-        if self.images_leave_no_token:
-            rendered, found = without_images(rendered)
-            self._check_placeholders(found, len(image_sizes), sample.id)
-        if self.answers_in_sequence:
-            row = self.encode_in_sequence(rendered, sample.id)
-        else:
-            row = self.encode_apart(messages, rendered, sample.id, cut=cut)
-        self._check_images(row["input_ids"], len(image_sizes), sample.id)
-        self._check_length(row, sample.id)
+        perceived = sample.perceived
+        turns = self.write_turns(sample.turns, image_sizes, perceived)
+        row = self.text_rows.row(turns, perceived.tags, len(image_sizes), sample.id, cut=cut)
         row["image_counts"] = torch.tensor([len(image_sizes)])
         row |= target_row(sample, image_sizes, self.target_labels)
-        row |= self.object_inputs(sample.objects, image_sizes)
+        row |= self.perception.fusion_inputs(perceived.objects, image_sizes)
         if self.routed:
             row["routes"] = torch.tensor([route_of(sample.task, question_of(turns))])
-        return {**row, **self._fusion_text(turns, len(image_sizes), sample.id)}
-
-    def _fusion_text(self, turns: Sequence[Turn], images: int, name: str) -> dict[str, Tensor]:
-        reader = self.text_reader
-        if reader is None:
-            return {}
-        text = reader.text(turns)
-        if reader.kind == "caption" and (images != 1 or not text):
-            raise DataError(
-                f"sample {name!r}: image-text objectives need one image and its text, got "
-                f"{images} image(s) and {'a' if text else 'no'} text"
-            )
-        return {f"{reader.kind}_ids": reader.ids(text)}
+        if self.text_reader is not None:
+            row |= self.text_reader.row(turns, len(image_sizes), sample.id)
+        return row
 
     def collate(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Pad rows on the right into a batch ``[B, T]``; all pixels are stacked ``[I, ...]``.
-
-        A decoder-only batch gets no attention mask: behind causal attention right padding is never
-        seen by a real token, and attention without a mask is faster.
-        """
-        ids = [row["input_ids"] for row in rows]
-        batch = {
-            "input_ids": _pad_right(ids, self.tokenizer.pad_token_id),
-            "labels": _pad_right([row["labels"] for row in rows], IGNORE),
-            "image_counts": torch.cat([row["image_counts"] for row in rows]),
-        }
+        """Pad rows on the right into a batch ``[B, T]``; all pixels are stacked ``[I, ...]``."""
+        batch = self.text_rows.batch(rows)
+        batch["image_counts"] = torch.cat([row["image_counts"] for row in rows])
         if self.routed:
             batch["routes"] = torch.cat([row["routes"] for row in rows])
-        if not self.answers_in_sequence:
-            batch["attention_mask"] = _pad_right([torch.ones_like(x) for x in ids], 0)
         for key in rows[0]:
             if key.startswith(("pixel_values_", "features_")):
                 batch[key] = torch.cat([row[key] for row in rows])
@@ -234,27 +232,8 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         batch |= join_objects(rows)
         if self.text_reader is not None:
             texts = [row[f"{self.text_reader.kind}_ids"] for row in rows]
-            batch.update(self._per_image(texts, batch["image_counts"].tolist()))
+            batch |= self.text_reader.inputs(texts, batch["image_counts"].tolist())
         return batch
-
-    def _per_image(self, texts: Sequence[Tensor], images: Sequence[int]) -> dict[str, Tensor]:
-        """Return ``<kind>_ids`` and ``<kind>_mask`` ``[I, T]``, a text once for each image."""
-        reader = self.text_reader
-        each = [text for text, count in zip(texts, images, strict=True) for _ in range(count)]
-        if reader is None or not each:
-            return {}
-        batch = reader.batch(each)
-        return {f"{reader.kind}_ids": batch.ids, f"{reader.kind}_mask": batch.mask}
-
-    def question_inputs(self, questions: Sequence[str]) -> dict[str, Tensor]:
-        """Return ``question_ids`` and ``question_mask`` ``[I, T]``, one question per image.
-
-        Empty where the fusion reads no question.
-        """
-        if self.text_reader is None or self.text_reader.kind != "question":
-            return {}
-        texts = [self.text_reader.ids(without_placeholders(text)) for text in questions]
-        return self._per_image(texts, [1] * len(texts))
 
     # ---- inference ------------------------------------------------------------------------
 
@@ -281,11 +260,11 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
             images: one image, a flat list in reading order, or one list per text; PIL or paths.
             text: prompts with one ``<image>`` per image.
             padding, padding_side: as for tokenizers.
-            add_special_tokens: None = as the prompt style does, see ``tokenized``; the token that
+            add_special_tokens: None = as the prompt style does, see ``TextRows``; the token that
                 begins a text is never written twice.
             images_encoded: the caller hands the images' evidence to the model; no pixels here.
             questions: what the fusion reads beside the images of each text; None = the texts.
-            tasks: one of ``TASKS`` for all texts, or for each; None = by the question's form.
+            tasks: one of ``TASK_TYPES`` for all texts, or for each; None = by the question's form.
             tags: of the images of each text, one list per image, for models that read them; None =
                 the texts hold their sentences already, as those of ``prompt`` do.
 
@@ -295,64 +274,100 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
             UsageError: an unknown task type, or an argument that this processor does not take.
         """
         check_tensors(return_tensors)
-        _refuse(unknown)
+        refuse(unknown, self.__call__)
         texts = [text] if isinstance(text, str) else list(text or [])
         if questions is None:
             questions = [without_sentence(text) for text in texts]
+        routes = self.routes(questions, tasks)
         if tags is not None:
-            texts = [self._tagged(text, own) for text, own in zip(texts, tags, strict=True)]
+            given = zip(texts, tags, strict=True)
+            texts = [self.text_rows.tagged(text, own) for text, own in given]
         pictures = flatten_images(images)
         counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
-        routes = self.routes(questions, tasks)
-        asked = [
-            question
-            for question, count in zip(questions, counts, strict=True)
-            for _ in range(count)
-        ]
         if sum(counts) != len(pictures) and not images_encoded:
             raise PlaceholderError(
                 f"{sum(counts)} {IMAGE_PLACEHOLDER} placeholders in the text, "
                 f"but {len(pictures)} images"
             )
-        padded = self.tokenizer.pad(
-            {"input_ids": self.prompt_ids(texts, add_special_tokens)},
-            padding=padding,
-            padding_side=padding_side,
-            return_tensors="pt",
+        inputs = self.text_rows.padded(texts, add_special_tokens, padding, padding_side)
+        inputs["image_counts"] = torch.tensor(counts)
+        if self.routed:
+            inputs["routes"] = torch.tensor(routes)
+        if pictures:
+            inputs |= self.pixels(pictures, self.pixels.fused)
+            inputs |= self.question_inputs(questions, counts)
+        return BatchFeature(inputs)
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        return_tensors: str | None = "pt",
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        return_assistant_tokens_mask: bool = False,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        **variables: Any,
+    ) -> Any:
+        """Render one conversation or a list of them, with ``{"type": "image"}`` parts.
+
+        An image part carries ``image`` (PIL), ``path`` or ``url``, and ``tags``, a list of names,
+        where the model reads them. Returns strings, or with ``tokenize`` and ``return_dict`` the
+        model inputs; ``return_assistant_tokens_mask`` adds ``assistant_masks`` ``[B, T]``, 1 where
+        a token is the assistant's: those that training supervises. ``variables``: of the template.
+
+        Raises:
+            UsageError: an argument that nothing reads, or that makes no sense with the others.
+        """
+        check_tensors(return_tensors)
+        if return_assistant_tokens_mask and not (tokenize and return_dict):
+            raise UsageError(
+                "return_assistant_tokens_mask=True needs tokenize=True and return_dict=True"
+            )
+        single = isinstance(conversation[0], Mapping)
+        conversations = [conversation] if single else list(conversation)
+        rendered = render_chats(
+            self.text_rows,
+            conversations,
+            template=chat_template,
+            generation_prompt=add_generation_prompt,
+            continue_final=continue_final_message,
+            spans=return_assistant_tokens_mask,
+            variables=variables,
+            known=argument_names(self.apply_chat_template),
         )
-        return BatchFeature(
-            {
-                "input_ids": padded["input_ids"],
-                "attention_mask": padded["attention_mask"],
-                "image_counts": torch.tensor(counts),
-                **({"routes": torch.tensor(routes)} if self.routed else {}),
-                **(
-                    self.pixels(pictures, self.fused) | self.question_inputs(asked)
-                    if pictures
-                    else {}
-                ),
-            }
+        texts = [item.text for item in rendered]
+        if not tokenize:
+            return texts[0] if single else texts
+        inputs = self(
+            images=[conversation_images(messages) for messages in conversations],
+            text=texts,
+            questions=[last_question(messages) for messages in conversations],
+            **dict(processor_kwargs or {}),
         )
+        if return_assistant_tokens_mask:
+            inputs["assistant_masks"] = assistant_masks(self.text_rows, rendered, inputs)
+        return inputs if return_dict else inputs["input_ids"]
 
     def prompt(
         self,
         turns: Sequence[Turn],
         *,
         image_sizes: Sequence[tuple[int, int]] = (),
-        objects: Sequence[Detections] | None = None,
-        tags: Tags | None = None,
+        perceived: Perceived = NOTHING_PERCEIVED,
     ) -> str:
         """Return the string of a conversation that awaits an answer.
 
-        ``image_sizes``: (width, height), for boxes; ``objects``: what was detected in each image.
-        ``tags``: one list per image, for models that read them.
+        ``image_sizes``: (width, height), for boxes; ``perceived``: objects and tags of the images,
+        for models that read them.
 
         Raises:
             DataError: the model reads tags, but there are none.
         """
-        written = self.clean(self.write_boxes(turns, image_sizes, objects))
-        messages = turns_to_messages(self.with_tags(written, tags, "the conversation"))
-        return render(messages, self.tokenizer, self.prompt_style, generation_prompt=True).text
+        written = self.write_turns(turns, image_sizes, perceived)
+        return self.text_rows.prompt(written, perceived.tags, "the conversation")
 
     def answer_inputs(
         self,
@@ -382,76 +397,38 @@ class ManyEyesProcessor(ObjectTexts, ChatInputs, ProcessorMixin):  # type: ignor
         """Return the route of each question's task type, see ``task_types.routes_of``."""
         return routes_of(tasks, [without_placeholders(question) for question in questions])
 
-    def _tagged(self, text: str, tags: Tags) -> str:
-        (turn,) = self.clean([Turn("user", text)])
-        checked = check_tags(tags, text.count(IMAGE_PLACEHOLDER), "the prompt")
-        return put_tags([turn], checked, self.tags)[0].text
+    @property
+    def reads_questions(self) -> bool:
+        """Whether the fusion reads the question beside the images."""
+        return self.text_reader is not None and self.text_reader.kind == "question"
+
+    def question_inputs(
+        self, questions: Sequence[str], images: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Return ``question_ids`` and ``question_mask`` ``[I, T]``, empty where nothing reads them.
+
+        ``images``: how many each question is about; None = one.
+        """
+        if self.text_reader is None or not self.reads_questions:
+            return {}
+        rows = [self.text_reader.ids(without_placeholders(question)) for question in questions]
+        return self.text_reader.inputs(rows, [1] * len(rows) if images is None else images)
 
     # ---- shared ---------------------------------------------------------------------------
 
-    def pixels(
-        self, images: Sequence[Image.Image], only: Collection[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Return ``pixel_values_<encoder>`` ``[images, 3, height, width]`` of decoded images.
+    def write_turns(
+        self,
+        turns: Sequence[Turn],
+        image_sizes: Sequence[tuple[int, int]] = (),
+        perceived: Perceived = NOTHING_PERCEIVED,
+    ) -> list[Turn]:
+        """Return turns whose boxes, points and detected objects are words; tags come later.
 
-        ``only``: of these encoders.
+        ``image_sizes``: (width, height) of their images.
+
+        Raises:
+            DataError: boxes without an image, or objects of another number of images.
         """
-        return {
-            f"pixel_values_{encoder['name']}": to_pixels(
-                images, saved_rule(encoder), self.geometry, self.pad_color
-            )
-            for encoder in self.encoders
-            if only is None or encoder["name"] in only
-        }
-
-    def _check_placeholders(self, found: int, num_images: int, name: str) -> None:
-        if found != num_images:
-            raise PlaceholderError(
-                f"sample {name!r}: {found} {IMAGE_PLACEHOLDER} placeholders in the text, but "
-                f"{num_images} image(s)"
-            )
-
-    def _check_length(self, row: Mapping[str, Tensor], name: str) -> None:
-        longest = max(len(row["input_ids"]), len(row["labels"]))
-        problem = too_long(longest, self.positions)
-        if problem is not None:
-            raise DataError(
-                f"sample {name!r}: {problem}; shorten it, or let the recipe cut it with "
-                f"model.max_tokens: {self.positions}"
-            )
-
-    def _check_images(self, ids_T: Tensor, num_images: int, name: str) -> None:
-        found = int((ids_T == self.image_token_ids_by_role.image).sum())
-        if found != num_images * self.visual_tokens:
-            raise PlaceholderError(
-                f"sample {name!r}: {found} image tokens in the text, but {num_images} image(s) x "
-                f"{self.visual_tokens} visual tokens = {num_images * self.visual_tokens}"
-            )
-
-
-_ARGUMENTS = (
-    "images",
-    "text",
-    "padding",
-    "padding_side",
-    "return_tensors",
-    "add_special_tokens",
-    "images_encoded",
-    "questions",
-    "tasks",
-    "tags",
-)
-
-
-def _refuse(unknown: Mapping[str, Any]) -> None:
-    """Raise ``UsageError`` for what a call does not read; None and False ask for nothing."""
-    for name, value in unknown.items():
-        if value is not None and value is not False:
-            raise UsageError(
-                f"the processor does not take {name}={value!r}{nearest(name, _ARGUMENTS)}; "
-                f"it takes {', '.join(_ARGUMENTS)}"
-            )
-
-
-def _pad_right(rows: Sequence[Tensor], value: int) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+        written = [write_boxes(turn, image_sizes, self.box_style) for turn in turns]
+        told = self.perception.add_to(written, perceived.objects, image_sizes)
+        return self.text_rows.clean(told)

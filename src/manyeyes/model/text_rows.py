@@ -1,11 +1,14 @@
-"""Conversations to rows of token ids: the text half of the processor.
+"""Turns to rows of token ids: the text half of the processor.
+
+    turns ─tags→ messages ─prompt style→ text ─tokenizer, images expanded→ ids, labels
 
 Shapes: T positions, A answer length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,28 +19,93 @@ from manyeyes.conversation.prompts import ANSWER_ENDS
 from manyeyes.conversation.rendering import Rendered, render, turns_to_messages, without_images
 from manyeyes.conversation.tags import check_tags, fitting, put_tags, without_slots
 from manyeyes.errors import DataError, PlaceholderError, RecipeError
-from manyeyes.language import IGNORE
-from manyeyes.records import IMAGE_PLACEHOLDER, Tags, Turn
+from manyeyes.language import too_long
+from manyeyes.records import IGNORE, IMAGE_PLACEHOLDER, Tags, Turn
 
 
+@dataclass(frozen=True, kw_only=True)
 class TextRows:
-    """How a conversation with images and tags becomes ids and labels; see ``ManyEyesProcessor``."""
+    """How conversations whose boxes and objects are words become ids and labels.
+
+    The fields are those of ``ManyEyesProcessor``; ``image_ids`` are the tokens of images.
+    """
 
     tokenizer: Any
+    image_ids: ImageTokenIds
     prompt_style: str
-    max_length: int | None
     visual_tokens: int
     start_end: bool
+    max_length: int | None
+    positions: int | None
     answers_in_sequence: bool
     tags: str
-    image_token_ids_by_role: ImageTokenIds
+
+    def row(
+        self, turns: Sequence[Turn], tags: Tags | None, images: int, name: str, *, cut: bool = True
+    ) -> dict[str, Tensor]:
+        """Return ``input_ids`` ``[T]`` and ``labels``, ``[T]`` or ``[A]``, of one conversation.
+
+        Args:
+            tags: of its ``images``. name: of the sample, for messages.
+            cut: what an encoder-decoder model reads is cut to ``max_length``, as in training.
+
+        Raises:
+            PlaceholderError: placeholders and images disagree, or ``max_length`` would cut images.
+            DataError: nothing is left to supervise, or the conversation is longer than the
+                language model reads and ``max_length`` does not cut it.
+        """
+        messages = turns_to_messages(self.with_tags(turns, tags, name))
+        rendered = render(messages, self.tokenizer, self.prompt_style)
+        if self.images_leave_no_token:
+            rendered, found = without_images(rendered)
+            _check_placeholders(found, images, name)
+        if self.answers_in_sequence:
+            row = self._in_sequence(rendered, name)
+        else:
+            row = self._apart(messages, rendered, name, cut=cut)
+        self._check_images(row["input_ids"], images, name)
+        self._check_length(row, name)
+        return row
+
+    def batch(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Pad the ids and labels of rows on the right.
+
+        A decoder-only batch gets no attention mask: behind causal attention right padding is never
+        seen by a real token, and attention without a mask is faster.
+        """
+        ids = [row["input_ids"] for row in rows]
+        batch = {
+            "input_ids": _pad_right(ids, self.tokenizer.pad_token_id),
+            "labels": _pad_right([row["labels"] for row in rows], IGNORE),
+        }
+        if not self.answers_in_sequence:
+            batch["attention_mask"] = _pad_right([torch.ones_like(x) for x in ids], 0)
+        return batch
+
+    def prompt(self, turns: Sequence[Turn], tags: Tags | None, name: str) -> str:
+        """Return the string of a conversation that awaits an answer.
+
+        Raises:
+            DataError: the model reads tags, but there are none.
+        """
+        messages = turns_to_messages(self.with_tags(turns, tags, name))
+        return render(messages, self.tokenizer, self.prompt_style, generation_prompt=True).text
+
+    def tagged(self, text: str, tags: Tags) -> str:
+        """Return a prompt with the tag sentences of its images, whatever its length.
+
+        Raises:
+            DataError: tags of another number of images.
+        """
+        checked = check_tags(tags, text.count(IMAGE_PLACEHOLDER), "the prompt")
+        return put_tags(self.clean([Turn("user", text)]), checked, self.tags)[0].text
 
     def clean(self, turns: Sequence[Turn]) -> list[Turn]:
         """Return the turns without words that would be read as the soft prompt's slot."""
         return without_slots(turns) if self.tags == "soft" else list(turns)
 
     def with_tags(self, turns: Sequence[Turn], tags: Tags | None, name: str) -> list[Turn]:
-        """Put every image's tag sentence into the turns; ``max_length`` takes tags, nothing else.
+        """Put every image's tag sentence into the turns, with as many tags as ``max_length`` holds.
 
         Raises:
             DataError: the model reads tags, but there are none.
@@ -65,31 +133,29 @@ class TextRows:
         )
         if self.images_leave_no_token:
             rendered, _ = without_images(rendered)
-        return len(self.prompt_ids([rendered.text])[0])
+        return len(self.ids([rendered.text])[0])
 
     @property
     def images_leave_no_token(self) -> bool:
         """Whether an image's placeholder becomes nothing at all in the text."""
         return self.visual_tokens == 0 and not self.start_end
 
-    def expand(self, token: int) -> list[int]:
+    def _expand(self, token: int) -> list[int]:
         """Return what stands for one token of a rendered text: an image is a run of tokens."""
-        ids = self.image_token_ids_by_role
+        ids = self.image_ids
         if token != ids.image:
             return [token]
         run = [ids.image] * self.visual_tokens
         return [ids.start, *run, ids.end] if self.start_end else run
 
-    def prompt_ids(
-        self, texts: Sequence[str], add_special_tokens: bool | None = None
-    ) -> list[list[int]]:
-        """Return the ids of each text, its images expanded; see ``tokenized``."""
+    def ids(self, texts: Sequence[str], add_special_tokens: bool | None = None) -> list[list[int]]:
+        """Return the ids of each text, its images expanded; see ``_tokenized``."""
         if self.images_leave_no_token:
             texts = [without_images(Rendered(text, ()))[0].text for text in texts]
-        rows = [self.tokenized(text, add_special_tokens)[0] for text in texts]
-        return [[part for token in row for part in self.expand(token)] for row in rows]
+        rows = [self._tokenized(text, add_special_tokens)[0] for text in texts]
+        return [[part for token in row for part in self._expand(token)] for row in rows]
 
-    def tokenized(
+    def _tokenized(
         self, text: str, add_special_tokens: bool | None = None
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Return a text's ids and the characters [first, last) of each.
@@ -109,6 +175,22 @@ class TextRows:
         if own and not begun and self._begins_texts:
             return [self.tokenizer.bos_token_id, *ids], [(0, 0), *places]
         return ids, places
+
+    def padded(
+        self,
+        texts: Sequence[str],
+        add_special_tokens: bool | None,
+        padding: bool | str,
+        padding_side: str,
+    ) -> dict[str, Tensor]:
+        """Return ``input_ids`` and ``attention_mask`` ``[B, T]`` of texts; see ``ids``."""
+        padded = self.tokenizer.pad(
+            {"input_ids": self.ids(texts, add_special_tokens)},
+            padding=padding,
+            padding_side=padding_side,
+            return_tensors="pt",
+        )
+        return {name: padded[name] for name in ("input_ids", "attention_mask")}
 
     @property
     def _begins_texts(self) -> bool:
@@ -137,26 +219,26 @@ class TextRows:
     def supervised(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
         """Return a rendered text's ids, images expanded, and whether each is the assistant's."""
         ids: list[int] = []
-        inside: list[bool] = []
-        for token, (first, last) in zip(*self.tokenized(rendered.text), strict=True):
-            expanded = self.expand(token)
+        answers: list[bool] = []
+        for token, (first, last) in zip(*self._tokenized(rendered.text), strict=True):
+            expanded = self._expand(token)
             ids.extend(expanded)
-            inside.extend([first < last and rendered.supervises(first, last)] * len(expanded))
-        return ids, inside
+            answers.extend([first < last and rendered.supervises(first, last)] * len(expanded))
+        return ids, answers
 
-    def encode_in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
+    def _in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
         """Return ids and labels of a whole conversation, the assistant's text supervised.
 
         Raises:
             PlaceholderError: ``max_length`` would cut image tokens off.
             DataError: nothing is left to supervise.
         """
-        ids, inside = self.supervised(rendered)
+        ids, answers = self.supervised(rendered)
         ids_T = torch.tensor(ids)
-        labels_T = torch.where(torch.tensor(inside, dtype=torch.bool), ids_T, IGNORE)
+        labels_T = torch.where(torch.tensor(answers, dtype=torch.bool), ids_T, IGNORE)
         return self._truncate(ids_T, labels_T, name)
 
-    def encode_apart(
+    def _apart(
         self, messages: list[dict[str, str]], whole: Rendered, name: str, *, cut: bool = True
     ) -> dict[str, Tensor]:
         """Return ids of the prompt for the encoder, and labels of the answer at ``whole``'s end.
@@ -169,7 +251,7 @@ class TextRows:
             PlaceholderError: ``max_length`` leaves no room for the image tokens.
         """
         prompt = render(messages[:-1], self.tokenizer, self.prompt_style, generation_prompt=True)
-        (ids,) = self.prompt_ids([prompt.text])
+        (ids,) = self.ids([prompt.text])
         ids_T, labels_A = torch.tensor(ids), self._answer(messages, whole)
         if not cut or self.max_length is None:
             return {"input_ids": ids_T, "labels": labels_A}
@@ -183,7 +265,7 @@ class TextRows:
         excess = len(ids_T) - (self.max_length or len(ids_T))
         if excess <= 0:
             return ids_T
-        words = (~torch.isin(ids_T, torch.tensor(self.image_token_ids_by_role))).nonzero()[:, 0]
+        words = (~torch.isin(ids_T, torch.tensor(self.image_ids))).nonzero()[:, 0]
         if len(words) < excess:
             raise self._no_room(len(ids_T), name)
         kept = torch.ones(len(ids_T), dtype=torch.bool)
@@ -207,7 +289,7 @@ class TextRows:
     def _truncate(self, ids_T: Tensor, labels_T: Tensor, name: str) -> dict[str, Tensor]:
         if self.max_length is not None and len(ids_T) > self.max_length:
             cut = ids_T[self.max_length :]
-            if bool(torch.isin(cut, torch.tensor(self.image_token_ids_by_role)).any()):
+            if bool(torch.isin(cut, torch.tensor(self.image_ids)).any()):
                 raise self._no_room(len(ids_T), name)
             ids_T, labels_T = ids_T[: self.max_length], labels_T[: self.max_length]
         if not bool((labels_T[1:] != IGNORE).any()):
@@ -219,3 +301,32 @@ class TextRows:
             f"sample {name!r}: {length} tokens do not fit max_length {self.max_length}, and "
             "cutting would remove image tokens"
         )
+
+    def _check_images(self, ids_T: Tensor, images: int, name: str) -> None:
+        found = int((ids_T == self.image_ids.image).sum())
+        if found != images * self.visual_tokens:
+            raise PlaceholderError(
+                f"sample {name!r}: {found} image tokens in the text, but {images} image(s) x "
+                f"{self.visual_tokens} visual tokens = {images * self.visual_tokens}"
+            )
+
+    def _check_length(self, row: Mapping[str, Tensor], name: str) -> None:
+        longest = max(len(row["input_ids"]), len(row["labels"]))
+        problem = too_long(longest, self.positions)
+        if problem is not None:
+            raise DataError(
+                f"sample {name!r}: {problem}; shorten it, or let the recipe cut it with "
+                f"model.max_tokens: {self.positions}"
+            )
+
+
+def _check_placeholders(found: int, images: int, name: str) -> None:
+    if found != images:
+        raise PlaceholderError(
+            f"sample {name!r}: {found} {IMAGE_PLACEHOLDER} placeholders in the text, but "
+            f"{images} image(s)"
+        )
+
+
+def _pad_right(rows: Sequence[Tensor], value: int) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)

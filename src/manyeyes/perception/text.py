@@ -19,10 +19,9 @@ from transformers import PreTrainedTokenizerBase
 from manyeyes.conversation.boxes import format_boxes, parse_boxes
 from manyeyes.errors import DataError, RecipeError
 from manyeyes.options import check_choice, parse_options
-from manyeyes.records import Box, Detection, Detections, Sample
+from manyeyes.records import USES, Box, Detection, Detections, Sample
 
 FORMS = ("prompt", "adapter")
-USES = ("given", "shuffled", "empty")
 NO_OBJECT = "none"
 """The whole text where nothing was detected."""
 

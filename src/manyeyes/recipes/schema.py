@@ -22,13 +22,13 @@ from pydantic import (
     model_validator,
 )
 
-from manyeyes.data.annotations.per_image import Use
 from manyeyes.errors import RecipeError, nearest
 from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.losses import OBJECTIVES
 from manyeyes.options import parse_options
 from manyeyes.recipes.messages import first_message
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY, check_training
+from manyeyes.records import Use
 
 
 class Block(BaseModel):

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from manyeyes.data.annotations.per_image import Use
 from manyeyes.data.annotations.tags import read_tags, with_tags
 from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.exclusion import Exclusion, read_exclusion
 from manyeyes.errors import UsageError
 from manyeyes.recipes.schema import DataSource, TagsSource
-from manyeyes.records import Sample
+from manyeyes.records import Sample, Use
 
 _KEPT_EXCLUSIONS = 8
 _KEPT_TAGS = 4

@@ -64,7 +64,7 @@ class Conversation:
         temperature: 0 = the likeliest token each time; above 0 = sampling.
         tagger: tags the images of a model that reads tags, unless ``show`` is given them.
         decoding: how an answer is decoded; its limit of tokens takes the place of
-            ``max_new_tokens``. task: one of ``TASKS``, for models that route; None = by the
+            ``max_new_tokens``. task: one of ``TASK_TYPES``, for models that route; None = by the
             question.
 
     Raises:

@@ -18,7 +18,7 @@ from manyeyes.checkpoints.trust import trusts_remote_code
 from manyeyes.encoders import ENCODERS, DetectorEncoder, ObjectShape, PixelTransform, parse_encoder
 from manyeyes.errors import CheckpointError, UsageError
 from manyeyes.images.reading import load_image
-from manyeyes.inference.encoded_images import Look
+from manyeyes.inference.encoded_images import EncodedImages
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.model.loading import choose_device, load_model
 from manyeyes.model.pixels import to_pixels
@@ -93,30 +93,31 @@ class ModelWithDetector:
         if not any(isinstance(shape, ObjectShape) for shape in shapes):
             raise UsageError("the model has no detector among its encoders")
         self.model, self.processor = model.eval(), processor
-        self.weights, self.writes = weights, processor.object_writer is not None
+        self.weights, self.writes = weights, processor.perception.writer is not None
         self.max_new_tokens = max_new_tokens
         self.labels: tuple[str, ...] = ()
 
     @torch.inference_mode()
     def find(self, paths: Sequence[str], *, min_score: float = 0.0) -> list[Seen]:
         """See `Finder`."""
-        look = Look(self.model, self.processor, paths)
-        found = look.objects
+        pictures = [load_image(path) for path in paths]
+        images = EncodedImages(self.model, self.processor, pictures)
+        found = images.objects
         assert found is not None, "a detector was found in the beginning"
-        self.labels = look.labels
+        self.labels = images.labels
         seen = [
             Seen(size, _sure(objects, min_score))
-            for size, objects in zip(look.sizes, found, strict=True)
+            for size, objects in zip(images.sizes, found, strict=True)
         ]
-        if self.weights is None or not (self.writes or self.model.fusion.refines):
+        if self.weights is None or not (self.writes or self.model.fusion.plan.refines):
             return seen
-        better = look.refined_objects() or found
+        better = images.refined_objects() or found
         kept = [_sure(objects, min_score) for objects in better]
         if not self.writes:
             pairs = zip(seen, kept, strict=True)
             return [replace(image, refined=Refined(objects)) for image, objects in pairs]
         written = rewrite_objects(
-            self.model, self.processor, look, better, max_new_tokens=self.max_new_tokens
+            self.model, self.processor, images, better, max_new_tokens=self.max_new_tokens
         )
         return [
             replace(

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from manyeyes.errors import UsageError
-from manyeyes.inference.encoded_images import Look
+from manyeyes.inference.encoded_images import EncodedImages
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.perception.text import REFINE_PROMPT, ParsedObjects, parse_objects
-from manyeyes.records import IMAGE_PLACEHOLDER, Detection, Detections, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, Detection, Detections, Perceived, Turn
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Written:
 def rewrite_objects(
     model: Any,
     processor: ManyEyesProcessor,
-    look: Look,
+    images: EncodedImages,
     objects: Sequence[Detections],
     *,
     max_new_tokens: int = 512,
@@ -44,21 +44,21 @@ def rewrite_objects(
     """Show the language model each image with its detected objects and read its own list.
 
     Args:
-        look: the images, encoded. objects: of each image, as the prompts write them.
+        images: encoded. objects: of each image, as the prompts write them.
 
     Raises:
         UsageError: the model does not write detected objects into its prompts.
     """
-    if processor.object_writer is None:
+    if processor.perception.writer is None:
         raise UsageError(
             "text refinement needs a model that reads detected objects (model.perception_text)"
         )
     turn = Turn("user", f"{IMAGE_PLACEHOLDER}\n{REFINE_PROMPT}")
     prompts = [
-        processor.prompt([turn], image_sizes=[size], objects=[found])
-        for size, found in zip(look.sizes, objects, strict=True)
+        processor.prompt([turn], image_sizes=[size], perceived=Perceived(objects=(found,)))
+        for size, found in zip(images.sizes, objects, strict=True)
     ]
-    shown = look.shown(list(range(len(prompts))), [REFINE_PROMPT] * len(prompts))
+    shown = images.shown(list(range(len(prompts))), [REFINE_PROMPT] * len(prompts))
     inputs = processor.answer_inputs(prompts, images_encoded=True)
     result = model.generate(
         **{name: value.to(model.device) for name, value in inputs.items()},
@@ -75,7 +75,7 @@ def rewrite_objects(
     shares_BT = token_probabilities(result.scores, tokens_BT)
     return [
         _read(processor, row, shares, size)
-        for row, shares, size in zip(tokens_BT, shares_BT, look.sizes, strict=True)
+        for row, shares, size in zip(tokens_BT, shares_BT, images.sizes, strict=True)
     ]
 
 

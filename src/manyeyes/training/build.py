@@ -191,7 +191,7 @@ def _looked_at(samples: list[Sample], look: Look) -> ObjectTable:
 
 def text_augmentation(processor: ManyEyesProcessor) -> Augment | None:
     """Return what training changes in the objects that are written; None = nothing is."""
-    writer = processor.object_writer
+    writer = processor.perception.writer
     if writer is None:
         return None
     options = writer.options

@@ -16,7 +16,8 @@ import tiny_detector
 from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.benchmarks.contract import Grade
 from manyeyes.evaluation.benchmarks.measures import Corpus
-from manyeyes.inference.encoded_images import Look
+from manyeyes.images.reading import load_image
+from manyeyes.inference.encoded_images import EncodedImages
 from manyeyes.study.claims.judgement import judge_claims, run_claims
 from manyeyes.study.claims.refined_objects import (
     METRIC,
@@ -55,7 +56,7 @@ def asked(
         trained = folder / "runs" / ARM / f"seed-{seed}" / "model"
         model.eval().save_pretrained(trained)
         processor.save_pretrained(trained)
-    look = Look(model, processor, [str(path) for path in paths])
+    look = EncodedImages(model, processor, [load_image(str(path)) for path in paths])
     write_truth(folder / "corner" / "annotations" / "coda_corner.json", look)
     told: list[str] = []
     ask(folder, progress=lambda title, done, total: told.append(title))
@@ -69,7 +70,7 @@ def study(asked: Path, tmp_path: Path) -> Path:
     return shutil.copytree(asked, tmp_path / "study")
 
 
-def write_truth(path: Path, look: Look) -> None:
+def write_truth(path: Path, look: EncodedImages) -> None:
     assert look.objects is not None
     categories = {label: number for number, label in enumerate(tiny_detector.LABELS, start=1)}
     objects = [(image, found) for image, row in enumerate(look.objects) for found in row]

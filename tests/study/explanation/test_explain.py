@@ -19,7 +19,7 @@ import tiny_detector
 from lion_parts import build_lion, lion_block
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import ImageError, UsageError
-from manyeyes.inference.image_tags import given_tags
+from manyeyes.inference.perceived import PerceivedImages, named_tags
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
 from manyeyes.layers.attention.maps import AttentionSite
@@ -56,8 +56,8 @@ def xformer(build: Build, parts: Path, home: Path) -> ModelPredictor:
 
 def predictor(model: Any, processor: Any, tags: list[str] | None = None) -> ModelPredictor:
     limits: Any = {"short": 4}
-    told = given_tags(model, tags)
-    return ModelPredictor(model, processor, max_new_tokens=limits, tags=told)
+    told = named_tags(model, tags)
+    return ModelPredictor(model, processor, max_new_tokens=limits, perceived=PerceivedImages(told))
 
 
 MODELS = {"comm": comm, "lion": lion, "mr_mllm": mr_mllm, "xformer": xformer}
@@ -242,11 +242,11 @@ def test_there_must_be_an_image(build: Build, parts: Path, home: Path, tmp_path:
 
 def test_tags_must_come_from_somewhere_and_go_somewhere(build: Build, parts: Path) -> None:
     with pytest.raises(UsageError, match="this model reads no tags"):
-        given_tags(build()[0], ["red"])
+        named_tags(build()[0], ["red"])
     block = lion_block(parts)
     block["bridge"]["tags"] = "soft"
     with pytest.raises(UsageError, match="has no tagger"):
-        given_tags(build_lion(block)[0], None)
+        named_tags(build_lion(block)[0], None)
 
 
 @pytest.mark.parametrize(("log_p", "text"), [(0.0, "100.0 %"), (-1.0, "36.8 %"), (-9.0, "1.2e-04")])

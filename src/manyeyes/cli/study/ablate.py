@@ -73,10 +73,10 @@ def ablate(
     with session(
         as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
     ) as output:
-        from manyeyes.inference.image_tags import tags_of_model
         from manyeyes.inference.masks import MASKS
+        from manyeyes.inference.perceived import PerceivedImages, tags_in_data
         from manyeyes.inference.predictor import ModelPredictor
-        from manyeyes.inference.tagging import own_spec
+        from manyeyes.inference.tagging import tagger_spec
         from manyeyes.model.loading import autocast_dtype, load_model
         from manyeyes.study.ablation import ablate as study
 
@@ -84,12 +84,13 @@ def ablate(
         names = known_benchmarks(benchmark or [])
         stored = "float32" if dtype == "float32" else "auto"
         loaded, processor = load_model(model, dtype=stored, device=device)
+        file = None if tagger_spec(loaded) else tags
         base = ModelPredictor(
             loaded,
             processor,
             batch_size=batch_size,
             dtype=autocast_dtype(dtype),
-            tags=tags_of_model(loaded, data, split, file=None if own_spec(loaded) else tags),
+            perceived=PerceivedImages(tags_in_data(loaded, data, split, file=file)),
         )
         place = Path(model)
         folder = out or (place.parent if place.is_dir() else Path()) / f"ablation-{split}"

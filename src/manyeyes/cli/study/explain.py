@@ -53,7 +53,7 @@ def explain(
     """
     with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
         from manyeyes.cli.study_tables import masking_table
-        from manyeyes.inference.image_tags import given_tags
+        from manyeyes.inference.perceived import PerceivedImages, named_tags
         from manyeyes.inference.predictor import ModelPredictor
         from manyeyes.model.loading import load_model
         from manyeyes.study.explanation import explain as study
@@ -66,7 +66,7 @@ def explain(
             loaded,
             processor,
             max_new_tokens={"short": max_new_tokens},
-            tags=given_tags(loaded, named),
+            perceived=PerceivedImages(named_tags(loaded, named)),
         )
         with output.progress() as report:
             found = study.explain(base, image, question, report)

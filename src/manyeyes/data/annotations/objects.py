@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from manyeyes.data.annotations.per_image import Use, shuffled
+from manyeyes.data.annotations.per_image import shuffled
 from manyeyes.data.containers.documents import open_document
 from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.files import MAX_LISTED, FileReport
 from manyeyes.data.readers.coco import CocoObjects, read_instances
 from manyeyes.errors import DataError
 from manyeyes.files import write_text
-from manyeyes.records import Detection, Detections, Sample
+from manyeyes.records import Detection, Detections, Sample, Use
 
 
 class ObjectTable(dict[str, Detections]):

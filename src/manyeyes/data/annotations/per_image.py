@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 from manyeyes.data.counters import permutation
 from manyeyes.errors import UsageError
 
 T = TypeVar("T")
-
-Use = Literal["given", "shuffled", "empty"]
-"""``shuffled`` gives every image what belongs to another, ``empty`` nothing: what it is worth."""
-
-USES: tuple[Use, ...] = get_args(Use)
 
 
 def shuffled(table: Mapping[str, T], seed: int, file: str) -> dict[str, T]:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manyeyes.data.annotations.per_image import Use, shuffled
+from manyeyes.data.annotations.per_image import shuffled
 from manyeyes.data.containers.documents import open_document
 from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show
 from manyeyes.data.files import MAX_LISTED, FileReport
 from manyeyes.errors import DataError
 from manyeyes.files import written_file
-from manyeyes.records import Sample, TagFeatures
+from manyeyes.records import Sample, TagFeatures, Use
 
 
 def read_tags(path: str | Path, image_root: str | Path) -> dict[str, tuple[str, ...]]:

@@ -33,7 +33,7 @@ from manyeyes.layers.adapters.side_inputs import Inside
 FAMILIES = ("llama", "mistral", "opt", "qwen2", "qwen3")
 """Model types whose attention hands its arguments on as this module needs them."""
 
-KEYWORD = "adapter_prompts"
+PROMPTS = "adapter_prompts"
 """Keyword of the language model's ``forward`` that carries an ``AdapterState``."""
 
 PREFIX = "adapter_"
@@ -52,25 +52,25 @@ class AdapterState:
     gates: Mapping[int, Tensor]
     _kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
-    def keys_values(self, module: Any, query: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, module: Any, query_BhTc: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and gated values ``[rows of query, h, P, c]`` for one attention module.
 
         Without gradients they are computed once and kept: during decoding they do not change. On
         CPUs they are kept in float32, in which one position is read fastest (see ``_fused``).
         """
         if torch.is_grad_enabled():
-            return self._compute(module, query)
+            return self._compute(module, query_BhTc)
         kept = self._kept.get(module.layer_idx)
-        if kept is None or len(kept[0]) != len(query):
-            keys, values = self._compute(module, query)
-            if query.device.type == "cpu":
+        if kept is None or len(kept[0]) != len(query_BhTc):
+            keys, values = self._compute(module, query_BhTc)
+            if query_BhTc.device.type == "cpu":
                 keys, values = keys.float(), values.float()
             kept = self._kept[module.layer_idx] = keys, values
         return kept
 
-    def _compute(self, module: Any, query: Tensor) -> tuple[Tensor, Tensor]:
-        prompts = self.prompts[module.layer_idx].to(query)
-        heads, width = query.shape[1], query.shape[-1]
+    def _compute(self, module: Any, query_BhTc: Tensor) -> tuple[Tensor, Tensor]:
+        prompts = self.prompts[module.layer_idx].to(query_BhTc)
+        heads, width = query_BhTc.shape[1], query_BhTc.shape[-1]
         shape = (*prompts.shape[:2], -1, width)
         keys = _frozen(module.k_proj)(prompts).view(shape)
         if hasattr(module, "k_norm"):
@@ -78,15 +78,17 @@ class AdapterState:
         values = _frozen(module.v_proj)(prompts).view(shape)
         groups = heads // keys.shape[2]
         keys, values = (x.transpose(1, 2).repeat_interleave(groups, dim=1) for x in (keys, values))
-        gates = self.gates[module.layer_idx].to(query.device)[..., None, None]
+        gates = self.gates[module.layer_idx].to(query_BhTc.device)[..., None, None]
         values = (values.float() * gates).to(keys.dtype)
-        copies, left = divmod(len(query), len(prompts))
+        copies, left = divmod(len(query_BhTc), len(prompts))
         if left:
-            raise PartError(f"prompts of {len(prompts)} samples for a batch of {len(query)} rows")
+            raise PartError(
+                f"prompts of {len(prompts)} samples for a batch of {len(query_BhTc)} rows"
+            )
         return keys.repeat_interleave(copies, dim=0), values.repeat_interleave(copies, dim=0)
 
 
-_PROMPTS: Inside[AdapterState] = Inside(KEYWORD)
+_PROMPTS: Inside[AdapterState] = Inside(PROMPTS)
 
 answering = _PROMPTS.given
 """Let every attention call inside a block of code read an ``AdapterState`` (or None)."""
@@ -124,16 +126,18 @@ def _frozen(linear: nn.Module) -> nn.Module:
     return inner
 
 
-def _fused(query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+def _fused(query_BhTc: Tensor, keys_BhPc: Tensor, values_BhPc: Tensor, scaling: float) -> Tensor:
     """One kernel; but on a CPU a single position takes it more than twice as long as plain."""
-    if query.shape[2] == 1 and query.device.type == "cpu":
-        return _plain(query, keys, values, scaling)
-    return F.scaled_dot_product_attention(query.to(keys.dtype), keys, values, scale=scaling)
+    if query_BhTc.shape[2] == 1 and query_BhTc.device.type == "cpu":
+        return _plain(query_BhTc, keys_BhPc, values_BhPc, scaling)
+    return F.scaled_dot_product_attention(
+        query_BhTc.to(keys_BhPc.dtype), keys_BhPc, values_BhPc, scale=scaling
+    )
 
 
-def _plain(query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-    scores = (query.to(keys.dtype) @ keys.transpose(2, 3)) * scaling
-    return scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype) @ values
+def _plain(query_BhTc: Tensor, keys_BhPc: Tensor, values_BhPc: Tensor, scaling: float) -> Tensor:
+    scores = (query_BhTc.to(keys_BhPc.dtype) @ keys_BhPc.transpose(2, 3)) * scaling
+    return scores.softmax(dim=-1, dtype=torch.float32).to(values_BhPc.dtype) @ values_BhPc
 
 
 ADDED: Mapping[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {

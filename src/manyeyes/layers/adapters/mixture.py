@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manyeyes.conversation.task_types import TASKS
+from manyeyes.conversation.task_types import TASK_TYPES
 from manyeyes.errors import PartError
 from manyeyes.layers.adapters.ffn_places import FfnPlace, ffn_places
 from manyeyes.layers.adapters.side_inputs import Inside
@@ -56,7 +56,7 @@ class AdapterOptions:
     @property
     def routed(self) -> bool:
         """Whether every sample needs a route."""
-        return self.router and self.count == len(TASKS)
+        return self.router and self.count == len(TASK_TYPES)
 
 
 class DownLinear(nn.Linear):
@@ -76,9 +76,9 @@ class Adapter(nn.Module):
         self.up_proj = ZeroLinear(bottleneck, width)
         self.scale = nn.Parameter(torch.ones(1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x_RTH: Tensor) -> Tensor:
         """Return what is added, same shape, in the adapter's dtype (or autocast's)."""
-        hidden = F.relu(self.down_proj(x.to(self.down_proj.weight.dtype)))
+        hidden = F.relu(self.down_proj(x_RTH.to(self.down_proj.weight.dtype)))
         return self.up_proj(hidden) * self.scale
 
 
@@ -88,7 +88,7 @@ class Gate(nn.Module):
     def __init__(self, adapter: int, width: int) -> None:
         super().__init__()
         self.adapter = adapter
-        self.weight = nn.Parameter(torch.empty(len(TASKS), width))
+        self.weight = nn.Parameter(torch.empty(len(TASK_TYPES), width))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -150,9 +150,9 @@ class AdapterMixture(nn.Module):
         return total
 
 
-def _over(gate_RH: Tensor, x: Tensor) -> Tensor:
+def _over(gate_RH: Tensor, x_RTH: Tensor) -> Tensor:
     """Give a gate the dimensions of x ``[R, ..., H]``; OPT keeps all positions in one row."""
-    return gate_RH.view(len(gate_RH), *(1 for _ in x.shape[1:-1]), -1)
+    return gate_RH.view(len(gate_RH), *(1 for _ in x_RTH.shape[1:-1]), -1)
 
 
 def _by_place(numbered: nn.ModuleList) -> list[nn.ModuleDict]:
@@ -179,11 +179,11 @@ class _Attached:
         """Keep the raw input of the sub-layer."""
         self.x = args[0]
 
-    def add(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def add(self, module: nn.Module, args: tuple[Any, ...], output_RTH: Tensor) -> Tensor:
         """Return the sub-layer's output plus what the adapters add."""
         assert self.x is not None, "the sub-layer's norm runs before its end"
         x, self.x = self.x, None
-        return output + self.mixture(self.name, x, self.routes).to(output.dtype)
+        return output_RTH + self.mixture(self.name, x, self.routes).to(output_RTH.dtype)
 
 
 def _by_row(routes_B: Tensor | None, rows: int) -> Tensor:
@@ -191,7 +191,7 @@ def _by_row(routes_B: Tensor | None, rows: int) -> Tensor:
     if routes_B is None:
         raise PartError(
             "the adapters are chosen by task type, but no routes were given: pass the processor's "
-            f"`routes`, or generate(..., task=...) with one of {', '.join(TASKS)}"
+            f"`routes`, or generate(..., task=...) with one of {', '.join(TASK_TYPES)}"
         )
     copies, left = divmod(rows, len(routes_B))
     if left:

@@ -57,25 +57,25 @@ class Attention(nn.Module):
         self.value = NormalLinear(context, shape.inner)
         self.out = NormalLinear(shape.inner, shape.width, zero=shape.starts_at_zero)
 
-    def forward(self, x_BXD: Tensor, y_BYC: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``mask``: bool ``[B, 1, X, Y]`` or broadcastable, true = may be read."""
+    def forward(self, x_BXD: Tensor, y_BYC: Tensor, mask_BXY: Tensor | None = None) -> Tensor:
+        """``mask_BXY``: bool ``[B, 1, X, Y]`` or broadcastable, true = may be read."""
         mixed = F.scaled_dot_product_attention(
             self._split(self.query(x_BXD)),
             self._split(self.key(y_BYC)),
             self._split(self.value(y_BYC)),
-            attn_mask=mask,
+            attn_mask=mask_BXY,
             dropout_p=self.dropout if self.training else 0.0,
         )
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
-    def weights(self, x_BXD: Tensor, y_BYC: Tensor, mask: Tensor | None = None) -> Tensor:
+    def weights(self, x_BXD: Tensor, y_BYC: Tensor, mask_BXY: Tensor | None = None) -> Tensor:
         """Return the attention map ``[B, h, X, Y]``; every row sums to 1. For pictures."""
         query, key = self._split(self.query(x_BXD)), self._split(self.key(y_BYC))
-        return attention_weights(query, key, mask)
+        return attention_weights(query, key, mask_BXY)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _split(self, x_BXD: Tensor) -> Tensor:
+        return x_BXD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class SelfAttention(Attention):
@@ -94,10 +94,10 @@ class Residual(nn.Module):
         self.norm = nn.LayerNorm(shape.width, EPS)
         self.drop = nn.Dropout(shape.dropout)
 
-    def forward(self, x: Tensor, *context: Tensor | None) -> Tensor:
+    def forward(self, x_BXD: Tensor, *context: Tensor | None) -> Tensor:
         if self.pre_norm:
-            return x + self.drop(self.change(self.norm(x), *context))
-        return self.norm(x + self.drop(self.change(x, *context)))
+            return x_BXD + self.drop(self.change(self.norm(x_BXD), *context))
+        return self.norm(x_BXD + self.drop(self.change(x_BXD, *context)))
 
 
 class CrossAttentionBlock(nn.Module):
@@ -110,10 +110,10 @@ class CrossAttentionBlock(nn.Module):
         self.cross = Residual(Attention(shape, shape.context), shape)
         self.ffn = Residual(_feed_forward(shape), shape) if shape.ffn else None
 
-    def forward(self, x_BXD: Tensor, y_BYC: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return x after reading y, ``[B, X, D]``; ``mask`` is that of the cross-attention."""
+    def forward(self, x_BXD: Tensor, y_BYC: Tensor, mask_BXY: Tensor | None = None) -> Tensor:
+        """Return x after reading y, ``[B, X, D]``; ``mask_BXY`` is that of the cross-attention."""
         x = x_BXD if self.own is None else self.own(x_BXD)
-        x = self.cross(x, y_BYC, mask)
+        x = self.cross(x, y_BYC, mask_BXY)
         return x if self.ffn is None else self.ffn(x)
 
 

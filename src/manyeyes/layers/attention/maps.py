@@ -36,11 +36,13 @@ class AttentionSite:
     joint: int = 0
 
 
-def attention_weights(query_BhXd: Tensor, key_BhYd: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return softmax(Q Kᵀ / √d) in float32, ``[B, h, X, Y]``; ``mask``: true = may be read."""
+def attention_weights(
+    query_BhXd: Tensor, key_BhYd: Tensor, mask_BXY: Tensor | None = None
+) -> Tensor:
+    """Return softmax(Q Kᵀ / √d) in float32, ``[B, h, X, Y]``; ``mask_BXY``: true = may be read."""
     scores = (query_BhXd @ key_BhYd.transpose(-1, -2)).float() / query_BhXd.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+    if mask_BXY is not None:
+        scores = scores.masked_fill(~mask_BXY, -torch.inf)
     return scores.softmax(dim=-1)
 
 

@@ -53,23 +53,23 @@ def run_layers(
     qformer: Any,
     embeddings_BLD: Tensor,
     queries: int,
-    mask: Tensor | None,
+    mask_BLL: Tensor | None,
     image_BNW: Tensor | None,
     between: Between | None = None,
 ) -> Tensor:
     """Run a ``Blip2QFormerModel``'s layers over queries, then text; return ``[B, L, D]``.
 
-    The model's own forward takes no mask between queries and text. ``mask``: see
+    The model's own forward takes no mask between queries and text. ``mask_BLL``: see
     ``attention_mask``; ``image_BNW`` is read by the queries in every cross-attention layer.
     """
     hidden = qformer.dropout(qformer.layernorm(embeddings_BLD))
-    if mask is not None and qformer.config._attn_implementation == "eager":
+    if mask_BLL is not None and qformer.config._attn_implementation == "eager":
         # eager attention adds its mask
-        mask = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(
-            ~mask, torch.finfo(hidden.dtype).min
+        mask_BLL = torch.zeros_like(mask_BLL, dtype=hidden.dtype).masked_fill(
+            ~mask_BLL, torch.finfo(hidden.dtype).min
         )
     for index, layer in enumerate(qformer.encoder.layer):
-        hidden = layer(hidden, mask, image_BNW, query_length=queries)
+        hidden = layer(hidden, mask_BLL, image_BNW, query_length=queries)
         if between is not None and queries:
             changed = between(index, hidden[:, :queries])
             hidden = torch.cat([changed, hidden[:, queries:]], dim=1)
@@ -94,8 +94,8 @@ def _image_weights(
 ) -> Tensor:
     """The map ``[B, h, Q, N]``; every image token may be read, whatever the queries' own mask."""
 
-    def split(x: Tensor) -> Tensor:
-        return x.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+    def split(x_BXD: Tensor) -> Tensor:
+        return x_BXD.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
 
     query, key = attention.query(hidden_states), attention.key(encoder_hidden_states)
     return attention_weights(split(query), split(key))

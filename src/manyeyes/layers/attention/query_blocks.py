@@ -15,7 +15,7 @@ from manyeyes.errors import PartError
 from manyeyes.layers.attention.maps import AttentionSite, attention_weights
 
 
-class SelfAttention(nn.Module):
+class ViTSelfAttention(nn.Module):
     """Multi-head self-attention with one joint projection, as in ViT."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -65,7 +65,7 @@ class ViTBlock(nn.Module):
     def __init__(self, width: int, heads: int, ratio: int = 4) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = SelfAttention(width, heads)
+        self.attn = ViTSelfAttention(width, heads)
         self.mlp = Mlp(width, ratio)
 
     def forward(self, x_IMD: Tensor, mask_IM: Tensor | None = None) -> Tensor:

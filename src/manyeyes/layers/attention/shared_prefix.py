@@ -24,7 +24,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 NAME = "shared_prefix"
 """Name of this attention, as for ``model.set_attn_implementation``."""
 
-KEYWORD = "shared_prefix"
+SHARED_PREFIX = "shared_prefix"
 """Keyword of the language model's ``forward`` that carries a ``SharedPrefix``."""
 
 
@@ -82,19 +82,19 @@ def attend(
 
 
 def _read_slots(
-    query: Tensor, key: Tensor, value: Tensor, shared: SharedPrefix, scaling: float
+    query_BhTc: Tensor, key_BhTc: Tensor, value_BhTc: Tensor, shared: SharedPrefix, scaling: float
 ) -> Tensor:
     """What the positions of all slots read: ``[B, h, R·S, c]``."""
     length = shared.beginning.shape[1]
     slots = tuple(shared.slots.shape[1:3])
-    asking = query[:, :, length:]
-    keys, values = (x[:, :, length:].unflatten(2, slots) for x in (key, value))
-    to_first = (asking @ key[:, :, :length].transpose(2, 3)).unflatten(2, slots)
+    asking = query_BhTc[:, :, length:]
+    keys, values = (x[:, :, length:].unflatten(2, slots) for x in (key_BhTc, value_BhTc))
+    to_first = (asking @ key_BhTc[:, :, :length].transpose(2, 3)).unflatten(2, slots)
     to_own = asking.unflatten(2, slots) @ keys.transpose(3, 4)
     scores = torch.cat([to_first, to_own], dim=-1) * scaling
     scores = scores.masked_fill(~shared.allowed()[:, None], torch.finfo(scores.dtype).min)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
-    from_first = weights[..., :length].flatten(2, 3) @ value[:, :, :length]
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value_BhTc.dtype)
+    from_first = weights[..., :length].flatten(2, 3) @ value_BhTc[:, :, :length]
     from_own = (weights[..., length:] @ values).flatten(2, 3)
     return from_first + from_own
 

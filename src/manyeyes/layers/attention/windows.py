@@ -53,19 +53,19 @@ class WindowLayer(nn.Module):
         )
 
     def forward(
-        self, x_BD: Tensor, windows: Mapping[str, Tensor], context_BD: Tensor | None = None
+        self, x_BD: Tensor, windows_BSD: Mapping[str, Tensor], context_BD: Tensor | None = None
     ) -> Tensor:
-        """Return the queries after reading ``windows``, each ``[B, S, D]``: ``[B, D]``."""
+        """Return the queries after reading ``windows_BSD``, each ``[B, S, D]``: ``[B, D]``."""
         entering = [x_BD] if self.context is None else [x_BD, self.context(context_BD)]
         a_BD = self.enter(torch.cat(entering, dim=-1))
-        read = self.norm(a_BD + self.read(a_BD, windows))
+        read = self.norm(a_BD + self.read(a_BD, windows_BSD))
         return x_BD + self.mlp(read)
 
-    def read(self, a_BD: Tensor, windows: Mapping[str, Tensor]) -> Tensor:
+    def read(self, a_BD: Tensor, windows_BSD: Mapping[str, Tensor]) -> Tensor:
         """Return what the attention alone gives, ``[B, D]``."""
         placed = {
             name: window + self.places[name].to(window.dtype) if name in self.places else window
-            for name, window in windows.items()
+            for name, window in windows_BSD.items()
         }
         keys = torch.cat([self.keys[name](window) for name, window in placed.items()], dim=1)
         values = torch.cat([self.values[name](window) for name, window in placed.items()], dim=1)
@@ -85,11 +85,11 @@ class WindowLayers(nn.ModuleList):
         super().__init__(WindowLayer(shape) for _ in range(depth))
 
     def forward(
-        self, x_BD: Tensor, windows: Mapping[str, Tensor], context_BD: Tensor | None = None
+        self, x_BD: Tensor, windows_BSD: Mapping[str, Tensor], context_BD: Tensor | None = None
     ) -> Tensor:
         """Return the queries after all readings, ``[B, D]``."""
         for layer in self:
-            x_BD = layer(x_BD, windows, context_BD)
+            x_BD = layer(x_BD, windows_BSD, context_BD)
         return x_BD
 
 

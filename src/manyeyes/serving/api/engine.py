@@ -201,7 +201,7 @@ class Engine:
             if job.row.abandoned is not None:
                 raise RequestError("the request waited too long in the queue", status=503)
             self._see(job)
-            (ids,) = self.sight.processor.prompt_ids([self.sight.prompt(job.turns, job.images)])
+            (ids,) = self.sight.processor.text_rows.ids([self.sight.prompt(job.turns, job.images)])
             job.prompt_tokens = len(ids)
             job.row.begin(self.sight.processor.tokenizer, self._room(job), self._ends())
         except Exception as error:

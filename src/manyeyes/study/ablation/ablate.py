@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.data.annotations.objects import ObjectTable, read_object_table
-from manyeyes.data.annotations.per_image import USES
 from manyeyes.encoders import Encoder
 from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.asking.runner import evaluate
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.files import write_text
-from manyeyes.inference.image_tags import tags_from_file
 from manyeyes.inference.masks import DONORS, MASKS, MaskedPredictor
+from manyeyes.inference.perceived import tags_from_file
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item, Predictor
 from manyeyes.lines import split_lines
+from manyeyes.records import USES
 from manyeyes.study.ablation.utility import (
     HARMFUL,
     MARGIN,
@@ -108,15 +108,16 @@ Prompted = Callable[[ModelPredictor, Ablation, Sequence[str]], Iterator[Conditio
 
 def _objects(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> Iterator[Condition]:
     """Objects that the prompt names: none, and from a file the true ones and another image's."""
-    if base.processor.object_writer is None:
+    if base.processor.perception.writer is None:
         return
     none = ObjectTable(dict.fromkeys(images, ()), "no objects")
-    yield Condition("objects", "empty", base.told(objects=none))
+    yield Condition("objects", "empty", base.with_perceived(replace(base.perceived, objects=none)))
     if plan.objects is not None:
         table = read_object_table(plan.objects, plan.data_dir / "images")
         for use in ("given", "shuffled"):
-            changed = base.told(objects=table.used_as(use, seed=0))
-            yield Condition("objects", ORACLE if use == "given" else use, changed)
+            changed = replace(base.perceived, objects=table.used_as(use, seed=0))
+            how = ORACLE if use == "given" else use
+            yield Condition("objects", how, base.with_perceived(changed))
 
 
 def _tags(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> Iterator[Condition]:
@@ -126,7 +127,8 @@ def _tags(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> Iterat
     for use in USES:
         if use == "empty" or plan.tags is not None:
             tags = tags_from_file(plan.tags, plan.data_dir / "images", use)
-            yield Condition("tags", ORACLE if use == "given" else use, base.told(tags=tags))
+            changed = base.with_perceived(replace(base.perceived, tags=tags))
+            yield Condition("tags", ORACLE if use == "given" else use, changed)
 
 
 PROMPTED: Mapping[str, Prompted] = {"objects": _objects, "tags": _tags}
@@ -145,7 +147,7 @@ def conditions(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> l
             raise UsageError(f"unknown mask {name!r}{hint}; known: {', '.join(MASKS)}")
     found: list[Condition] = []
     encoders: dict[str, Encoder] = {
-        name: base.model.encoders[name] for name in base.processor.fused
+        name: base.model.encoders[name] for name in base.processor.pixels.fused
     }
     for how in plan.masks:
         mask = MASKS[how](base, images[:DONORS])

@@ -30,7 +30,8 @@ from manyeyes.evaluation.benchmarks.contract import Answers, Grade
 from manyeyes.evaluation.confidence.crossed import CrossedDifference, crossed_difference
 from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.files import write_text
-from manyeyes.inference.encoded_images import Look
+from manyeyes.images.reading import load_image
+from manyeyes.inference.encoded_images import EncodedImages
 from manyeyes.inference.questions import Item
 from manyeyes.records import Detections
 from manyeyes.study.trials.arms import Exam, Progress, load_predictor
@@ -150,11 +151,12 @@ def _find(
         if progress is not None:
             progress(f"{title}: refined objects", start, len(items))
         paths = [str(item.image) for item in items[start : start + _BATCH]]
-        look = Look(predictor.model, predictor.processor, paths)
-        refined = look.refined_objects()
-        if refined is None or look.objects is None:
+        pictures = [load_image(path) for path in paths]
+        images = EncodedImages(predictor.model, predictor.processor, pictures)
+        refined = images.refined_objects()
+        if refined is None or images.objects is None:
             raise UsageError(f"{title}: the model refines no objects")
-        before += look.objects
+        before += images.objects
         after += refined
     return before, after
 

@@ -27,8 +27,8 @@ from manyeyes.data.annotations.objects import ObjectTable
 from manyeyes.encoders import Encoder
 from manyeyes.fusion import grid_features
 from manyeyes.images.reading import image_size
-from manyeyes.inference.image_tags import tags_from_file
 from manyeyes.inference.masks import LONE_MASKS, MaskedPredictor
+from manyeyes.inference.perceived import tags_from_file
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import AnswerKind, Item
 from manyeyes.perception.detections import read_objects
@@ -155,7 +155,7 @@ def explain(
         level_weights=_level_weights(fusion.level_weights(), seen.bundle),
         maps=attention_maps(fusion.attentions(), seen, size),
         objects=_objects(seen.bundle, size),
-        tags=None if base.tags is None else base.tags.of(path),
+        tags=None if base.perceived.tags is None else base.perceived.tags.of(path),
     )
 
 
@@ -179,10 +179,13 @@ def _changes(base: ModelPredictor, path: str) -> Iterator[tuple[str, str, Change
         groups = [(name,) for name in suited] + ([tuple(suited)] if len(suited) > 1 else [])
         for names in groups:
             yield " + ".join(names), how, MaskedPredictor(base, names, mask)
-    if base.tags is not None:
-        yield "tags", "empty", base.told(tags=tags_from_file(None, Path(), "empty"))
-    if base.processor.object_writer is not None:
-        yield "objects", "empty", base.told(objects=ObjectTable({path: ()}, "no objects"))
+    own = base.perceived
+    if own.tags is not None:
+        tags = tags_from_file(None, Path(), "empty")
+        yield "tags", "empty", base.with_perceived(replace(own, tags=tags))
+    if base.processor.perception.writer is not None:
+        objects = ObjectTable({path: ()}, "no objects")
+        yield "objects", "empty", base.with_perceived(replace(own, objects=objects))
 
 
 def _level_weights(

@@ -18,8 +18,7 @@ import torch
 from manyeyes.evaluation.asking.runner import evaluate
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.images.reading import image_size
-from manyeyes.inference.image_objects import objects_of_model
-from manyeyes.inference.image_tags import tags_of_model
+from manyeyes.inference.perceived import perceived_in_data
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item, Predictor
 from manyeyes.lines import split_lines
@@ -61,11 +60,8 @@ def load_predictor(model_dir: Path, exam: Exam) -> ModelPredictor:
     device = torch.accelerator.current_accelerator(check_available=True)
     model.to(device or torch.device("cpu"))  # type: ignore[arg-type]
     processor = ManyEyesProcessor.from_pretrained(model_dir)
-    tags = tags_of_model(model, exam.data_dir, exam.split)
-    objects = objects_of_model(processor, exam.data_dir, exam.split)
-    return ModelPredictor(
-        model, processor, batch_size=64, image_batch=64, objects=objects, tags=tags
-    )
+    perceived = perceived_in_data(model, processor, exam.data_dir, exam.split)
+    return ModelPredictor(model, processor, batch_size=64, image_batch=64, perceived=perceived)
 
 
 @dataclass(frozen=True)

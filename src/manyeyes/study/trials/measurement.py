@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from manyeyes.inference.encoded_images import Look
+from manyeyes.images.reading import load_image
+from manyeyes.inference.encoded_images import EncodedImages
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 
@@ -80,9 +81,9 @@ def encode_ms(
     times = []
     for _ in range(_REPEATS + 1):
         started = time.perf_counter()
-        look = Look(model, processor, images)
-        questions = ["?"] * len(images) if look.reads_questions else []
-        look.shown(range(len(images)), questions)
+        encoded = EncodedImages(model, processor, [load_image(path) for path in images])
+        questions = ["?"] * len(images) if processor.reads_questions else []
+        encoded.shown(range(len(images)), questions)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)

@@ -77,12 +77,12 @@ class FeatureDataset(Dataset[Mapping[str, Tensor]]):
         changes = self.augment is not None and sample.objects is not None
         row = None if changes else self._rows.get(place)
         if row is None:
-            told = sample
+            written = sample
             if self.augment is not None and changes:
-                told, _ = self.augment(sample, [], mixed_seed(self.seed, epoch, position))
+                written, _ = self.augment(sample, [], mixed_seed(self.seed, epoch, position))
             with image_of(sample):
                 sizes = [image_size(path) for path in sample.images]
-            row = self.processor.encode_text(told, sizes)
+            row = self.processor.encode_text(written, sizes)
             if len(self._rows) < KEPT_ROWS and not changes:
                 self._rows[place] = row
         return {**row, **self._features(sample)}
@@ -125,7 +125,7 @@ def cached_dataset(
     ids = {path: _content_id(path, owner) for path, owner in owners.items()}
     if not _computed(model, processor, stores, ids, owners, place, device):
         return None
-    seen = [name for name in processor.fused if name not in stores]
+    seen = [name for name in processor.pixels.fused if name not in stores]
     return FeatureDataset(mixture, processor, stores, ids, seen, augment, seed)
 
 
@@ -172,7 +172,7 @@ def _has_room(
 def storable(model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor) -> list[str]:
     """Return the encoders whose features of an image stay as they are; the log names the others."""
     fixed = []
-    for name in processor.fused:
+    for name in processor.pixels.fused:
         reason = _why_not(model.encoders[name])
         if reason is None:
             fixed.append(name)
@@ -223,7 +223,7 @@ def open_store(
         Seeing(transform, processor.geometry, tuple(processor.pad_color)),
         dtype,
         compute=torch.bfloat16 if dtype == torch.bfloat16 else torch.float32,
-        averaged=model.fusion.averaged,
+        averaged=model.fusion.plan.averaged,
     )
 
 

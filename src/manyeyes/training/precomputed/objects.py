@@ -22,6 +22,7 @@ from manyeyes.errors import RecipeError
 from manyeyes.images.reading import load_image
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
+from manyeyes.perception.detections import read_objects
 from manyeyes.records import ObjectFeatures
 from manyeyes.training.arguments import rank, world_size
 
@@ -51,7 +52,7 @@ def look_at(
             f"objects: detector {name!r} is trained, so what it finds now does not hold; name a "
             "file of objects"
         )
-    writer = processor.object_writer
+    writer = processor.perception.writer
     least = 0.0 if writer is None else writer.options.min_score
     digest = hashlib.sha256(hub.module_fingerprint(model.encoders[name]).encode())
     settings = (model.config.pixel_transforms()[name], processor.geometry, least)
@@ -78,7 +79,7 @@ def detector_name(model: ManyEyesForConditionalGeneration, processor: ManyEyesPr
     Raises:
         RecipeError: there is none, or it is not clear which.
     """
-    writer = processor.object_writer
+    writer = processor.perception.writer
     if writer is not None and writer.options.detector is not None:
         return writer.options.detector
     shapes = model.config.encoder_shapes()
@@ -111,8 +112,7 @@ def _write(
         (pixels,) = processor.pixels(pictures, [name]).values()
         features: ObjectFeatures = encoder(pixels.to(device))
         sizes = [picture.size for picture in pictures]
-        found = processor.read_objects({name: features}, sizes, name=name, min_score=min_score)
-        assert found is not None, "the encoder is a detector"
+        found = read_objects(features, sizes, min_score=min_score)
         labels = features.labels
         for path, size, objects in zip(chunk, sizes, found, strict=True):
             images.append(ImageObjects(os.path.abspath(path), path, size, objects))

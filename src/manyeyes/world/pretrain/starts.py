@@ -26,7 +26,7 @@ from torch.nn import functional
 from manyeyes.encoders import ENCODERS
 from manyeyes.errors import UsageError
 from manyeyes.images.overlap import iou
-from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME
+from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX
 from manyeyes.model.inputs import PIXELS
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.precision import CPU, autocast
@@ -130,7 +130,7 @@ class StartObjective(PartObjective):
             inputs_embeds=embeds_BTH,
             position_ids=batch.positions,
             use_cache=False,
-            **{KEYWORD: batch.shared},
+            **{SHARED_PREFIX: batch.shared},
         ).logits
         return logits_BTV
 

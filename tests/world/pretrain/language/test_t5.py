@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from manyeyes.language.contract import IGNORE
 from manyeyes.layers.grid_positions import visual_positions
+from manyeyes.records import IGNORE
 from manyeyes.world.pretrain import run_language
 from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.language.documents import corpus

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from manyeyes.layers.attention.shared_prefix import KEYWORD, NAME
+from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
@@ -108,7 +108,7 @@ def next_logits(
         inputs_embeds=embeds,
         position_ids=batch.positions,
         use_cache=False,
-        **{KEYWORD: batch.shared},
+        **{SHARED_PREFIX: batch.shared},
     ).logits
     return logits
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from manyeyes.language.contract import IGNORE
+from manyeyes.records import IGNORE
 from manyeyes.world.pretrain.language.documents import Form, Told, encode_text, tell
 from manyeyes.world.pretrain.language.layouts import LAYOUT_LENGTH, LayoutBatch, batch_layouts
 from manyeyes.world.pretrain.language.lessons import PASSAGE_LESSONS

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
-from manyeyes.language.contract import IGNORE
 from manyeyes.model.precision import CPU, autocast
+from manyeyes.records import IGNORE
 from manyeyes.world.pretrain.language.documents import Form
 from manyeyes.world.pretrain.language.layouts import embed_rows
 from manyeyes.world.pretrain.language.lessons import PASSAGE_PLACES

@@ -1,54 +1,64 @@
-"""The processor's explicit steps between what encoders see and what the prompt says of it."""
+"""Objects between what encoders see and what the prompt or the fusion reads of it.
+
+Shapes: I images, O objects, T positions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from manyeyes.conversation.rendering import add_contexts, write_boxes
+from manyeyes.conversation.rendering import add_contexts
 from manyeyes.perception.detections import detector_of, read_objects
 from manyeyes.perception.text import ObjectWriter, object_writer, pairs
 from manyeyes.records import Detections, FeatureBundle, ObjectFeatures, Turn
 
 
+@dataclass(frozen=True)
 class ObjectTexts:
-    """The part of ``ManyEyesProcessor`` that reads and writes objects."""
+    """What a processor does with detected objects.
 
-    tokenizer: Any
-    encoders: list[dict[str, Any]]
+    ``options``: a recipe's ``perception_text`` block; None = objects are not written.
+    """
+
+    options: Mapping[str, Any] | None
     box_style: str
-    perception_text: Mapping[str, Any] | None
+    tokenizer: PreTrainedTokenizerBase
 
-    def write_boxes(
+    @property
+    def writer(self) -> ObjectWriter | None:
+        """What writes objects by the recipe's options; None = they are not written."""
+        return object_writer(self.options, self.box_style, self.tokenizer)
+
+    def add_to(
         self,
         turns: Sequence[Turn],
+        objects: Sequence[Detections] | None,
         image_sizes: Sequence[tuple[int, int]],
-        objects: Sequence[Detections] | None = None,
     ) -> list[Turn]:
-        """Replace every ``<boxes>`` by its boxes in the recipe's style, see ``write_boxes``.
-
-        With ``objects``, one entry per image, turns also get the perception text of their images.
+        """Give turns the perception text of their images as context, where prompts hold it.
 
         Raises:
             DataError: objects of another number of images.
         """
-        written = [write_boxes(turn, image_sizes, self.box_style) for turn in turns]
-        writer = self.object_writer
+        writer = self.writer
         if writer is None or objects is None or writer.options.form != "prompt":
-            return written
-        return add_contexts(written, writer.texts(objects, image_sizes))
+            return list(turns)
+        return add_contexts(turns, writer.texts(objects, image_sizes))
 
-    def object_inputs(
+    def fusion_inputs(
         self, objects: Sequence[Detections] | None, image_sizes: Sequence[tuple[int, int]]
     ) -> dict[str, Tensor]:
         """Return ``perception_ids`` and ``perception_mask`` ``[I, O, T]``, each object's words.
 
         Empty unless the fusion reads them; without objects O is 0.
         """
-        writer = self.object_writer
+        writer = self.writer
         if writer is None or writer.options.form != "adapter":
             return {}
         found: list[list[str]] = [[] for _ in image_sizes]
@@ -60,17 +70,7 @@ class ObjectTexts:
             rows.append(_stacked([torch.tensor(ids) for ids in every]))
         return pad_objects(rows)
 
-    @property
-    def fused(self) -> list[str]:
-        """Names of the encoders that the fusion reads."""
-        return [encoder["name"] for encoder in self.encoders if encoder.get("fused", True)]
-
-    @property
-    def object_writer(self) -> ObjectWriter | None:
-        """What writes detected objects by the recipe's options; None = they are not written."""
-        return object_writer(self.perception_text, self.box_style, self.tokenizer)
-
-    def read_objects(
+    def read(
         self,
         bundle: FeatureBundle,
         image_sizes: Sequence[tuple[int, int]],
@@ -93,8 +93,8 @@ class ObjectTexts:
         return read_objects(features, image_sizes, min_score=min_score)
 
     def detector_in(self, bundle: FeatureBundle, name: str | None = None) -> str | None:
-        """Return the name of the detector among the features, see ``read_objects``."""
-        writer = self.object_writer
+        """Return the name of the detector among the features, see ``read``."""
+        writer = self.writer
         return detector_of(bundle, name if name or writer is None else writer.options.detector)
 
 
