@@ -110,9 +110,9 @@ def test_boxes_in_a_prompt_are_written_in_the_recipe_style(
 ) -> None:
     box = (0.0, 0.0, 8.0, 8.0)
     item = replace(items[0], prompt="What is in <boxes>?", boxes=((box,),))
-    look = predictor._look([item])
-    assert "[0.000,0.000,0.500,0.500]" in predictor._prompt(item, look)
-    assert "<image>" not in predictor._prompt(item, None)
+    shown = predictor._group([item], with_images=True)
+    assert "[0.000,0.000,0.500,0.500]" in predictor._prompt(item, shown)
+    assert "<image>" not in predictor._prompt(item, predictor._group([item], with_images=False))
     assert len(predictor.answer([item], with_images=True)) == 1
 
 
