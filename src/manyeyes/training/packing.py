@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from manyeyes.errors import RecipeError
-from manyeyes.records import IGNORE
 from manyeyes.layers.attention.packed import FAMILIES, KEYWORD
 from manyeyes.recipes import StageRecipe
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY
+from manyeyes.records import IGNORE
 
 Rows = Sequence[Mapping[str, Tensor]]
 
