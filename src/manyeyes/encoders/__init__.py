@@ -52,6 +52,7 @@ from manyeyes.encoders.swin import SwinEncoder, SwinV2Encoder
 from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
 from manyeyes.encoders.tipsv2 import Tipsv2Encoder
 from manyeyes.encoders.vjepa2 import VJepa2Encoder
+from manyeyes.errors import RecipeError
 from manyeyes.options import check_choice, names_with_plugins, parse_options
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -110,6 +111,10 @@ def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
     spec = parse_options(EncoderSpec, values, f"encoders.{values.get('name', '?')}")
     names = names_with_plugins(ENCODERS, "manyeyes.encoders", spec.family, _is_encoder)
     check_choice(f"encoders.{spec.name}", "family", spec.family, names)
+    if spec.feature_norm != "none" and not issubclass(ENCODERS[spec.family], GridEncoder):
+        raise RecipeError(
+            f"encoders.{spec.name}.feature_norm: {spec.family} gives objects, not patches"
+        )
     return spec
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from manyeyes.checkpoints import hub
 from manyeyes.errors import PartError, RecipeError
+from manyeyes.layers.feature_norm import FEATURE_NORMS, normalized_tokens
 from manyeyes.layers.patches import resample_grid
 from manyeyes.options import check_choice
 from manyeyes.records import Features, GridFeatures
@@ -38,7 +39,9 @@ class EncoderSpec:
     or ``world:`` part. levels: hidden-state indices (negative counts from the end), ``"a-b"``
     ranges, or ``"all"`` (1..L). image_size: side of the square input in pixels; None = the
     checkpoint's own. normalization: ``own`` = the family's. final_norm: apply the backbone's last
-    LayerNorm to every level. keep_prefix: keep class and register tokens. resample: target
+    LayerNorm to every level. feature_norm: bring every token of every level to one scale, after
+    ``final_norm``: ``rms`` divides it by its root mean square, ``layer`` takes its mean away
+    first; neither has weights. keep_prefix: keep class and register tokens. resample: target
     (rows, columns); None = the encoder's own grid. bgr: channels in the order blue, green, red,
     as models trained on OpenCV's images expect. backbone: configuration fields, so that no file is
     needed to build it. fused: the fusion reads it; off for a detector that only writes text.
@@ -60,6 +63,7 @@ class EncoderSpec:
     image_size: int | None = None
     normalization: str = "own"
     final_norm: bool = False
+    feature_norm: str = "none"
     keep_prefix: bool = False
     resample: tuple[int, int] | None = None
     resample_mode: str = "bilinear"
@@ -80,6 +84,9 @@ class EncoderSpec:
         for key in ("mask_ratio", "eval_mask_ratio"):
             if not 0.0 <= getattr(self, key) < 1.0:
                 raise RecipeError(f"{where}.{key}: {getattr(self, key)!r} is not in 0 <= r < 1")
+        check_choice(where, "feature_norm", self.feature_norm, FEATURE_NORMS)
+        if self.decoder and self.feature_norm != "none":
+            raise RecipeError(f"{where}.feature_norm: its decoder reads features as they are")
         check_choice(where, "normalization", self.normalization, ("own", *NORMALIZATIONS))
         check_choice(where, "resample_mode", self.resample_mode, ("bilinear", "bicubic", "area"))
 
@@ -366,6 +373,7 @@ class GridEncoder(Encoder):
         chosen = [states[level] for level in self.levels]
         if self.spec.final_norm:
             chosen = [self.last_norm(state) for state in chosen]
+        chosen = [normalized_tokens(state, self.spec.feature_norm) for state in chosen]
         patches = tuple(state[:, prefix:] for state in chosen)
         if self.spec.resample is not None and self.spec.resample != grid:
             mode = self.spec.resample_mode

@@ -20,6 +20,7 @@ from manyeyes.encoders.contract import (
     parse_levels,
 )
 from manyeyes.errors import PartError
+from manyeyes.layers.feature_norm import normalized_tokens
 from manyeyes.layers.patches import resample_grid
 from manyeyes.records import GridFeatures
 
@@ -100,6 +101,7 @@ class MapEncoder(GridEncoder):
         for state, size in zip(chosen, own, strict=True):
             places = state.flatten(2).transpose(1, 2)
             places = self.last_norm(places) if self.spec.final_norm else places
+            places = normalized_tokens(places, self.spec.feature_norm)
             levels.append(places if size == grid else resample_grid(places, size, grid, mode))
         if _joined([level.shape[-1] for level in levels])[1]:
             return GridFeatures((torch.cat(levels, dim=-1),), self.levels[-1:], grid)

@@ -46,6 +46,7 @@ from manyeyes.training.saving import folders
 from manyeyes.training.saving.checksums import check_checksums
 from manyeyes.training.saving.results import stage_results
 from manyeyes.training.saving.resume_state import read_object
+from manyeyes.training.scales import ScaleCheck
 from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
 from manyeyes.training.validation.rows import HeldOut
@@ -285,7 +286,7 @@ class Stage:
             assignment=assignment,
             objectives=self.spec.objectives,
             processor=processor,
-            callbacks=[JsonlLog(self.folder / "log.jsonl"), SaveAtEnd()],
+            callbacks=[JsonlLog(self.folder / "log.jsonl"), SaveAtEnd(), ScaleCheck()],
         )
         if packs(self.spec, model.config):
             pack_attention(model.language_model)
