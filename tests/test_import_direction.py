@@ -61,7 +61,7 @@ LINES: dict[str, Line] = {
 """Folder -> what lies in it, step by step: a step imports earlier ones, never itself or later."""
 
 SIBLINGS = {
-    "encoders": {"contract", "maps", "tagging"},
+    "encoders": {"contract", "levels", "maps", "tagging"},
     "fusion": {"contract", "queries", "image_text"},
     "bridge": {"contract"},
     "convert": {"state_dicts"},

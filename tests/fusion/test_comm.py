@@ -155,7 +155,7 @@ def test_comm_check_06_layerscale_with_uniform_weights_is_the_mean() -> None:
 
 
 def test_comm_check_06_mean_half_uses_levels_13_to_24() -> None:
-    from manyeyes.encoders.contract import parse_levels
+    from manyeyes.encoders.levels import parse_levels
 
     assert parse_levels("13-24", 24, "clip") == tuple(range(13, 25))
     assert len(parse_levels("13-24", 24, "clip")) == 12

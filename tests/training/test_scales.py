@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
+import tiny
 from manyeyes.encoders import GridShape, parse_encoder
 from manyeyes.errors import RecipeError
 from manyeyes.fusion import parse_fusion
 from manyeyes.layers.feature_norm import normalized_tokens
+from manyeyes.layers.feature_scales import feature_scales, imbalance, watch_scales
 from manyeyes.records import GridFeatures
-from manyeyes.training.scales import feature_scales, imbalance, watch_scales
+from manyeyes.training.callbacks import ScaleCheck
 
 SHAPES = {"clip": GridShape(8, (2, 2), (3,)), "radio": GridShape(6, (2, 2), (4,))}
 
@@ -47,8 +51,10 @@ def test_a_warning_names_both_and_the_key(
     size: float, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     fusion = comm()
-    watch_scales(fusion)
     with caplog.at_level(logging.WARNING):
+        state, control = TrainerState(), TrainerControl()
+        holder = SimpleNamespace(fusion=fusion)
+        ScaleCheck().on_train_begin(TrainingArguments("x"), state, control, model=holder)
         for _ in range(2):
             fusion(bundle(size))
     said = [r.getMessage() for r in caplog.records if "the features of encoder" in r.getMessage()]
@@ -59,16 +65,15 @@ def test_a_warning_names_both_and_the_key(
     assert not any(module._forward_hooks for module in fusion.modules())
 
 
-def test_branches_after_alignment_are_compared_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_branches_after_alignment_are_compared_too() -> None:
+    said: list[str] = []
     fusion = comm()
     with torch.no_grad():
         for parameter in fusion.align.parameters():  # type: ignore[union-attr]
             parameter.mul_(30.0)
-    watch_scales(fusion)
-    with caplog.at_level(logging.WARNING):
-        fusion(bundle(1.0))
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert "the features after alignment of encoder 'radio'" in said
+    watch_scales(fusion, said.append)
+    fusion(bundle(1.0))
+    assert len(said) == 1 and "the features after alignment of encoder 'radio'" in said[0]
 
 
 def test_nothing_is_said_of_one_encoder_or_of_like_ones() -> None:
@@ -87,11 +92,7 @@ def test_normalized_tokens_have_one_size(kind: str) -> None:
 
 
 @torch.no_grad()
-def test_a_model_of_normalized_encoders_says_nothing(
-    build: Callable[..., Any], parts: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    import tiny
-
+def test_a_model_of_normalized_encoders_says_nothing(build: Callable[..., Any], parts: Any) -> None:
     block = tiny.model_block(parts)
     encoders = [{**entry, "feature_norm": "rms"} for entry in block["encoders"]]
     model, _ = build(encoders=encoders)

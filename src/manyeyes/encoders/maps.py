@@ -17,8 +17,8 @@ from manyeyes.encoders.contract import (
     EncoderSpec,
     GridEncoder,
     GridShape,
-    parse_levels,
 )
+from manyeyes.encoders.levels import parse_levels
 from manyeyes.errors import PartError
 from manyeyes.layers.feature_norm import normalized_tokens
 from manyeyes.layers.patches import resample_grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from transformers import (
 )
 
 from manyeyes import files
+from manyeyes.layers.feature_scales import watch_scales
+
+logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,6 +55,19 @@ class JsonlLog(TrainerCallback):
         if state.is_world_process_zero and logs:
             with files.naming(self.path), self.path.open("a") as file:
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+class ScaleCheck(TrainerCallback):
+    """Warns once, at a stage's first batch with images, of encoders that differ in size.
+
+    On the first process alone; see ``watch_scales``.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            watch_scales(kwargs["model"].fusion, lambda text: logger.warning("%s", text))
 
 
 class SaveAtEnd(TrainerCallback):

@@ -29,6 +29,7 @@ from manyeyes.training.callbacks import (
     JsonlLog,
     ReportSteps,
     SaveAtEnd,
+    ScaleCheck,
     StageProgress,
     StopOnSignal,
 )
@@ -46,7 +47,6 @@ from manyeyes.training.saving import folders
 from manyeyes.training.saving.checksums import check_checksums
 from manyeyes.training.saving.results import stage_results
 from manyeyes.training.saving.resume_state import read_object
-from manyeyes.training.scales import ScaleCheck
 from manyeyes.training.sharding import forget_stage
 from manyeyes.training.trainer import StageData, StageTrainer
 from manyeyes.training.validation.rows import HeldOut

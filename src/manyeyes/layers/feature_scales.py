@@ -6,38 +6,24 @@ from the larger ones alone.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from manyeyes.records import FeatureBundle, GridFeatures
 
 MOST = 10.0
 """Ratio of sizes above which there is a warning (ours)."""
 
-logger = logging.getLogger(__name__)
 
+def watch_scales(fusion: nn.Module, warn: Callable[[str], None]) -> None:
+    """Compare after the first batch that ``fusion`` reads, and leave it as it was.
 
-class ScaleCheck(TrainerCallback):
-    """Warns once, at a stage's first batch with images, on the first process.
-
-    What is compared: the features of all encoders that the fusion reads, and what becomes of each
-    in the fusion before they are joined: the outputs of those of its modules that stand in a
-    ``ModuleDict`` by the encoders' names, the last one of each.
+    Compared are the features of its encoders, and what becomes of each before they are joined: the
+    outputs of those of its modules that stand in a ``ModuleDict`` by the encoders' names, the last
+    one of each.
     """
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            watch_scales(kwargs["model"].fusion)
-
-
-def watch_scales(fusion: nn.Module) -> None:
-    """Warn after the first batch that ``fusion`` reads, and leave it as it was."""
     found: dict[str, float] = {}
     branches: dict[str, float] = {}
     handles = [
@@ -52,7 +38,7 @@ def watch_scales(fusion: nn.Module) -> None:
         for what, sizes in (("features", found), ("features after alignment", branches)):
             text = imbalance(what, {name: sizes[name] for name in sizes if name in found})
             if text:
-                logger.warning("%s", text)
+                warn(text)
 
     handles.append(fusion.register_forward_hook(finish))
 
