@@ -23,19 +23,22 @@ Span = tuple[int, int]
 
 _DAY = datetime(2024, 7, 26)
 
-FIXED: dict[str, Any] = {
-    "enable_thinking": False,
-    "date_string": "26 Jul 2024",
-    "strftime_now": _DAY.strftime,
-}
+FIXED: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 """What templates are told in training and inference alike.
 
 ``enable_thinking``: Qwen3's form without thinking, whose empty block belongs to the prompt.
 ``date_string``: Llama 3.1 and 3.2 write a date into every prompt; this is their own default, so
 that a model is asked as it was trained and answers do not change with the day (ours).
-``strftime_now``: the same day for templates that write today's date.
 """
 
+_TODAY = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f"|replace('%{d}', '{_DAY.strftime(f'%{d}')}')" for d in "aAbBdHIjmMpSuUwWyY")
+    + " }}{% endmacro %}{{ '' }}"
+)
+"""The same day for templates that ask for today's date; what they see cannot be a function."""
+
+_ASKS = "strftime_now"
 _PROBE = ("\ue000system\ue001", "\ue000question\ue001", "\ue000answer\ue001")
 
 
@@ -61,7 +64,7 @@ class ChatTemplate:
             return str(
                 self.tokenizer.apply_chat_template(
                     list(messages),
-                    chat_template=self.source,
+                    chat_template=_TODAY + self.source if _ASKS in self.source else self.source,
                     tokenize=False,
                     add_generation_prompt=prompt,
                     continue_final_message=continuing,

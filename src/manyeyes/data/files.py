@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -272,14 +273,21 @@ def _detect(document: Document) -> str:
     container = _is_container(document)
     layout = "object" if container else "records"
     probes: list[Mapping[str, Any]] = [document.content] if container else _first(document)
-    for probe in probes:
-        for name, reader in READERS.items():
-            if reader.layout == layout and reader.matches(probe):
-                return name
+    # most of the first records decide: one that lacks a key may look like another format's
+    known_as = (_format_of(probe, layout) for probe in probes)
+    found = Counter(name for name in known_as if name is not None)
+    if found:
+        return found.most_common(1)[0][0]
     known = ", ".join(sorted(READERS))
     keys = ", ".join(sorted(map(repr, probes[0]))[:12]) if probes else "no readable record"
     message = f"is in no known format (its first keys: {keys}); known: {known}"
     raise DataError(message, file=document.path)
+
+
+def _format_of(probe: Mapping[str, Any], layout: str) -> str | None:
+    """The format that a record, or a whole object, looks like."""
+    fitting = (n for n, reader in READERS.items() if reader.layout == layout)
+    return next((name for name in fitting if READERS[name].matches(probe)), None)
 
 
 def _is_container(document: Document) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 import data_rows as good
 from manyeyes.data.containers.rows import SourceOptions
-from manyeyes.data.files import check_file, detect_format, iter_samples
+from manyeyes.data.files import check_file, detect_format, iter_samples, read_samples
 from manyeyes.errors import DataError
 from manyeyes.records import Sample, Turn
 
@@ -216,3 +216,18 @@ def test_captions_answer_the_prompt_of_their_source(
     for prompt, text in ((None, "Describe the image."), ("", ""), ("A photo of", "A photo of")):
         asked = {sample.turns[0].text for sample in _read(path, caption_prompt=prompt)}
         assert asked == {f"<image>\n{text}"}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_row_that_lacks_a_key_does_not_decide_the_format(tmp_path: Path, place: int) -> None:
+    """A POPE question without its label was read as a caption, and all others with it."""
+    rows = [{"question_id": n, "image": "a.png", "text": "Cat?", "label": "no"} for n in range(3)]
+    del rows[place]["label"]
+    path = tmp_path / "pope.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(DataError, match="label: is missing") as caught:
+        read_samples(path)
+    assert caught.value.line == place + 1
+    path.write_text(json.dumps(rows[place]) + "\n")
+    with pytest.raises(DataError, match="is in no known format"):
+        read_samples(path)

@@ -15,7 +15,7 @@ from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.data.readers.prompts import ask_caption, say
 from manyeyes.records import Sample
 
-_OTHERS = ("conversations", "label", "messages", "question")
+_OTHERS = ("conversations", "label", "messages", "question", "question_id")
 
 
 def matches(record: Mapping[str, Any]) -> bool:
