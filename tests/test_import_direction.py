@@ -32,7 +32,7 @@ LINES: dict[str, Line] = {
         ("containers", "feature_store", "mixture", "sampler"),
         ("readers", "exclusion", "dataset"),
         ("files",),
-        ("annotations", "convert"),
+        ("annotations", "convert", "own"),
     ),
     "evaluation": (
         ("contract", "environment", "scorers", "confidence"),
@@ -82,7 +82,9 @@ SIBLINGS = {
         "gvt",
         "karpathy",
         "measures",
+        "own_files",
         "results",
+        "short_answers",
         "visdial_files",
         "vqa_pairs",
     },

@@ -49,7 +49,8 @@ ROWS: list[dict[str, Any]] = [
     },
 ]
 FILES = {"llava": ("out.json", "out.jsonl"), "messages": ("out.json", "out.jsonl")}
-CASES = [(name, file) for name in WRITERS for file in FILES.get(name, ("out.parquet",))]
+WHOLE = [name for name, writer in WRITERS.items() if writer.whole]
+CASES = [(name, file) for name in WHOLE for file in FILES.get(name, ("out.parquet",))]
 
 
 @pytest.fixture
@@ -91,6 +92,68 @@ def test_samples_come_back(source: Path, tmp_path: Path, to: str, file: str, emb
     if to != "parquet" or not embed:
         assert [sample.images for sample in after] == [sample.images for sample in before]
     assert sorted(path.name for path in out.parent.iterdir()) == [file]
+
+
+def talk(*turns: str, **more: Any) -> dict[str, Any]:
+    said = [{"from": ("human", "gpt")[at % 2], "value": text} for at, text in enumerate(turns)]
+    return {"image": "a/one.png", "conversations": said, **more}
+
+
+@pytest.mark.parametrize(
+    ("to", "file", "format"),
+    [("question_answer", "out.jsonl", "question_answer"), ("vqa", "my_questions.json", "vqa")],
+)
+def test_one_row_for_each_answer(source: Path, to: str, file: str, format: str) -> None:
+    rows = [
+        talk("<image>\nIs it?", "yes", "How many?", "2", id="a"),
+        talk("What?", "cat", id="b", image="two.png"),
+    ]
+    rows[1]["conversations"][0]["value"] = "<image>\nWhat?"
+    source.write_text(json.dumps(rows))
+    out = source.parent / file
+    convert_file(source, out, to)
+    found = list(iter_samples(out, format=format))
+    said = [(s.turns[0].text, s.turns[1].text, Path(s.images[0]).name) for s in found]
+    assert said == [
+        ("<image>\nIs it?", "yes", "one.png"),
+        ("<image>\nHow many?", "2", "one.png"),
+        ("<image>\nWhat?", "cat", "two.png"),
+    ]
+
+
+def test_referring_expressions_are_written_and_others_are_refused(source: Path) -> None:
+    box = {"boxes": [[[1, 2, 4, 6]]]}
+    row = talk("<image>\nWhere is the cat? Give its box.", "<boxes>", id="a", **box)
+    source.write_text(json.dumps([row]))
+    out = source.parent / "refs.jsonl"
+    convert_file(source, out, "refcoco")
+    (found,) = iter_samples(out, format="refcoco")
+    assert (found.meta["expression"], found.meta["box"]) == ("the cat", (1, 2, 4, 6))
+    assert found.turns == next(iter_samples(source)).turns
+    with pytest.raises(DataError, match="'a': question–answer rows hold no boxes"):
+        convert_file(source, source.parent / "qa.json", "question_answer")
+    source.write_text(json.dumps([talk("<image>\nWhat?", "cat", id="b")]))
+    with pytest.raises(DataError, match="'b': referring expressions are answered by one box"):
+        convert_file(source, source.parent / "more.jsonl", "refcoco")
+
+
+def test_answers_may_be_numbers_lists_and_about_several_images(source: Path) -> None:
+    rows = [
+        {"image": "two.png", "question": "How many?", "answer": 3},
+        {"image": ["a/one.png", "two.png"], "question": "Which?", "answers": ["b", "a", "a"]},
+        {"question": "2 + 2?", "answer": "4"},
+    ]
+    source.write_text(json.dumps(rows))
+    number, several, text = iter_samples(source)
+    assert number.turns[1].text == "3"
+    assert (several.turns[0].text, several.turns[1].text) == ("<image>\n<image>\nWhich?", "a")
+    assert several.meta["answers"] == ("b", "a", "a")
+    assert text.images == () and text.turns[0].text == "2 + 2?"
+    source.write_text(
+        json.dumps([{"question": "q", "answer": "x"}, {"question": "q", "answer": True}])
+    )
+    with pytest.raises(DataError, match="expected a text, a number or a list of texts, got True"):
+        list(iter_samples(source))
 
 
 @pytest.mark.parametrize(("to", "file"), CASES)

@@ -14,7 +14,7 @@ from PIL import Image
 from image_text import unsettle
 from image_text_parts import clip_block
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
-from manyeyes.errors import UsageError
+from manyeyes.errors import DataError, UsageError
 from manyeyes.evaluation.asking.runner import evaluate
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
@@ -60,6 +60,33 @@ def test_answers_equal_one_plain_generate_call_per_question(
             ids = model.generate(**inputs, do_sample=False, max_new_tokens=SHORT[item.answer])
         new = ids[0, inputs["input_ids"].shape[1] :]
         assert answer == processor.tokenizer.decode(new, skip_special_tokens=True)
+
+
+def test_several_images_and_earlier_turns_are_shown_where_they_stand(
+    predictor: ModelPredictor, items: list[Item]
+) -> None:
+    """The same as one plain call with all pictures, also beside questions about one."""
+    first, second = sorted({item.image for item in items})[:2]
+    pair = replace(items[0], id="pair", image=second, more_images=(first,), prompt="Which differs?")
+    turns = (Turn("user", "<image>\nIs it?"), Turn("assistant", "no"))
+    later = replace(pair, id="later", before=turns, prompt="And <image>?")
+    answers = predictor.answer([items[0], pair, later, items[1]], with_images=True)
+    expected = {
+        "pair": [Turn("user", "<image>\n<image>\nWhich differs?")],
+        "later": [*turns, Turn("user", "And <image>?")],
+    }
+    for item, answer in zip((pair, later), answers[1:3], strict=True):
+        processor, model = predictor.processor, predictor.model
+        shown = [Image.open(path).convert("RGB") for path in (second, first)]
+        inputs = processor.answer_inputs([processor.prompt(expected[item.id])], shown)
+        with torch.no_grad():
+            ids = model.generate(**inputs, do_sample=False, max_new_tokens=SHORT["short"])
+        new = ids[0, inputs["input_ids"].shape[1] :]
+        assert answer == processor.tokenizer.decode(new, skip_special_tokens=True)
+    alone = predictor.answer([items[0], items[1]], with_images=True)
+    assert [answers[0], answers[3]] == alone
+    with pytest.raises(DataError, match="several images or earlier turns"):
+        predictor.rank([replace(pair, candidates=("a", "b"))], with_images=True)
 
 
 def test_an_image_is_encoded_once_for_all_its_questions(

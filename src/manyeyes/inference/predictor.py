@@ -34,12 +34,13 @@ from manyeyes.inference.ranking import (
 from manyeyes.language import position_limit, too_long
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
-from manyeyes.records import IMAGE_PLACEHOLDER, NOTHING_PERCEIVED, Perceived, Turn
+from manyeyes.records import NOTHING_PERCEIVED, Perceived, Turn
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
     "caption": 64,
     "detections": 1024,
+    "long": 256,
     "short": 16,
 }
 """Length limit of an answer by its kind."""
@@ -52,7 +53,7 @@ REGION_ANSWERS: tuple[AnswerKind, ...] = ("boxes", "detections")
 class _Question:
     """A question, the sizes of its images where they are needed, and what is known of them."""
 
-    turn: Turn
+    turns: list[Turn]
     sizes: list[tuple[int, int]]
     perceived: Perceived
 
@@ -70,13 +71,14 @@ class _Group:
         return {path: row for row, path in enumerate(_paths(self.items))}
 
     def question(self, item: Item) -> _Question:
-        """The question as a turn, without an image where images are withheld."""
+        """The question and the turns before it, without images where they are withheld."""
         perceived = NOTHING_PERCEIVED
         if self.images is not None:
-            perceived = self.images.perceived(self.rows[item.image])
-        sized = item.boxes or item.points or perceived.objects is not None
-        turn = _turn(item, shown=self.images is not None)
-        return _Question(turn, _sizes(item) if sized else [], perceived)
+            known = [self.images.perceived(self.rows[image]) for image in item.images]
+            perceived = Perceived.of_images(known)
+        turns = item.turns(shown=self.images is not None)
+        sized = _has_places(turns) or perceived.objects is not None
+        return _Question(turns, _sizes(item) if sized else [], perceived)
 
 
 class ModelPredictor:
@@ -168,10 +170,13 @@ class ModelPredictor:
             return
         prompts = []
         for item in items:
-            sizes = _sizes(item) if item.boxes or item.points else []
-            known = Perceived(tags=self.perceived.tags_of(item.image))
-            turn = _turn(item, shown=True)
-            prompts.append(self.processor.prompt([turn], image_sizes=sizes, perceived=known))
+            turns = item.turns(shown=True)
+            sizes = _sizes(item) if _has_places(turns) else []
+            tags = [Perceived(tags=self.perceived.tags_of(image)) for image in item.images]
+            known = Perceived.of_images(tags)
+            prompts.append(
+                self.processor.prompt(turns, image_sizes=sizes, perceived=Perceived(known.tags))
+            )
         self._lengths(items, prompts)
 
     def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
@@ -219,11 +224,16 @@ class ModelPredictor:
         return ranked
 
     def _ranked(self, item: Item, group: _Group) -> RankedQuestion:
+        if item.more_images or item.before:
+            raise DataError(
+                f"question {item.id!r} has several images or earlier turns: candidates are ranked "
+                "for one question about one image"
+            )
         asked = group.question(item)
         try:
             return ranked_question(
                 self.processor,
-                asked.turn,
+                asked.turns[-1],
                 item.candidates,
                 image_sizes=asked.sizes,
                 perceived=asked.perceived,
@@ -273,19 +283,22 @@ class ModelPredictor:
         if group.images is None:
             return None
         chosen = [group.items[place] for place in places]
-        asked = [self._asked(item) for item in chosen] if self.processor.reads_questions else []
-        return group.images.shown([group.rows[item.image] for item in chosen], asked)
+        asked: list[str] = []
+        for item in chosen if self.processor.reads_questions else ():
+            asked += [self._asked(item)] * len(item.images)
+        rows = [group.rows[image] for item in chosen for image in item.images]
+        return group.images.shown(rows, asked)
 
     def _prompt(self, item: Item, group: _Group) -> str:
         asked = group.question(item)
         return self.processor.prompt(
-            [asked.turn], image_sizes=asked.sizes, perceived=asked.perceived
+            asked.turns, image_sizes=asked.sizes, perceived=asked.perceived
         )
 
     def _asked(self, item: Item) -> str:
         """The question with its boxes written, as a fusion and the choice of a route read it."""
         asked = _Group([item], None).question(item)
-        return self.processor.write_turns([asked.turn], asked.sizes)[0].text
+        return self.processor.write_turns(asked.turns, asked.sizes)[-1].text
 
     def _lengths(self, items: Sequence[Item], prompts: Sequence[str]) -> list[int]:
         """Return the tokens of each prompt; DataError if the language model cannot read one."""
@@ -364,15 +377,17 @@ class ModelPredictor:
         return self._prefixes.share(inputs, shown, shown.rows.tolist(), copies=copies)
 
 
-def _turn(item: Item, *, shown: bool) -> Turn:
-    text = f"{IMAGE_PLACEHOLDER}\n{item.prompt}" if shown else item.prompt
-    return Turn("user", text, item.boxes, points=item.points)
-
-
 def _sizes(item: Item) -> list[tuple[int, int]]:
-    return [item.size or image_size(item.image)]
+    """(width, height) of every image of the item."""
+    first = item.size or image_size(item.image)
+    return [first, *(image_size(image) for image in item.more_images)]
+
+
+def _has_places(turns: Sequence[Turn]) -> bool:
+    """Whether boxes or points have to be written."""
+    return any(turn.boxes or turn.points for turn in turns)
 
 
 def _paths(items: Sequence[Item]) -> list[str]:
     """The images of a group, each once."""
-    return list(dict.fromkeys(item.image for item in items))
+    return list(dict.fromkeys(image for item in items for image in item.images))

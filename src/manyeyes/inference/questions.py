@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from manyeyes.errors import RequestError
-from manyeyes.records import Box, Point
+from manyeyes.records import IMAGE_PLACEHOLDER, Box, Point, Turn
 
-AnswerKind = Literal["short", "caption", "boxes", "detections"]
-"""What an answer is: a word or phrase (cut at the first newline), a sentence, box text, or the
-names and boxes of all objects."""
+AnswerKind = Literal["short", "caption", "long", "boxes", "detections"]
+"""What an answer is: a word or phrase (cut at the first newline), a sentence, several of them, box
+text, or the names and boxes of all objects."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,10 @@ class Item:
 
     ``image`` is the path as its file writes it, until it is looked for in a data folder;
     ``cluster`` names what is not independent of it (its image); ``groups`` maps a breakdown to the
-    item's group in it (``{"question_type": "count"}``); ``size`` is (width, height) of the image in
-    pixels where boxes are read or written; ``boxes`` and ``points`` fill the ``<boxes>`` and
+    item's group in it (``{"question_type": "count"}``); ``more_images`` are shown after ``image``;
+    ``before`` are the turns of the conversation that the question ends (without ``<image>`` in them
+    or in ``prompt``, all images stand before the first); ``size`` is (width, height) of the image,
+    in pixels, where boxes are read or written; ``boxes`` and ``points`` fill the ``<boxes>`` and
     ``<points>`` of ``prompt``; ``candidates`` are texts of which one may be chosen instead of
     answering freely; ``choices`` are the ids of options that are no texts; ``split`` is the item's
     split where one file holds several; ``meta`` is what else the grader of the benchmark needs. Of
@@ -44,6 +46,25 @@ class Item:
     split: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     required: bool = True
+    more_images: tuple[str, ...] = ()
+    before: tuple[Turn, ...] = ()
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """All images that the question is about, in order."""
+        return (self.image, *self.more_images)
+
+    def turns(self, *, shown: bool) -> list[Turn]:
+        """Return the conversation up to the question, with one ``<image>`` per image if shown."""
+        turns = [*self.before, Turn("user", self.prompt, self.boxes, points=self.points)]
+        placed = any(IMAGE_PLACEHOLDER in turn.text for turn in turns)
+        if not shown:
+            return [replace(turn, text=_without_images(turn.text)) for turn in turns]
+        if not placed:
+            first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+            lead = f"{IMAGE_PLACEHOLDER}\n" * len(self.images)
+            turns[first] = replace(turns[first], text=lead + turns[first].text)
+        return turns
 
 
 class Predictor(Protocol):
@@ -79,3 +100,9 @@ class Measuring(Protocol):
 
     def check_lengths(self, items: Sequence[Item]) -> None:
         """Raise ``DataError`` if a question is longer than the model reads."""
+
+
+def _without_images(text: str) -> str:
+    for written in (f"{IMAGE_PLACEHOLDER}\n", f"\n{IMAGE_PLACEHOLDER}", IMAGE_PLACEHOLDER):
+        text = text.replace(written, "")
+    return text

@@ -14,6 +14,7 @@ EXAMPLES = (
     "manyeyes convert data data/llava/train.json --to messages --out train.jsonl",
     "manyeyes convert data 'shards/train-{000000..000009}.tar' --to parquet --out train.parquet",
     "manyeyes convert data refs.jsonl --to llava --out refs.json --image-root data/images",
+    "manyeyes convert data my.json --to vqa --out vqa_test_questions.json",
 )
 
 
@@ -21,7 +22,13 @@ def data(
     source: Annotated[
         str, typer.Argument(metavar="IN", help="A data file of any known format, or shards.")
     ],
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="llava, messages or parquet.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="llava, messages, parquet, question_answer, refcoco or vqa.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write; new.")],
     format: Annotated[
         str, typer.Option(help="The format of IN; auto finds it by content.")
@@ -39,7 +46,7 @@ def data(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Convert training data to LLaVA JSON, messages or parquet.
+    """Convert training data from one format to another.
 
     Rows are streamed; boxes and points are kept. Image paths are written relative to --image-root
     (by default the folder of OUT); images out of tars and parquet files are saved there, in a

@@ -34,6 +34,7 @@ class SourceOptions:
     (RefCOCO's pickles, Karpathy's JSON). ``full_answer``: GQA's whole sentences as answers.
     ``refine``: COCO instances become rows that ask to correct a detector's objects.
     ``caption_prompt``: what captions answer; empty = the image alone; None = ``CAPTION_PROMPT``.
+    ``keep_rows``: records keep their whole row as ``Sample.meta["row"]``.
     """
 
     image_root: str
@@ -46,6 +47,7 @@ class SourceOptions:
     full_answer: bool = False
     refine: bool = False
     caption_prompt: str | None = None
+    keep_rows: bool = False
 
 
 @dataclass(frozen=True)

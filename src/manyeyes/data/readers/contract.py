@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from manyeyes.data.containers.documents import Document
@@ -44,6 +44,7 @@ def attempt(
 ) -> Outcome:
     """Parse one row; a ``DataError`` is returned instead of raised."""
     try:
-        return parse(row, options)
+        sample = parse(row, options)
     except DataError as error:
         return error
+    return replace(sample, meta={**sample.meta, "row": row.value}) if options.keep_rows else sample

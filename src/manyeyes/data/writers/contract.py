@@ -86,6 +86,8 @@ Write = Callable[[Iterable[Sample], Path, ImagePlaces], None]
 class Writer:
     """One format: the endings of its files, ``write(samples, path, places)``, can it hold images.
 
+    ``whole``: conversations come back as they were; else there is one row for each answer.
+
     ``write`` takes samples as they come and keeps few of them; it raises ``DataError`` for one that
     the format cannot hold.
     """
@@ -94,6 +96,7 @@ class Writer:
     suffixes: tuple[str, ...]
     write: Write
     embeds: bool = False
+    whole: bool = True
 
 
 def extra_keys(sample: Sample) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -34,7 +35,8 @@ def item_key(item: Item, *, fingerprint: str, with_images: bool, ranked: bool = 
     parts: list[Any] = [fingerprint, item.answer, item.prompt, item.boxes, item.size]
     parts += [item.points] if item.points else []
     parts += [item.candidates] if ranked else []
-    parts += _image_state(item.image) if with_images else []
+    parts += [[asdict(turn) for turn in item.before]] if item.before else []
+    parts += [part for image in item.images for part in _image_state(image)] if with_images else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -130,6 +132,10 @@ def prediction_rows(
             row["boxes"] = item.boxes
         if item.points:
             row["points"] = item.points
+        if item.more_images:
+            row["more_images"] = [os.path.relpath(image, data_dir) for image in item.more_images]
+        if item.before:
+            row["before"] = [{"role": turn.role, "text": turn.text} for turn in item.before]
         yield row
 
 

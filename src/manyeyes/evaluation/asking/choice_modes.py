@@ -107,9 +107,9 @@ def prediction(benchmark: Benchmark, item: Item, raw: str, mode: ChoiceMode) -> 
 
 
 def cut_answer(raw: str, kind: AnswerKind) -> str:
-    """The part of a raw answer that is scored: stripped; all but captions end at a newline."""
+    """The part of a raw answer that is scored: stripped; words and boxes end at a newline."""
     text = raw.strip()
-    return text if kind == "caption" else text.partition("\n")[0].strip()
+    return text if kind in ("caption", "long") else text.partition("\n")[0].strip()
 
 
 def _of_losses(benchmark: Benchmark, item: Item, losses: list[float]) -> Prediction:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.benchmarks import (
     aokvqa,
+    boxes,
+    conversations,
     counting,
     flickr30k_entities,
     gqa,
@@ -22,6 +24,7 @@ from manyeyes.evaluation.benchmarks import (
     okvqa,
     pointqa,
     pope,
+    question_answer,
     reg,
     seed_bench,
     visdial,
@@ -37,6 +40,8 @@ from manyeyes.options import names_with_plugins
 
 _ALONE: Mapping[str, Benchmark] = {
     "aokvqa": aokvqa.BENCHMARK,
+    "boxes": boxes.BENCHMARK,
+    "conversations": conversations.BENCHMARK,
     "counting": counting.BENCHMARK,
     "flickr30k-entities": flickr30k_entities.BENCHMARK,
     "gqa": gqa.BENCHMARK,
@@ -47,6 +52,7 @@ _ALONE: Mapping[str, Benchmark] = {
     "okvqa": okvqa.BENCHMARK,
     "pointqa": pointqa.BENCHMARK,
     "pope": pope.BENCHMARK,
+    "question_answer": question_answer.BENCHMARK,
     "reg": reg.BENCHMARK,
     "seed-bench": seed_bench.BENCHMARK,
     "visdial": visdial.BENCHMARK,

@@ -126,7 +126,7 @@ class Benchmark:
         """
         items = evenly(self._split_items(Source(Path(data_dir), split), prompt), limit)
         _check_ids(items, str(data_dir))
-        for image in dict.fromkeys(item.image for item in items):
+        for image in dict.fromkeys(image for item in items for image in item.images):
             if not isinstance(image, PackedImage) and not Path(image).is_file():
                 raise DataError(f"no such image file: {image}", file=str(data_dir))
         return items

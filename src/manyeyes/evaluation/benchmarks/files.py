@@ -88,8 +88,16 @@ def find_image(source: Source, written: str) -> str:
 
 def place_images(items: Sequence[Item], source: Source) -> list[Item]:
     """The items with the paths of their images in a data folder, of those that are found there."""
-    found = {image: find_image(source, image) for image in dict.fromkeys(i.image for i in items)}
-    return [replace(item, image=found[item.image]) for item in items]
+    named = dict.fromkeys(image for item in items for image in item.images)
+    found = {image: find_image(source, image) for image in named}
+    return [
+        replace(
+            item,
+            image=found[item.image],
+            more_images=tuple(found[image] for image in item.more_images),
+        )
+        for item in items
+    ]
 
 
 def written_image(row: Row, key: str, name: str) -> str:

@@ -94,6 +94,8 @@ def _task_name(benchmark: Benchmark, variant: str) -> str:
 
 def _row(item: Item, marks: Mapping[str, str], box_style: str) -> dict[str, Any]:
     assert item.size is not None, "sizes were read before"
+    if item.more_images or item.before:
+        raise UsageError(f"item {item.id!r}: task files hold one question about one image each")
     turn = Turn("user", item.prompt, item.boxes, points=item.points)
     return {
         "id": item.id,

@@ -124,7 +124,7 @@ def measures(entries: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, M
         scores = entry[kind]
         if scores is not None:
             metric = entry["metric"]
-            scale = scale_of(benchmark)
+            scale = scale_of(metric)
             ci95 = scores["ci95"].get(metric)
             found[benchmark] = Measure(
                 metric=metric,
@@ -136,9 +136,9 @@ def measures(entries: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, M
     return found
 
 
-def scale_of(benchmark: str) -> float:
-    """Return what a benchmark's headline is multiplied by to be shown in points."""
-    return CAPTION_SCALE if get_benchmark(benchmark).metric == "CIDEr" else 1.0
+def scale_of(metric: str) -> float:
+    """Return what a headline is multiplied by to be shown in points."""
+    return CAPTION_SCALE if metric == "CIDEr" else 1.0
 
 
 def study_item(

@@ -39,7 +39,8 @@ class Evidence:
 def evidence_items(questions: Mapping[str, Sequence[Item]]) -> dict[str, Item]:
     """Return one question of each of the first `MOST` benchmarks, by a hash of its id."""
     chosen = list(questions.items())[:MOST]
-    return {name: min(items, key=_order) for name, items in chosen if items}
+    alone = {n: [i for i in items if not (i.more_images or i.before)] for n, items in chosen}
+    return {name: min(items, key=_order) for name, items in alone.items() if items}
 
 
 def _order(item: Item) -> str:

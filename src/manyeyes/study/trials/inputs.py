@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,19 @@ def exam_digest(items: Sequence[Item], data_dir: Path) -> str:
             (_relative(item.image, data_dir), _size(item.image)),
             (item.boxes, item.points, item.choices, item.candidates),
             (item.answer, item.references, item.target),
+            *_conversation(item, data_dir),
         )
         for item in items
     ]
     return digest_of(rows)
+
+
+def _conversation(item: Item, data_dir: Path) -> list[Any]:
+    """Further images and earlier turns; nothing for an item without, whose hash is as before."""
+    if not (item.more_images or item.before):
+        return []
+    images = [(_relative(image, data_dir), _size(image)) for image in item.more_images]
+    return [(images, [asdict(turn) for turn in item.before])]
 
 
 def digest_of(value: Any) -> str:

@@ -1,0 +1,1 @@
+"""Your own data: questions and metrics of any training file, and a folder to train and test on."""
