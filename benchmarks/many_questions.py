@@ -100,7 +100,8 @@ class Asker:
 
     def pixels(self, copies: int) -> dict[str, Tensor]:
         """Pixels of ``copies`` copies of the image."""
-        return {k: v.bfloat16() for k, v in self.processor.pixels([self.image] * copies).items()}
+        pixels = self.processor.pixels([self.image] * copies)
+        return {k: v.to(self.model.dtype) for k, v in pixels.items()}
 
     def timed(self, prompts: list[str], **way: bool) -> Callable[[], Clock]:
         """A measured call of `ask`."""
@@ -117,11 +118,13 @@ def main() -> None:
     """Check, measure and print."""
     parser = arguments(str(__doc__).partition("\n")[0])
     parser.add_argument("--k", type=int, default=8, help="questions on the image")
+    parser.add_argument("--dtype", default="bfloat16", help="bfloat16 or float32")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     sizes = QUICK if options.quick else FULL
-    asker = Asker(*build_comm(sizes), sizes)
+    model, processor = build_comm(sizes)
+    asker = Asker(model.to(getattr(torch, options.dtype)), processor, sizes)
     prompts = asker.prompts(options.k)
     ways = {
         BATCH_EACH: {"together": True, "once": False},

@@ -28,6 +28,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "many_questions",
         "adapter_decoding",
         "score_speed",
+        "serve_speed",
         "shared_store",
     ):
         if name not in before:
@@ -41,6 +42,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("generate", 2),
         ("many_questions", 5),
         ("adapter_decoding", 1),
+        ("serve_speed", 2),
         ("shared_store", 1),
     ],
 )

@@ -76,6 +76,25 @@ def running(folder: Path) -> Iterator[Running]:
 
 
 @pytest.mark.slow
+def test_the_page_in_a_browser(
+    running: Running, pictures: Sequence[Image.Image], tmp_path: Path
+) -> None:
+    """A picture, two questions, an explanation, a broken picture; see ``page.mjs``."""
+    found = subprocess.run(
+        ["node", "-e", "import('playwright-core')"], capture_output=True, check=False
+    )
+    if found.returncode or not Path("/usr/bin/chromium").exists():
+        pytest.skip("needs Debian's chromium, node, and npm install playwright-core")
+    pictures[0].save(tmp_path / "a.png")
+    script = Path(__file__).with_name("page.mjs")
+    words = ["node", script, running.url, tmp_path / "a.png", tmp_path / "b.png", "what?", "why?"]
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
+    assert "explain: manyeyes explain" in done.stdout
+    assert "faults []" in done.stdout
+    assert (tmp_path / "b.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
 def test_the_openai_package_asks_and_signals_drain(
     running: Running, pictures: Sequence[Image.Image]
 ) -> None:

@@ -185,7 +185,10 @@ def test_other_paths(server: Server, client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert "manyeyes_images_encoded_total" in client.get("/metrics").text
     assert server.metrics.values()["manyeyes_requests_total 200"] >= 2
-    assert client.get("/").headers["content-type"].startswith("text/html")
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "http://" not in page.text and "https://" not in page.text, "it loads nothing"
     for path in ("/load_model", "/reset", "/v1/completions", "/v1/responses", "/docs"):
         refused = client.post(path, json={})
         assert refused.status_code == 404 and "no such path" in refused.json()["error"]["message"]

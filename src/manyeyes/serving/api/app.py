@@ -26,6 +26,15 @@ from manyeyes.serving.api.requests import read_request
 KEPT = ("/v1/chat/completions", "/v1/models")
 """Routes of ``build_server`` that are served; others load models or need parts we do not have."""
 
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src "
+    "'unsafe-inline'; img-src data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+"""The page loads nothing from elsewhere and sends nothing elsewhere."""
+
 Explain = Callable[[Any, str], str]
 """A picture and a question to a page that explains the answer."""
 
@@ -76,7 +85,7 @@ def build_app(
 
     @app.get("/")
     def root() -> HTMLResponse:
-        return HTMLResponse(page)
+        return HTMLResponse(page, headers=PAGE_HEADERS)
 
     @app.get("/health")
     def health() -> JSONResponse:
