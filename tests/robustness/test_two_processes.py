@@ -15,7 +15,7 @@ import tiny
 from attacks import run
 from manyeyes.errors import InUseError
 from manyeyes.evaluation.asking.runner import evaluate
-from manyeyes.study.trials import task
+from manyeyes.study.trials import planned
 from manyeyes.training import ranks
 from oracles import Oracle
 from processes import command, holder, kill
@@ -102,14 +102,14 @@ def test_a_trial_waits_for_one_whose_study_was_killed(
     class Reached(Exception):
         pass
 
-    def claim(one: task.Task) -> None:
+    def claim(one: planned.PlannedTrial) -> None:
         raise Reached
 
-    monkeypatch.setattr(task, "_claim", claim)
+    monkeypatch.setattr(planned, "_claim", claim)
     one = SimpleNamespace(title="clip, seed 0", run=tmp_path)
     with holder(tmp_path) as process, pytest.raises(Reached):
         threading.Timer(0.3, kill, (process,)).start()
-        task.run_task(one)  # type: ignore[arg-type]
+        planned.run_trial(one)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

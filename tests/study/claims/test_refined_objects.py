@@ -177,7 +177,7 @@ def test_data_without_corner_cases_are_refused_before_anything_is_trained(
     def train(*given: object, **named: object) -> None:
         pytest.fail("trained first")
 
-    monkeypatch.setattr("manyeyes.study.claims.judgement.compare", train)
+    monkeypatch.setattr("manyeyes.study.claims.judgement.compare_held", train)
     refining = [claim for claim in CLAIMS if isinstance(claim, RefinementClaim)]
     with pytest.raises(DataError, match="corner"):
         run_claims([CLAIMS[0], *refining], tmp_path / "out", Settings(data_dir=tmp_path))
