@@ -123,7 +123,7 @@ def peer_runner(
     """One block of steps of the peer under the stock Trainer."""
     freeze_but(peer, peer.model.multi_modal_projector)
     trainer = Trainer(model=peer, args=args, train_dataset=Rows(rows), data_collator=peer_collate)
-    return _timed(trainer)
+    return timed(trainer)
 
 
 def our_runner(
@@ -145,10 +145,11 @@ def our_runner(
         objectives={"next_token": 1.0},
         processor=processor,
     )
-    return _timed(trainer)
+    return timed(trainer)
 
 
-def _timed(trainer: Trainer) -> Callable[[], Clock]:
+def timed(trainer: Trainer) -> Callable[[], Clock]:
+    """Return a runner of ``trainer`` that times all steps but the first."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     timer = AfterFirstStep()

@@ -24,6 +24,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "pair",
         "timing",
         "alignment_step",
+        "packing",
         "generate",
         "many_questions",
         "adapter_decoding",
@@ -39,6 +40,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("name", "ratios"),
     [
         ("alignment_step", 4),
+        ("packing", 3),
         ("generate", 2),
         ("many_questions", 5),
         ("adapter_decoding", 1),
