@@ -92,9 +92,9 @@ CONFIGS: dict[str, PreTrainedConfig] = {
 GRIDS = {
     name: cls
     for name, cls in ENCODERS.items()
-    if issubclass(cls, GridEncoder) and not issubclass(cls, MapEncoder)
+    if issubclass(cls, GridEncoder) and not issubclass(cls, MapEncoder) and name != "auto"
 }
-"""The families of one grid for all levels; detectors and feature maps have their own tests."""
+"""The families of one grid for all levels; detectors, feature maps and ``auto`` have own tests."""
 PREFIX = {
     "aimv2": 0,
     "dinov2_registers": 3,

@@ -158,7 +158,7 @@ def test_maps_of_different_widths_are_joined_on_the_coarsest_grid() -> None:
 def test_each_map_is_normalized_before_maps_are_joined() -> None:
     features = build("convnext", levels=[4, 3], resample=[2, 2], feature_norm="rms")(pixels())
     last = features.levels[0][..., :16]
-    torch.testing.assert_close(last.square().mean(dim=-1), torch.ones(2, 4))
+    torch.testing.assert_close(last.square().mean(dim=-1), torch.ones(2, 4), rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()

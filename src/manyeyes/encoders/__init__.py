@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from manyeyes.encoders.aimv2 import Aimv2Encoder
+from manyeyes.encoders.auto import AutoEncoder
 from manyeyes.encoders.classifier import ClassifierTagger
 from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder, MetaClip2Encoder
 from manyeyes.encoders.contract import (
@@ -57,6 +58,7 @@ from manyeyes.options import check_choice, names_with_plugins, parse_options
 
 ENCODERS: dict[str, type[Encoder]] = {
     "aimv2": Aimv2Encoder,
+    "auto": AutoEncoder,
     "clip": ClipEncoder,
     "clip_projected": ClipProjectedEncoder,
     "conditional_detr": ConditionalDetrDetector,
@@ -111,6 +113,11 @@ def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
     spec = parse_options(EncoderSpec, values, f"encoders.{values.get('name', '?')}")
     names = names_with_plugins(ENCODERS, "manyeyes.encoders", spec.family, _is_encoder)
     check_choice(f"encoders.{spec.name}", "family", spec.family, names)
+    if spec.family != "auto" and (spec.grid is not None or spec.prefix is not None):
+        raise RecipeError(
+            f"encoders.{spec.name}: grid and prefix are declared for family auto; {spec.family} "
+            "knows its own"
+        )
     if spec.feature_norm != "none" and not issubclass(ENCODERS[spec.family], GridEncoder):
         raise RecipeError(
             f"encoders.{spec.name}.feature_norm: {spec.family} gives objects, not patches"

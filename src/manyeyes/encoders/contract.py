@@ -52,6 +52,9 @@ class EncoderSpec:
     decoder predicts, ``raw`` or per-patch ``normalized`` pixels; ``own`` = as its configuration
     says.
 
+    Family ``auto`` only: grid, prefix: rows and columns of patches, and tokens before them, that
+    the recipe counts on; a model that gives others is refused.
+
     Detectors only: object_source: what describes the objects, the last states of the ``decoder``,
     one per query, or of the ``encoder``, one per place. labels: the class names that the recipe
     counts on, in order; a checkpoint with others is refused. Empty = the checkpoint's own.
@@ -75,6 +78,8 @@ class EncoderSpec:
     eval_mask_ratio: float = 0.0
     decoder: bool = False
     target: str = "own"
+    grid: tuple[int, int] | None = None
+    prefix: int | None = None
     object_source: str = "decoder"
     labels: tuple[str, ...] = ()
 
@@ -165,7 +170,12 @@ class Encoder(nn.Module, ABC):
     def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
         super().__init__()
         self.spec = spec
-        self.backbone: Any = self.model_class(self.prepare(spec, config))
+        self.backbone: Any = self.build(self.prepare(spec, config))
+
+    @classmethod
+    def build(cls, config: PreTrainedConfig) -> PreTrainedModel:
+        """Return a backbone with random weights."""
+        return cls.model_class(config)
 
     @classmethod
     def read_config(cls, spec: EncoderSpec) -> PreTrainedConfig:

@@ -29,7 +29,7 @@ from manyeyes.records import Features
 
 GB = 1e9
 _WITHOUT_EFFECT = frozenset(
-    ("name", "checkpoint", "backbone", "levels", "mask_ratio", "decoder", "target")
+    "name checkpoint backbone levels mask_ratio decoder target grid prefix".split()
 )
 """Fields of an encoder's spec that do not change the features of a level."""
 
