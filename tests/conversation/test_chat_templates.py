@@ -19,8 +19,7 @@ from manyeyes.conversation.prompts import PROMPT_STYLES
 from manyeyes.conversation.rendering import render, turns_to_messages
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.evaluation.scorers.pope import parse_yes_no
-from manyeyes.language import IGNORE
-from manyeyes.records import Sample, Turn
+from manyeyes.records import IGNORE, Sample, Turn
 
 Pictures = list[Image.Image]
 SYSTEM = Turn("system", "Be brief.")
