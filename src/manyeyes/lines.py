@@ -14,3 +14,10 @@ def split_lines(text: str) -> list[str]:
     """
     lines = _END.split(text)
     return lines if lines[-1] else lines[:-1]
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

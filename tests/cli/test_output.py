@@ -12,7 +12,7 @@ import torch
 import typer
 
 from cli_runs import invoke, the_object
-from manyeyes.cli.output import Output, jsonable, session
+from manyeyes.cli.output import Output, PlainProgress, jsonable, session
 from manyeyes.errors import DataError, UsageError
 
 
@@ -169,6 +169,18 @@ def test_progress_is_silent_off_a_terminal(capsys: pytest.CaptureFixture[str]) -
         say("step 1")
     streams = capsys.readouterr()
     assert streams.out + streams.err == ""
+
+
+def test_a_log_gets_a_line_every_half_minute_with_the_time_left() -> None:
+    times = iter([0.0, 0.0, 20.0, 40.0, 50.0, 75.0])
+    said: list[str] = []
+    report = PlainProgress(said.append, clock=lambda: next(times))
+    for done in (0, 10, 20, 25, 100):
+        report("trial 1 of 2, clip: train", done, 100)
+    assert said == [
+        "trial 1 of 2, clip: train: 20 of 100, about 3 min left",
+        "trial 1 of 2, clip: train: 100 of 100",
+    ]
 
 
 def test_json_data_is_plain_and_finite() -> None:

@@ -13,7 +13,8 @@ import yaml
 from attacks import mutated, run, within
 from manyeyes.errors import ManyEyesError, RecipeError
 from manyeyes.recipes import dump_recipe, load_recipe, recipe_names
-from manyeyes.recipes.load import find_recipe, read_recipe
+from manyeyes.recipes.load import read_recipe
+from manyeyes.recipes.names import find_recipe
 from manyeyes.recipes.yaml_io import parse_yaml
 
 TEXTS = {

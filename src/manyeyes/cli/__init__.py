@@ -14,6 +14,7 @@ from manyeyes.cli import chat, detect, evaluate, export, score, serve, tag, trai
 from manyeyes.cli.check import check
 from manyeyes.cli.convert import adapter, data, lavis, lion, tasks
 from manyeyes.cli.parsing import JsonCommand, JsonGroup
+from manyeyes.cli.recipes import keys, new, recipes, show
 from manyeyes.cli.study import ablate, claims, compare, demo, explain, probe, report
 from manyeyes.cli.world import make, pretrain
 
@@ -22,6 +23,10 @@ Command = tuple[Callable[..., None], tuple[str, ...]]
 
 COMMANDS: Mapping[str, Command] = {
     "demo": (demo.demo, demo.EXAMPLES),
+    "recipes": (recipes.recipes, recipes.EXAMPLES),
+    "show": (show.show, show.EXAMPLES),
+    "keys": (keys.keys, keys.EXAMPLES),
+    "new": (new.new, new.EXAMPLES),
     "check": (check.check, check.EXAMPLES),
     "train": (train.train, train.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
@@ -58,7 +63,6 @@ def build_app() -> typer.Typer:
         cls=JsonGroup,
         help="Multimodal LLMs that see through several vision encoders.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,15 +27,27 @@ from manyeyes.cli.options import (
     VariantsOption,
 )
 from manyeyes.cli.output import Output, session
+from manyeyes.cli.own_data import (
+    HELD_OUT,
+    HoldOut,
+    ImagesFolder,
+    MetricName,
+    SplitSeed,
+    TestFile,
+    TrainFiles,
+    own_data,
+)
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
+    from manyeyes.data.own.folder import OwnData
     from manyeyes.evaluation.asking.served import ServedModel
     from manyeyes.inference.questions import Predictor
     from manyeyes.records import Use
 
 EXAMPLES = (
     "manyeyes evaluate runs/comm/model --benchmark vqa --benchmark rec --data data",
+    "manyeyes evaluate runs/comm/model --test my_test.json --images pictures",
     "manyeyes evaluate runs/comm/model --benchmark pope --data data --limit 100 --json",
     "manyeyes evaluate runs/comm/model -b vqa -b pope --variant pope=strict --data data",
     "manyeyes evaluate runs/comm/model -b pope --choice loglik --data data",
@@ -44,8 +57,14 @@ EXAMPLES = (
 
 def evaluate(
     model: ModelArgument,
-    data: BenchmarkDataOption,
+    data: BenchmarkDataOption = None,
     benchmark: BenchmarksOption = None,
+    train: TrainFiles = None,
+    test: TestFile = None,
+    images: ImagesFolder = None,
+    hold_out: HoldOut = HELD_OUT,
+    split_seed: SplitSeed = 0,
+    metric: MetricName = None,
     variant: VariantsOption = None,
     split: SplitOption = "test",
     limit: LimitOption = None,
@@ -105,7 +124,8 @@ def evaluate(
     OPENAI_API_KEY. What that server refuses counts as wrong and is listed.
 
     Each score stands with n, a 95 % interval clustered by image, the best constant answer and the
-    same model without the image. Repeating an interrupted command continues it.
+    same model without the image. Repeating an interrupted command continues it. With --test, or
+    --train and a held-out share, it is your own rows that are asked.
     """
     with session(
         as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
@@ -116,7 +136,19 @@ def evaluate(
         from manyeyes.evaluation.tables.table import format_table
 
         quiet_libraries(debug=debug)
-        names = known_benchmarks(benchmark or [])
+        folder = out or default_folder(model, split)
+        own = own_data(
+            output,
+            folder,
+            train=train,
+            test=test,
+            images=images,
+            hold_out=hold_out,
+            split_seed=split_seed,
+            metric=metric,
+        )
+        data = data_folder(data, own)
+        names = known_benchmarks(benchmark or list(own.benchmarks if own else ()))
         checked_mode(choice)
         variants = parse_variants(variant or [])
         predictor: Predictor
@@ -139,7 +171,6 @@ def evaluate(
                 dtype=dtype,
                 device=device,
             )
-        folder = out or default_folder(model, split)
         with output.progress() as report:
             results = run(
                 predictor,
@@ -157,6 +188,8 @@ def evaluate(
         for name, entry in results["benchmarks"].items():
             for note in entry["model"]["notes"]:
                 output.line(f"note: {name}: {note}")
+        for line in honest_lines(results, own):
+            output.line(line)
         served = {}
         if isinstance(predictor, ServedModel):
             served = {"served": report_usage(output, predictor, folder, prices)}
@@ -229,6 +262,41 @@ def report_usage(
         name, reason = next(iter(refused.items()))
         output.line(f"refused and counted as wrong: {len(refused)}, the first is {name}: {reason}")
     return found
+
+
+SHARES = ("accuracy", "box_f1", "ROUGE-L")
+"""Headlines whose mean times n is a number of right answers."""
+
+
+def honest_lines(results: Mapping[str, Any], own: OwnData | None) -> Iterator[str]:
+    """Yield what would make the figures worthless: below the constant answer, hardly ever right,
+    pictures that were trained on."""
+    from manyeyes.study.comparison.constant import below_constant
+    from manyeyes.study.comparison.honesty import few_right, seen_pictures
+    from manyeyes.study.record import Seen
+
+    figures = {
+        name: tuple(entry[who]["metrics"][entry["metric"]] for who in ("model", "majority"))
+        for name, entry in results["benchmarks"].items()
+    }
+    shares = {
+        name: (figures[name][0] / 100 * entry["n"], entry["n"])
+        for name, entry in results["benchmarks"].items()
+        if entry["metric"] in SHARES
+    }
+    below = below_constant({name: ([model], best) for name, (model, best) in figures.items()})
+    yield from filter(None, (below.replace("All arms score", "It scores"), few_right(shares)))
+    if own is not None and own.sources:
+        yield seen_pictures(Seen(own.test_images, own.leaking_images, own.compared))
+
+
+def data_folder(data: Path | None, own: OwnData | None) -> Path:
+    """Return where the benchmarks' files lie; UsageError for none, or for two places."""
+    if data is not None and own is not None:
+        raise UsageError("give --data for a folder, or --test and --train for your own files")
+    if data is None and own is None:
+        raise UsageError("give --data DIR with the benchmarks' files, or --test with your own rows")
+    return own.folder if own is not None else data or Path()
 
 
 def checked_use(use: str) -> Use:

@@ -53,7 +53,8 @@ DeviceOption = Annotated[
     str, typer.Option(help="Device to run on: auto (an accelerator if there is one), cpu, cuda.")
 ]
 BenchmarkDataOption = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help="Folder that holds the benchmarks' files.")
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder that holds the benchmarks' files."),
 ]
 BenchmarksOption = Annotated[
     list[str] | None,

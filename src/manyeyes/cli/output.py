@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +22,19 @@ from typing import Any, TextIO
 import typer
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from manyeyes.checkpoints.trust import trusting_command
 from manyeyes.cli.terminal import HarmlessConsole, escaped_json, harmless
 from manyeyes.errors import ManyEyesError
+from manyeyes.lines import duration_text
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
@@ -115,15 +124,21 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Report]:
-        """Yield a function that moves progress bars, one per label; silent off a terminal."""
+        """Yield a function that moves progress bars, one per label.
+
+        Off a terminal it writes a line now and then, with the time that is left.
+        """
+        if not self.log.is_terminal:
+            yield (lambda label, done, total: None) if self._quiet else PlainProgress(self.note)
+            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
         )
-        hidden = self._quiet or not self.log.is_terminal
-        with Progress(*columns, console=self.log, disable=hidden, transient=True) as bars:
+        with Progress(*columns, console=self.log, disable=self._quiet, transient=True) as bars:
             tasks: dict[str, Any] = {}
 
             def report(label: str, done: int, total: int | None) -> None:
@@ -141,6 +156,36 @@ class Output:
             return
         with self.log.status(escape(label)) as line:
             yield lambda text: line.update(escape(f"{label}: {text}"))
+
+
+class PlainProgress:
+    """Progress as lines of a log: the first after half a minute, then one every half minute.
+
+    Args:
+        note: writes a line. clock: seconds, for tests.
+    """
+
+    EVERY = 30.0
+
+    def __init__(
+        self, note: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.note, self.clock = note, clock
+        self.said = clock()
+        self.begun: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, label: str, done: int, total: int | None) -> None:
+        """Take note of how far ``label`` is; say it if it is time."""
+        now = self.clock()
+        started, first = self.begun.setdefault(label, (now, done))
+        if now - self.said < self.EVERY:
+            return
+        self.said = now
+        text = f"{label}: {done:,}" + ("" if total is None else f" of {total:,}")
+        if total is not None and first < done < total:
+            left = (now - started) / (done - first) * (total - done)
+            text += f", about {duration_text(left)} left"
+        self.note(text)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,8 @@ class EncoderSpec:
     LayerNorm to every level. feature_norm: bring every token of every level to one scale, after
     ``final_norm``: ``rms`` divides it by its root mean square, ``layer`` takes its mean away
     first; neither has weights. keep_prefix: keep class and register tokens. resample: target
-    (rows, columns); None = the encoder's own grid. bgr: channels in the order blue, green, red,
+    (rows, columns); None = the encoder's own grid; resample_mode:
+    ``bilinear``, ``bicubic`` or ``area``. bgr: channels in the order blue, green, red,
     as models trained on OpenCV's images expect. backbone: configuration fields, so that no file is
     needed to build it. fused: the fusion reads it; off for a detector that only writes text.
 

@@ -19,18 +19,10 @@ from typing import Any
 from manyeyes.errors import RecipeError, nearest
 from manyeyes.recipes.architectures import write_out_architectures
 from manyeyes.recipes.model_block import model_config
+from manyeyes.recipes.names import find_recipe
 from manyeyes.recipes.overrides import apply_overrides, stages_of
-from manyeyes.recipes.schema import Recipe, StageRecipe, parse_recipe
+from manyeyes.recipes.schema import Recipe, StageRecipe, parse_recipe, told_together
 from manyeyes.recipes.yaml_io import dump_yaml, read_yaml
-
-PACKAGED = Path(__file__).parent
-SUFFIXES = (".yaml", ".yml")
-
-
-def recipe_names() -> list[str]:
-    """Return the names of all packaged recipes, such as ``comm/world``."""
-    files = PACKAGED.glob("*/*.yaml")
-    return sorted(path.relative_to(PACKAGED).with_suffix("").as_posix() for path in files)
 
 
 def load_recipe(recipe: str | Path, settings: Iterable[str] = ()) -> Recipe:
@@ -40,41 +32,39 @@ def load_recipe(recipe: str | Path, settings: Iterable[str] = ()) -> Recipe:
         RecipeError: no such recipe, unknown key or impossible value, bad setting.
     """
     data = read_recipe(find_recipe(recipe))
-    _push_down_training(data)
+    push_down_training(data)
     apply_overrides(data, settings)
     write_out_architectures(data, str(recipe))
-    checked = parse_recipe(data, str(recipe))
+    checked = _checked(data, str(recipe))
     for stage in checked.stages:
         model_config(stage_model(checked, stage), f"{recipe}: model")
     return checked
 
 
+def _checked(data: dict[str, Any], where: str) -> Recipe:
+    """The checked recipe; where keys are wrong, the model block's mistakes are told with them."""
+    try:
+        return parse_recipe(data, where)
+    except RecipeError as error:
+        said = _lines(str(error), where)
+        model = data.get("model")
+        try:
+            if isinstance(model, dict):
+                model_config(model)
+        except RecipeError as more:
+            raise RecipeError(told_together(where, [*said, str(more)])) from error
+        raise
+
+
+def _lines(message: str, where: str) -> list[str]:
+    """The mistakes that `told_together` wrote."""
+    first, *rest = message.split("\n")
+    return [line.partition(". ")[2] for line in rest] or [first.removeprefix(f"{where}: ")]
+
+
 def stage_model(recipe: Recipe, stage: StageRecipe) -> dict[str, Any]:
     """Return the model block as ``stage`` changes it."""
     return merge(recipe.model, stage.model)
-
-
-def find_recipe(recipe: str | Path, beside: Path | None = None) -> Path:
-    """Return the YAML file of a packaged name or a path (relative to ``beside`` when given).
-
-    Raises:
-        RecipeError: neither a file nor a packaged name; names the nearest one.
-    """
-    path = Path(recipe)
-    if "\0" in str(recipe):
-        raise RecipeError(f"no recipe {str(recipe)!r}")
-    if path.suffix in SUFFIXES:
-        found = (beside / path) if beside is not None and not path.is_absolute() else path
-        if not found.is_file():
-            raise RecipeError(f"no recipe file {str(found)!r}")
-        return found
-    packaged = PACKAGED / f"{path.as_posix()}.yaml"
-    names = recipe_names()
-    if path.as_posix() not in names:
-        raise RecipeError(
-            f"no recipe {str(recipe)!r}{nearest(str(recipe), names)}; packaged: {', '.join(names)}"
-        )
-    return packaged
 
 
 def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -165,7 +155,7 @@ def _merge_stages(old: list[Any], new: list[Any]) -> list[Any]:
     return merged
 
 
-def _push_down_training(data: dict[str, Any]) -> None:
+def push_down_training(data: dict[str, Any]) -> None:
     """Move the top-level ``training`` defaults into every stage, under the stage's own values."""
     defaults = data.pop("training", None)
     if defaults is None:

@@ -8,14 +8,16 @@ from typing import Any
 from pydantic import ValidationError
 
 
-def first_message(error: ValidationError, data: Mapping[str, Any]) -> str:
-    """Return one line about the first of a validation's errors."""
-    first = error.errors()[0]
-    place = _dotted(first["loc"], data)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] != "value_error" and first["type"] != "missing":
-        message = f"{message}, got {first['input']!r}"
-    return f"{place}: {message}" if place else message
+def all_messages(error: ValidationError, data: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong at each place, once: members of a union fail at the same one."""
+    found: dict[str, str] = {}
+    for one in error.errors():
+        place = _dotted(one["loc"], data)
+        message = one["msg"].removeprefix("Value error, ")
+        if one["type"] != "value_error" and one["type"] != "missing":
+            message = f"{message}, got {one['input']!r}"
+        found.setdefault(place, f"{place}: {message}" if place else message)
+    return list(found.values())
 
 
 def _dotted(loc: tuple[int | str, ...], data: Any) -> str:

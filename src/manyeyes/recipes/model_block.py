@@ -9,7 +9,7 @@ from typing import Any
 from manyeyes.errors import ManyEyesError, RecipeError, nearest
 from manyeyes.model.configuration import ManyEyesConfig
 
-_NOT_IN_RECIPES = ("self", "kwargs", "references", "text_config", "image_tokens", "untied", "lora")
+NOT_IN_RECIPES = ("self", "kwargs", "references", "text_config", "image_tokens", "untied", "lora")
 
 
 def model_config(model: Mapping[str, Any], where: str = "model") -> ManyEyesConfig:
@@ -21,7 +21,7 @@ def model_config(model: Mapping[str, Any], where: str = "model") -> ManyEyesConf
     known = [
         name
         for name in inspect.signature(ManyEyesConfig.__init__).parameters
-        if name not in _NOT_IN_RECIPES
+        if name not in NOT_IN_RECIPES
     ]
     for key in model:
         if key not in known:

@@ -8,7 +8,7 @@ The ``model`` block is checked by ``ManyEyesConfig``, which knows its options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import (
@@ -26,7 +26,7 @@ from manyeyes.errors import RecipeError, nearest
 from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.losses import OBJECTIVES
 from manyeyes.options import parse_options
-from manyeyes.recipes.messages import first_message
+from manyeyes.recipes.messages import all_messages
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY, check_training
 from manyeyes.records import Use
 
@@ -40,18 +40,22 @@ class Block(BaseModel):
     @classmethod
     def _know_every_key(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    known = ", ".join(cls.model_fields)
-                    hint = nearest(str(key), cls.model_fields)
-                    raise ValueError(f"unknown key {key!r}{hint}; valid keys: {known}")
+            known = ", ".join(cls.model_fields)
+            unknown = [
+                f"unknown key {key!r}{nearest(str(key), cls.model_fields)}"
+                for key in data
+                if key not in cls.model_fields
+            ]
+            if unknown:
+                raise ValueError(f"{', '.join(unknown)}; valid keys: {known}")
         return data
 
 
 class PartTraining(Block):
     """Arguments of the parameters under one pattern of ``train``; None = the stage's own value.
 
-    ``lora``: learn LoRA on the part of that name, and nothing else of it.
+    learning_rate: the highest one, which the schedule scales. weight_decay: AdamW's. lora: learn
+    LoRA on the part of that name, and nothing else of it.
     """
 
     learning_rate: float | None = Field(default=None, ge=0)
@@ -106,8 +110,10 @@ class TagsSource(Block):
 class DataSource(Block):
     """One data file of a stage's mixture.
 
-    Paths are relative to the data folder. ``weight`` is the share of samples drawn from this file
-    (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
+    ``path``: the file, relative to the data folder or absolute; also shards by a range of numbers.
+    ``format``: a key of ``READERS``, or ``auto``, found by content. ``image_root``: where the image
+    paths in it start; by default the file's folder. ``weight`` is the share of samples drawn from
+    this file (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
     ``image_name``, ``split``, ``full_answer``, ``refine`` and ``caption_prompt`` are for formats
     that need them (see ``SourceOptions``). ``objects``: see ``ObjectSource``; a text is its path.
     ``exclude`` names files of evaluation sets; rows with one of their images are left out.
@@ -200,6 +206,9 @@ class EvalRecipe(Block):
 class StageRecipe(Block):
     """One training stage.
 
+    name: of its folder in the run. data: the files of its mixture. training: its own fields of
+        ``transformers.TrainingArguments``, over those of the recipe's ``training``. seed: instead
+        of the recipe's.
     train: name pattern → false (frozen), true (the stage's learning rate), a learning rate, or
         ``{learning_rate, weight_decay, lora}``. A pattern without ``*`` covers the part of that
         name; the last matching pattern decides; what no pattern covers is frozen.
@@ -313,7 +322,10 @@ class StageRecipe(Block):
 
 
 class WorldRecipe(Block):
-    """The built-in world's data that a recipe makes for itself when no ``--data`` is given."""
+    """The built-in world's data that a recipe makes for itself when no ``--data`` is given.
+
+    images: how many, four fifths of them for training. seed: of the drawing.
+    """
 
     images: int = Field(ge=1)
     seed: int = 0
@@ -322,8 +334,11 @@ class WorldRecipe(Block):
 class Recipe(Block):
     """A whole run: one model, trained through its stages in order.
 
-    ``dtype`` is that of frozen parts; what learns is kept in float32 (``training.bf16`` computes in
-    bfloat16). ``quantization``: frozen parts whose linear layers are held in four bits.
+    name: of the recipe. description: one line about it. seed: of initialisation and data order.
+    dtype: of frozen parts; what learns is kept in float32 (``training.bf16`` computes in bfloat16).
+    model: encoders, fusion, bridge, language model and prompts. stages: what is trained, in order.
+    world: data that it makes for itself.
+    quantization: frozen parts whose linear layers are held in four bits.
     """
 
     name: str
@@ -377,16 +392,53 @@ def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:
     """Return the validated recipe; ``where`` (its file or name) is named in errors.
 
     Raises:
-        RecipeError: the first wrong key or value, with its dotted place.
+        RecipeError: every wrong key and value that can be found, with its dotted place.
     """
-    try:
-        recipe = Recipe.model_validate(dict(data))
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {first_message(error, data)}") from error
-    stages = [
-        stage.model_copy(
-            update={"training": check_training(stage.training, f"stages.{stage.name}.training")}
-        )
-        for stage in recipe.stages
+    mistakes = [
+        f"unknown key {key!r}{nearest(str(key), Recipe.model_fields)}"
+        for key in data
+        if key not in Recipe.model_fields
     ]
-    return recipe.model_copy(update={"stages": stages})
+    stages = data.get("stages")
+    trained = [
+        _training(stage, mistakes)
+        for stage in (stages if isinstance(stages, list) else ())
+        if isinstance(stage, dict)
+    ]
+    try:
+        known = {key: value for key, value in data.items() if key in Recipe.model_fields}
+        recipe = Recipe.model_validate(known)
+    except ValidationError as error:
+        raise RecipeError(told_together(where, mistakes + all_messages(error, data))) from error
+    if mistakes:
+        raise RecipeError(told_together(where, mistakes))
+    return recipe.model_copy(
+        update={
+            "stages": [
+                stage.model_copy(update={"training": training})
+                for stage, training in zip(recipe.stages, trained, strict=True)
+            ]
+        }
+    )
+
+
+def told_together(where: str, mistakes: Sequence[str]) -> str:
+    """Return one message for the mistakes of a recipe: a line each where there are several."""
+    if len(mistakes) == 1:
+        return f"{where}: {mistakes[0]}"
+    lines = "".join(f"\n  {number}. {said}" for number, said in enumerate(mistakes, start=1))
+    return f"{where}: {len(mistakes)} mistakes{lines}"
+
+
+def _training(stage: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
+    """The checked ``training`` block of a raw stage; what is wrong in it goes to ``mistakes``."""
+    training = stage.get("training", {})
+    if not isinstance(training, dict):
+        return {}
+    checked: dict[str, Any] = {}
+    for key, value in training.items():
+        try:
+            checked |= check_training({key: value}, f"stages.{stage.get('name')}.training")
+        except RecipeError as error:
+            mistakes.append(str(error))
+    return checked

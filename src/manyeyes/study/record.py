@@ -59,3 +59,15 @@ class StudyItem:
     target: Box | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[str, Answer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Pictures that are asked about: ``asked`` in all, ``trained`` of them also in training rows.
+
+    ``compared``: copies under other names were looked for, not only the same files.
+    """
+
+    asked: int
+    trained: int
+    compared: bool

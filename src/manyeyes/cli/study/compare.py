@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,11 +21,27 @@ from manyeyes.cli.options import (
     TrustOption,
 )
 from manyeyes.cli.output import session
+from manyeyes.cli.own_data import (
+    HELD_OUT,
+    HoldOut,
+    ImagesFolder,
+    MetricName,
+    Size,
+    SplitSeed,
+    TestFile,
+    TrainFiles,
+    own_data,
+    recipe_names_for,
+    sized,
+)
+from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
+    from manyeyes.data.own.folder import OwnData
     from manyeyes.study.trials.contestants import Contestant
 
 EXAMPLES = (
+    "manyeyes compare clip dinov2 comm --train my.json --images pictures --out study",
     "manyeyes compare clip/world dinov2/world comm/world --seeds 3 --budget steps=400 --out study",
     "manyeyes compare comm/world sum=comm/world:model.fusion.join=sum --out study",
     "manyeyes compare clip/world comm/world --reference clip/world --jobs 2 --out study",
@@ -34,7 +52,9 @@ def compare(
     arms: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ARM...", help="[NAME=]RECIPE[:KEY=VALUE,...]: recipes, with changes."
+            metavar="ARM...",
+            help="[NAME=]RECIPE[:KEY=VALUE,...]: recipes or methods (comm), with changes.",
+            autocompletion=recipe_names_for,
         ),
     ] = None,
     arms_file: Annotated[
@@ -44,6 +64,13 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm: 0, 1, ...")] = 3,
     budget: BudgetOption = None,
     data: StudyDataOption = None,
+    train: TrainFiles = None,
+    test: TestFile = None,
+    images: ImagesFolder = None,
+    hold_out: HoldOut = HELD_OUT,
+    split_seed: SplitSeed = 0,
+    metric: MetricName = None,
+    size: Size = None,
     out: StudyFolderOption = Path("study"),
     benchmark: Annotated[
         list[str] | None,
@@ -51,7 +78,7 @@ def compare(
             "--benchmark",
             "-b",
             metavar="NAME",
-            help="May be repeated. [default: vqa, rec, pope, caption]",
+            help="May be repeated. [default: vqa, rec, pope, caption; of own data all that fit]",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split is asked.")] = "test",
@@ -73,6 +100,9 @@ def compare(
     Leaves DIR/report.html, table.md, results.json, and DIR/records, from which `manyeyes report`
     makes them again. A stopped study continues with the same command; trials are kept unless their
     recipe, data or parts changed.
+
+    With --train every arm trains on your rows instead of its recipe's data and is asked --test, or
+    a share of --train that is held out by image; how answers are scored follows from the answers.
     """
     with session(
         as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
@@ -80,24 +110,61 @@ def compare(
         from manyeyes.cli.study_tables import show_study
         from manyeyes.study.comparison.compare import Settings
         from manyeyes.study.comparison.compare import compare as run
+        from manyeyes.study.record import Seen
         from manyeyes.study.trials.budget import parse_budget
 
         quiet_libraries(debug=debug)
+        amount = None if budget is None else parse_budget(budget)
         chosen = parse_arms(arms or [], arms_file)
+        chosen = [replace(arm, recipe=sized(output, arm.recipe, size)) for arm in chosen]
+        check_own(train, test, data)
+        own = own_data(
+            output,
+            out,
+            train=train,
+            test=test,
+            images=images,
+            hold_out=hold_out,
+            split_seed=split_seed,
+            metric=metric,
+        )
         settings = Settings(
             seeds=seeds,
-            budget=None if budget is None else parse_budget(budget),
-            data_dir=data,
-            benchmarks=tuple(dict.fromkeys(benchmark or [])),
+            budget=amount,
+            data_dir=data if own is None else own.folder,
+            benchmarks=tuple(dict.fromkeys(benchmark or (own.benchmarks if own else ()))),
             split=split,
             limit=limit,
             reference=reference,
             jobs=jobs,
+            seen=None if own is None else Seen(own.test_images, own.leaking_images, own.compared),
         )
+        chosen = on_own_data(chosen, own)
         with output.progress() as report:
             done = run(chosen, out, settings, progress=report, note=output.note)
         output.note(f"{done.run} trials run, {done.kept} kept from before")
         show_study(output, out, done.summary)
+
+
+def check_own(train: Sequence[Path] | None, test: Path | None, data: Path | None) -> None:
+    """Check that the options for own data fit together.
+
+    Raises:
+        UsageError: --test without --train, or both --train and --data.
+    """
+    if train and data is not None:
+        raise UsageError("give --train for your own files, or --data for a folder, not both")
+    if test is not None and not train:
+        raise UsageError("--test needs --train: a comparison trains every arm first")
+
+
+def on_own_data(arms: list[Contestant], own: OwnData | None) -> list[Contestant]:
+    """Return the arms with own rows to train on, if there are any."""
+    if own is None:
+        return arms
+    from manyeyes.training.own_data import own_training
+
+    return [replace(arm, own=own_training(own)) for arm in arms]
 
 
 def parse_arms(words: list[str], file: Path | None) -> list[Contestant]:

@@ -178,7 +178,8 @@ def _make(files: OwnFiles, folder: Path, made_from: Mapping[str, Any]) -> OwnDat
     asked = asked_of(folder / TEST_FILE)
     if not asked.questions:
         reasons = "; ".join(f"{n}: {reason}" for reason, n in asked.left_out.items())
-        raise DataError(f"holds no question that can be asked ({reasons})", file=str(files.test))
+        asked_file = files.test or files.train[0]
+        raise DataError(f"holds no question that can be asked ({reasons})", file=str(asked_file))
     copied = files.train and (files.test is None or files.skip_bad_rows)
     counted = train if copied else train[:: max(1, len(train) // _COUNTED)]
     if train:
@@ -275,7 +276,7 @@ def _test_row(sample: Sample, metric: str | None, places: ImagePlaces) -> dict[s
 
 _RESERVED = frozenset(
     "image images img_path conversations messages boxes points target box bbox image_id file_path "
-    "sentence query response expression question answer".split()
+    "sentence query response expression question answer text caption".split()
 )
 """Keys that would make another format, or say what the row says already."""
 

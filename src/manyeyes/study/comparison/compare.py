@@ -25,13 +25,13 @@ from manyeyes.study.comparison.page import REPORT_FILE
 from manyeyes.study.comparison.summary import BENCHMARK_TITLES, Summary, benchmark_title
 from manyeyes.study.comparison.verdicts import every_pair
 from manyeyes.study.costs.arm import Price, price_of
-from manyeyes.study.record import StudyItem
+from manyeyes.study.record import Seen, StudyItem
 from manyeyes.study.trials.arms import Exam, Progress, path_within, study_item
 from manyeyes.study.trials.budget import Budget, with_budget
 from manyeyes.study.trials.contestants import Contestant, check_arms
 from manyeyes.study.trials.inputs import Inputs, digest_of, exam_digest
 from manyeyes.study.trials.jobs import run_trials
-from manyeyes.study.trials.pace import minutes_per_step
+from manyeyes.study.trials.pace import StudyPace, minutes_per_step
 from manyeyes.study.trials.planned import PlannedTrial, check_run
 from manyeyes.study.trials.trial import (
     RECORDS,
@@ -60,6 +60,7 @@ class Settings:
     benchmarks: names (empty: the four of the demo). limit: questions of each; ``limits``: of one.
     reference: the arm that all others are compared with (None: every pair).
     jobs: trials at a time. presentation: how it presents itself (None: as arms and verdicts).
+    seen: what is known of asked pictures that were trained on.
     """
 
     seeds: int = 3
@@ -73,6 +74,7 @@ class Settings:
     first_seed: int = 0
     limits: Mapping[str, int | None] = field(default_factory=dict)
     presentation: Presentation | None = None
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def run_study(
     recipes = {arm.name: arm.load(seed=0) for arm in arms}
     data = study_data(folder, recipes, settings, progress, note)
     limits = {name: settings.limits.get(name, settings.limit) for name in benchmarks}
-    exam = Exam(data, settings.split, limits)
+    exam = Exam(data, settings.split, limits, withheld=all(arm.images for arm in arms))
     questions = {name: exam.items(name) for name in benchmarks}
     planner = _Planner(folder, data, exam, questions, settings, progress)
     tasks = planner.tasks(arms, recipes)
@@ -150,10 +152,12 @@ def run_study(
     open_tasks = [task for task in tasks if not _is_done(task, note)]
     for task in open_tasks:
         check_run(task)
+    pace = StudyPace([task.title for task in tasks], [task.title for task in open_tasks], note)
     run_trials(
         open_tasks,
         jobs=settings.jobs,
-        progress=progress,
+        progress=pace.numbered(progress),
+        finished=lambda task: pace.finished(task.title),
         failed=lambda task, reason: note(f"{task.title} failed: {reason}"),
     )
     return len(open_tasks), len(tasks) - len(open_tasks)
@@ -270,6 +274,7 @@ def _plan(
         first_seed=settings.first_seed,
         blind=[arm.name for arm in arms if not arm.images],
         presentation=settings.presentation,
+        seen=settings.seen,
     )
 
 

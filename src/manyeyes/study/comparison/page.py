@@ -220,7 +220,8 @@ def _groups(
     names = {arm.name: arm.title for arm in summary.arms}
     for benchmark, title in summary.plan.benchmarks.items():
         chosen = [item for item in items if item.benchmark == benchmark]
-        kinds = [kind for kind in BREAKDOWNS if any(kind in item.groups for item in chosen)]
+        others = sorted({kind for item in chosen for kind in item.groups} - set(BREAKDOWNS))
+        kinds = [kind for kind in (*BREAKDOWNS, *others) if any(kind in i.groups for i in chosen)]
         groups = group_measures(chosen, kinds[0], list(names)) if kinds else {}
         if len(groups) > 1:
             drawn[title] = figures.bars(groups, colours, names=names, numbers=numbers)

@@ -12,6 +12,7 @@ from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.study.comparison.constant import below_constant, in_words
 from manyeyes.study.comparison.former import is_former, read_former
+from manyeyes.study.comparison.honesty import blind_solvable, few_right, seen_pictures
 from manyeyes.study.comparison.verdicts import (
     BETTER,
     OPEN,
@@ -52,7 +53,7 @@ _COMMIT = 12
 """Characters of a commit that are shown."""
 
 _SAID = 4
-_RARE = ("first_seed", "blind", "presentation")
+_RARE = ("first_seed", "blind", "presentation", "seen")
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def results_of(summary: Summary) -> dict[str, Any]:
         "study": _plan_json(summary.plan),
         "arms": {arm.name: _arm_json(arm) for arm in summary.arms},
         "majority": dict(summary.majority),
+        **({"blind": blind} if (blind := _blind(summary)) else {}),
         "verdicts": [verdict.to_json() for verdict in summary.verdicts],
         "family": {"correction": "Holm", "comparisons": len(summary.verdicts), "alpha": 0.05},
         "headline": headline(summary),
@@ -203,6 +205,12 @@ def markdown(summary: Summary) -> str:
         lines.append(f"| {arm.name} | " + " | ".join([*cells, *cost_cells(arm)]) + " |")
     constant = [f"{summary.majority[name]:.1f}" for name in titles]
     lines.append("| best constant answer | " + " | ".join([*constant, *[""] * len(COSTS)]) + " |")
+    blind = _blind(summary)
+    if blind:
+        cells = [f"{blind[title]:.1f}" if title in blind else "" for title in titles.values()]
+        lines.append(
+            "| best without the image | " + " | ".join([*cells, *[""] * len(COSTS)]) + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -249,11 +257,44 @@ def score_text(arm: ArmSummary, benchmark: str) -> str:
 def headline(summary: Summary) -> str:
     """Return the study's result in a few sentences: what is separable, and how much is not.
 
-    First stand the benchmarks on which no arm is worth more than a constant answer.
+    First stand the benchmarks on which no arm is worth more than a constant answer or is hardly
+    ever right; last, what is answered without the images, and which pictures were trained on.
     """
     presented = summary.plan.presentation
-    said = _separable(summary) if presented is None else _about(summary, presented.challenger)
-    return " ".join(filter(None, (constant_warning(summary), said)))
+    found = _separable(summary) if presented is None else _about(summary, presented.challenger)
+    said = (
+        constant_warning(summary),
+        few_right(_best_right(summary)),
+        found,
+        blind_solvable(_blind(summary)),
+        seen_pictures(summary.plan.seen),
+    )
+    return " ".join(filter(None, said))
+
+
+def _best_right(summary: Summary) -> dict[str, tuple[float, int]]:
+    """Title -> right answers of the best arm and questions, of benchmarks scored in shares."""
+    found = {}
+    for name, title in summary.plan.benchmarks.items():
+        trials = [trial for arm in summary.arms for trial in arm.trials]
+        if all(trial.measures[name].metric != "CIDEr" for trial in trials):
+            right = [
+                statistics.fmean(sum(s.score for s in t.answers[name].values()) for t in arm.trials)
+                for arm in summary.arms
+                if not arm.blind
+            ]
+            found[title] = (max(right), trials[0].measures[name].n)
+    return found
+
+
+def _blind(summary: Summary) -> dict[str, float]:
+    """Title -> the best score without the image, where arms were asked so."""
+    found = {}
+    for name, title in summary.plan.benchmarks.items():
+        said = [t.blind[name].value for arm in summary.arms for t in arm.trials if name in t.blind]
+        if said:
+            found[title] = max(said)
+    return found
 
 
 def constant_warning(summary: Summary) -> str:

@@ -5,6 +5,7 @@ The model is built on PyTorch's meta device: exact parameter counts, no memory, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,12 @@ class Inspection:
         }
 
 
+@functools.cache
+def _rates() -> Mapping[torch.dtype, float]:
+    """How fast this machine computes, measured once."""
+    return {dtype: measure_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
+
+
 def inspect_recipe(recipe: Recipe) -> Inspection:
     """Build every stage's model on the meta device and count.
 
@@ -101,7 +108,7 @@ def inspect_recipe(recipe: Recipe) -> Inspection:
         PartError: parts that do not fit together.
         CheckpointError: an architecture that is neither written in the recipe nor found.
     """
-    rate = {dtype: measure_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    rate = _rates()
     config, model = build_on_meta(recipe.model)
     models: dict[str, nn.Module] = {}
     assignments: dict[str, Assignment] = {}

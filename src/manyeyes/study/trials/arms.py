@@ -37,11 +37,15 @@ CAPTION_SCALE = 100.0
 
 @dataclass(frozen=True)
 class Exam:
-    """The questions every arm gets: of one split, ``limits`` of each benchmark (None: all)."""
+    """The questions every arm gets: of one split, ``limits`` of each benchmark (None: all).
+
+    ``withheld``: the first seed of an arm answers them without the images as well.
+    """
 
     data_dir: Path
     split: str
     limits: Mapping[str, int | None]
+    withheld: bool = False
 
     def items(self, benchmark: str) -> list[Item]:
         """Return the questions of one benchmark."""
@@ -95,11 +99,16 @@ class WithoutImages:
 
 
 def take_exam(
-    predictor: Predictor, out_dir: Path, exam: Exam, *, progress: Progress | None
+    predictor: Predictor,
+    out_dir: Path,
+    exam: Exam,
+    *,
+    text_only: bool = False,
+    progress: Progress | None,
 ) -> dict[str, dict[str, Any]]:
     """Answer and score every benchmark; return benchmark -> its entry of ``results.json``.
 
-    Answers already on disk are not made again.
+    ``text_only``: also answer with the image withheld. Answers already on disk are not made again.
     """
     found = {}
     for benchmark, limit in exam.limits.items():
@@ -110,7 +119,7 @@ def take_exam(
             exam.split,
             out_dir / benchmark,
             limit=limit,
-            text_only=False,
+            text_only=text_only,
             progress=progress,
         )
         found[benchmark] = results["benchmarks"][benchmark]

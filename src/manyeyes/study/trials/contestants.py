@@ -20,6 +20,7 @@ from manyeyes.errors import RecipeError, UsageError
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.recipes.yaml_io import read_yaml
 from manyeyes.study.trials.trial import arm_folder
+from manyeyes.training.own_data import OwnTraining
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 
@@ -29,12 +30,14 @@ class Contestant:
     """One arm before it is run: its ``name``, a ``recipe`` (name or path) and ``settings``.
 
     ``images`` False: it is asked without the image.
+    ``own``: rows to train on in place of the recipe's data.
     """
 
     name: str
     recipe: str
     settings: tuple[str, ...] = ()
     images: bool = True
+    own: OwnTraining | None = None
 
     @property
     def folder(self) -> str:
@@ -59,7 +62,11 @@ class Contestant:
         if any(setting.partition("=")[0].split(".")[-1] == "seed" for setting in self.settings):
             raise RecipeError(f"arm {self.name!r}: the study gives every arm its seeds")
         stages = [stage.model_copy(update={"seed": None}) for stage in recipe.stages]
-        return recipe.model_copy(update={"seed": seed, "stages": stages})
+        recipe = recipe.model_copy(update={"seed": seed, "stages": stages})
+        if self.own is None:
+            return recipe
+        counted = any("max_steps" in setting for setting in self.settings)
+        return self.own.of(recipe, keep_steps=counted)
 
 
 def parse_arm(word: str) -> Contestant:

@@ -8,10 +8,12 @@ exactly. What is measured is this machine as it is now: measure on an idle one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from manyeyes.files import scratch_folder, write_json
+from manyeyes.lines import duration_text
 from manyeyes.recipes import Recipe
 from manyeyes.study.trials.arms import Progress
 from manyeyes.study.trials.inputs import digest_of
@@ -60,3 +62,39 @@ def _measure(
     with scratch_folder(beside) as folder:
         train(short, folder, data_dir=data_dir, progress=step, features_dir=features_dir)
     return pace.seconds
+
+
+class StudyPace:
+    """Which of a study's trials is at work, and how long the others will take.
+
+    Args:
+        every, waiting: titles of all trials, and of those that are still to be run.
+        note: takes a sentence after each trial.
+    """
+
+    def __init__(
+        self, every: Sequence[str], waiting: Sequence[str], note: Callable[[str], None]
+    ) -> None:
+        self.places = {title: place for place, title in enumerate(every, start=1)}
+        self.waiting, self.note = len(waiting), note
+        self.started, self.done = time.monotonic(), 0
+
+    def numbered(self, progress: Progress | None) -> Progress | None:
+        """Return ``progress`` with "trial i of n" in front of what a trial is doing."""
+        if progress is None:
+            return None
+
+        def report(label: str, done: int, total: int) -> None:
+            place = self.places.get(label.partition(": ")[0])
+            said = label if place is None else f"trial {place} of {len(self.places)}, {label}"
+            progress(said, done, total)
+
+        return report
+
+    def finished(self, title: str) -> None:
+        """Say that a trial is done, and how long the rest will take at this pace."""
+        self.done += 1
+        left = self.waiting - self.done
+        each = (time.monotonic() - self.started) / self.done
+        rest = f"; about {duration_text(each * left)} left" if left else ""
+        self.note(f"trial {self.places[title]} of {len(self.places)} is done: {title}{rest}")

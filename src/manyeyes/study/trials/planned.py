@@ -98,7 +98,8 @@ def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
     results = _trained(task, told)
     predictor = load_predictor(task.run / "model", task.exam)
     asked = predictor if task.images else WithoutImages(predictor)
-    entries = take_exam(asked, task.run / EVALUATION, task.exam, progress=told)
+    blind = task.exam.withheld and task.seed == 0
+    entries = take_exam(asked, task.run / EVALUATION, task.exam, text_only=blind, progress=told)
     questions = {name: task.exam.items(name) for name in task.exam.limits}
     images = list(dict.fromkeys(i.image for items in questions.values() for i in items))
     price = task.price
@@ -116,6 +117,7 @@ def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
         box_style=predictor.box_style,
         measures=measures(entries, "model"),
         majority=measures(entries, "majority"),
+        blind=measures(entries, "text_only"),
         answers={name: _said(task, name, items) for name, items in questions.items()},
         curve=read_curve(task.run, task.recipe),
         level_weights=level_weights(predictor.model),
@@ -144,6 +146,7 @@ def _with_earlier_answers(trial: Trial, before: Trial | None) -> Trial:
         exam={**before.exam, **trial.exam},
         measures={**before.measures, **trial.measures},
         majority={**before.majority, **trial.majority},
+        blind={**before.blind, **trial.blind},
         answers={**before.answers, **trial.answers},
     )
 

@@ -24,7 +24,7 @@ from manyeyes.errors import DataError
 from manyeyes.files import write_text
 from manyeyes.lines import split_lines
 from manyeyes.study.costs.arm import Price
-from manyeyes.study.record import CurvePoint, Measure, StudyItem
+from manyeyes.study.record import CurvePoint, Measure, Seen, StudyItem
 
 T = TypeVar("T")
 
@@ -60,7 +60,8 @@ class Trial:
     """One arm, trained with one seed and examined.
 
     ``inputs``: hashes of what decides the weights (see `inputs`); ``exam``: benchmark -> hash of
-    its questions. ``measures`` and ``majority``: benchmark -> headline. ``answers``: benchmark ->
+    its questions. ``measures`` and ``majority``: benchmark -> headline; ``blind``: the same with
+    the images withheld, of the first seed. ``answers``: benchmark ->
     item id -> what was said. ``box_style`` is that of boxes in the answers. ``weights``: SHA-256.
     Records of former demos have neither ``price`` nor ``measured``.
     """
@@ -83,6 +84,7 @@ class Trial:
     price: Price | None
     weights: str
     measured: Measured | None
+    blind: Mapping[str, Measure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class StudyPlan:
     compared with (None: every pair). ``benchmarks``: name -> title. ``data``: where the images of
     the questions lie. ``inputs``: arm -> hash of its trials' inputs, seed by seed.
     ``first_seed``: seeds are counted from it. ``blind``: arms that are asked without the image;
-    they stand beside the others and take no part in the comparisons.
+    they stand beside the others and take no part in the comparisons. ``seen``: what is
+    known of asked pictures that were trained on.
     """
 
     arms: Mapping[str, str]
@@ -124,6 +127,7 @@ class StudyPlan:
     first_seed: int = 0
     blind: Sequence[str] = ()
     presentation: Presentation | None = None
+    seen: Seen | None = None
 
     @property
     def seed_numbers(self) -> range:

@@ -1,0 +1,151 @@
+"""Your own files on the command line: the options, and the folder that is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manyeyes.cli.output import Output
+from manyeyes.errors import UsageError
+
+if TYPE_CHECKING:
+    from manyeyes.data.own.folder import OwnData
+
+FOLDER = "own-data"
+"""Under the folder of a run or a study: what was made of own files."""
+
+PANEL = "Your own data"
+
+TrainFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--train",
+        metavar="FILE",
+        help="Your rows to train on, in any format that is known. May be repeated.",
+        rich_help_panel=PANEL,
+    ),
+]
+TestFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--test",
+        metavar="FILE",
+        help="Your rows to ask; without it a share of --train is held out.",
+        rich_help_panel=PANEL,
+    ),
+]
+ImagesFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Where the rows' image paths start; by default beside each file.",
+        rich_help_panel=PANEL,
+    ),
+]
+HoldOut = Annotated[
+    float,
+    typer.Option(
+        "--hold-out",
+        metavar="SHARE",
+        help="Share of the rows held out, by image.",
+        rich_help_panel=PANEL,
+    ),
+]
+SplitSeed = Annotated[
+    int,
+    typer.Option("--split-seed", help="Which images are held out.", rich_help_panel=PANEL),
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="How answers are scored, where rows do not say; by default as each answer calls for.",
+        rich_help_panel=PANEL,
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Of recipes given by method alone: world, small or paper. [default: what fits here]",
+    ),
+]
+HELD_OUT = 0.2
+
+
+def own_data(
+    output: Output,
+    folder: Path,
+    *,
+    train: Sequence[Path] | None,
+    test: Path | None,
+    images: Path | None,
+    hold_out: float,
+    split_seed: int,
+    metric: str | None,
+    skip_bad_rows: bool = False,
+) -> OwnData | None:
+    """Prepare own files under ``folder`` and tell what is in them; None where none are given.
+
+    Raises:
+        UsageError: options for own files without a file. Otherwise what ``prepare`` raises.
+    """
+    if not train and test is None:
+        if images is not None or metric is not None:
+            name = "--images" if images is not None else "--metric"
+            raise UsageError(f"{name} is about your own files: give --train, --test or both")
+        return None
+    from manyeyes.data.own.folder import OwnFiles, prepare
+
+    files = OwnFiles(
+        train=tuple(train or ()),
+        test=test,
+        images=images,
+        share=hold_out,
+        seed=split_seed,
+        metric=metric,
+        skip_bad_rows=skip_bad_rows,
+    )
+    with output.status("reading your data"):
+        made = prepare(files, folder / FOLDER)
+    for note in made.notes():
+        output.note(note)
+    if made.leaking_images:
+        output.note(
+            f"own data: {made.leaking_images} of {made.test_images} test pictures are in the "
+            f"training rows too, or copies of one; see {made.folder / 'own.json'}"
+        )
+    return made
+
+
+def sized(output: Output, name: str, size: str | None) -> str:
+    """Return the recipe that a method's short name means; other names as they are.
+
+    Raises:
+        RecipeError: there is no such method or recipe.
+    """
+    from manyeyes.recipes.families import check_family, fitting_size, is_family, with_size
+    from manyeyes.recipes.names import find_recipe
+
+    if not is_family(name):
+        find_recipe(name)  # a misspelt name is told before anything large is imported
+        return name
+    check_family(name)
+    recipe = with_size(name, size or fitting_size())
+    if size is None:
+        output.note(f"{name}: {recipe}, which fits this machine (--size chooses another)")
+    return recipe
+
+
+def recipe_names_for(begun: str) -> list[str]:
+    """Return the names of methods and recipes that begin so, for the shell's completion."""
+    from manyeyes.recipes.names import recipe_names
+
+    names = recipe_names()
+    methods = dict.fromkeys(name.partition("/")[0] for name in names)
+    return [name for name in (*methods, *names) if name.startswith(begun)]

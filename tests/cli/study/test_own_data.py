@@ -1,0 +1,91 @@
+"""Own rows on the command line: one command from a file and pictures to a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cli_runs import invoke, the_object
+from manyeyes.recipes import DataSource, load_recipe
+from manyeyes.training.arguments import global_batch
+from manyeyes.training.own_data import OwnTraining
+from study_arms import write_recipe
+
+
+def talk(image: Any, question: str, answer: str, **more: Any) -> dict[str, Any]:
+    lead = "" if image is None else "<image>\n" * (len(image) if isinstance(image, list) else 1)
+    said = [{"from": "human", "value": lead + question}, {"from": "gpt", "value": answer}]
+    return {"image": image, "conversations": said, **more}
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """Eight pictures of several modes, and rows with a box, two images and none."""
+    (tmp_path / "pictures").mkdir()
+    rows = []
+    for number, mode in enumerate(("RGB", "L", "P", "RGBA", "CMYK", "1", "LA", "RGB")):
+        name = f"{number}.{'jpg' if mode == 'CMYK' else 'png'}"
+        shade = (30 * number, 255 - 30 * number, 90)
+        picture = Image.new("RGB", (20 + 3 * number, 16), shade).convert(mode)
+        picture.save(tmp_path / "pictures" / name)
+        rows.append(talk(name, "Is it red?", ("yes", "no")[number % 2], id=f"q{number}"))
+        rows.append(talk(name, "Where?", "<boxes>", id=f"b{number}", boxes=[[[1, 2, 9, 12]]]))
+    rows.append(talk(["0.png", "1.png"], "Same?", "no", id="pair"))
+    rows.append(talk(None, "2 + 2?", "4", id="text"))
+    (tmp_path / "my.json").write_text(json.dumps(rows))
+    return tmp_path
+
+
+def test_one_command_leads_to_a_report(mine: Path, parts: Path) -> None:
+    arms = [write_recipe(mine, parts, name) for name in ("clip", "clip+dinov2")]
+    out = mine / "study"
+    words = ["--train", mine / "my.json", "--images", mine / "pictures", "--hold-out", "0.4"]
+    result = invoke("compare", *arms, *words, "--seeds", 1, "--out", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = the_object(result)
+    assert set(found["study"]["benchmarks"]) == {"question_answer", "boxes"}
+    assert found["study"]["seen"]["trained"] == 0
+    assert set(found["blind"]) == set(found["study"]["benchmarks"].values())
+    assert "None of the" in found["headline"] and "Blind-solvable" in found["headline"]
+    assert "trial 2 of 2 is done" in result.stderr
+    assert (out / "report.html").is_file() and (out / "own-data" / "test.jsonl").is_file()
+    again = invoke("compare", *arms, *words, "--seeds", 1, "--out", out)
+    assert "0 trials run, 2 kept" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--images", "."], "--images is about your own files"),
+        (["--test", "my.json"], "--test needs --train"),
+        (["--train", "my.json", "--data", "."], "not both"),
+        (["--train", "absent.json"], "no such file"),
+    ],
+)
+def test_options_that_do_not_fit(
+    words: list[str], said: str, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mine)
+    result = invoke("compare", "clip", "comm", "--size", "world", *words)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+
+
+def test_stages_make_their_own_steps_but_ten_passes_at_most() -> None:
+    recipe = load_recipe("comm/world")
+    source = DataSource(path="/my.json")
+    few = OwnTraining((source,), 40).of(recipe)
+    assert [stage.training["max_steps"] for stage in few.stages] == [50, 50]  # 40 · 10 / 8
+    many = OwnTraining((source,), 4000).of(recipe)
+    assert [stage.training["max_steps"] for stage in many.stages] == [250, 100]
+    assert all(stage.data == [source] for stage in many.stages)
+    epochs = OwnTraining((source,), 4000).of(load_recipe("clip/small"))
+    batches = [global_batch(stage) for stage in epochs.stages]
+    steps = [stage.training["max_steps"] for stage in epochs.stages]
+    assert steps == [-(-40000 // batch) for batch in batches]
+    kept = OwnTraining((source,), 40).of(recipe, keep_steps=True)
+    assert [stage.training["max_steps"] for stage in kept.stages] == [250, 100]
