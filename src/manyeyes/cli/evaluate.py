@@ -13,8 +13,8 @@ from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
     AnswersOption,
     BatchSizeOption,
-    BenchmarkDataOption,
     BenchmarksOption,
+    DataOption,
     DebugOption,
     DeviceOption,
     DtypeOption,
@@ -57,7 +57,7 @@ EXAMPLES = (
 
 def evaluate(
     model: ModelArgument,
-    data: BenchmarkDataOption = None,
+    data: DataOption = None,
     benchmark: BenchmarksOption = None,
     train: TrainFiles = None,
     test: TestFile = None,

@@ -53,7 +53,7 @@ DeviceOption = Annotated[
     str, typer.Option(help="Device to run on: auto (an accelerator if there is one), cpu, cuda.")
 ]
 BenchmarkDataOption = Annotated[
-    Path | None,
+    Path,
     typer.Option("--data", metavar="DIR", help="Folder that holds the benchmarks' files."),
 ]
 BenchmarksOption = Annotated[
