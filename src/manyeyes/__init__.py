@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from manyeyes.model.registration import register_when_needed
+from manyeyes.model.auto.registration import register_when_needed
 
 if TYPE_CHECKING:
     from manyeyes.model.configuration import ManyEyesConfig

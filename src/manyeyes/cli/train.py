@@ -128,7 +128,7 @@ def train(
     with session(as_json=as_json, debug=debug, resume=again, trust=trust_remote_code) as output:
         recipe = sized(output, recipe, size)
         from manyeyes.recipes import load_recipe
-        from manyeyes.training.own_data import own_training
+        from manyeyes.training.own.rows import own_training
         from manyeyes.training.run import train as run
         from manyeyes.training.saving.run_folder import check_run_folder
 

@@ -12,7 +12,7 @@ from PIL import Image
 from cli_runs import invoke, the_object
 from manyeyes.recipes import DataSource, load_recipe
 from manyeyes.training.arguments import global_batch
-from manyeyes.training.own_data import OwnTraining
+from manyeyes.training.own.rows import OwnTraining
 from study_arms import write_recipe
 
 

@@ -44,7 +44,7 @@ def new(
     """
     with session(as_json=as_json, debug=debug) as output:
         recipe = sized(output, parent, size)
-        from manyeyes.training.new_recipe import write_recipe
+        from manyeyes.training.own.new_recipe import write_recipe
 
         quiet_libraries(debug=debug)
         path = (

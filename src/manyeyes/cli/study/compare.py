@@ -162,7 +162,7 @@ def on_own_data(arms: list[Contestant], own: OwnData | None) -> list[Contestant]
     """Return the arms with own rows to train on, if there are any."""
     if own is None:
         return arms
-    from manyeyes.training.own_data import own_training
+    from manyeyes.training.own.rows import own_training
 
     return [replace(arm, own=own_training(own)) for arm in arms]
 

@@ -20,7 +20,7 @@ from manyeyes.errors import RecipeError, UsageError
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.recipes.yaml_io import read_yaml
 from manyeyes.study.trials.trial import arm_folder
-from manyeyes.training.own_data import OwnTraining
+from manyeyes.training.own.rows import OwnTraining
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 

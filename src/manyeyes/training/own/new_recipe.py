@@ -13,7 +13,7 @@ from manyeyes.files import write_text
 from manyeyes.recipes import DataSource, Recipe, load_recipe
 from manyeyes.recipes.names import SUFFIXES
 from manyeyes.recipes.yaml_io import dump_yaml
-from manyeyes.training.own_data import OwnTraining
+from manyeyes.training.own.rows import OwnTraining
 
 _HEAD = (
     "# What is not said here is as in {parent}: `manyeyes show {path}` prints all of it,\n"

@@ -1,0 +1,1 @@
+"""The model among the Auto classes of transformers."""

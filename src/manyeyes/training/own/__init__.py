@@ -1,0 +1,1 @@
+"""Recipes on your own rows: their stages, and new recipe files."""
