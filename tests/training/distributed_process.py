@@ -30,6 +30,8 @@ def main(root: Path) -> None:
     fsdp = load_recipe(recipe, [HALF, "training.fsdp=true"])
     train(fsdp, root / "fsdp", data_dir=data)
     train(fsdp, root / "single-to-fsdp", data_dir=data, stage="align", resume=True)
+    lora = load_recipe(root / "lora.yaml", [HALF, "training.fsdp=true"])
+    train(lora, root / "lora-fsdp", data_dir=data)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ as much as the learning rate, 1e-3, if it turned its sign).
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_parts import lora_stage
 from manyeyes.recipes import load_recipe
 from manyeyes.training import train
 from manyeyes.training.saving.folders import checkpoints
@@ -48,6 +50,11 @@ def root(parts: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     for name in ("single-to-ddp", "single-to-fsdp"):
         train(recipe, root / name, data_dir=root / "data", stage="align")
         keep_until(root / name, step=2)
+    held_out = {"data": [{"path": "train.json"}], "every": 2, "limit": 5}
+    train_block = {"fusion": True, "bridge": True, "language": {"lora": {"rank": 2, "dora": True}}}
+    stage = lora_stage(train=train_block, packing=True, eval=held_out)
+    write_recipe(root / "lora.yaml", recipe_data(parts, stages=[stage]))
+    train(load_recipe(root / "lora.yaml"), root / "lora", data_dir=root / "data")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
     done = subprocess.run(
@@ -90,6 +97,17 @@ def test_a_run_of_two_processes_continues_on_one(root: Path, kind: str, tmp_path
     single = root / "single" / "align"
     assert losses(out / "align") == pytest.approx(losses(single), abs=1e-5)
     assert largest_difference(out / "align" / "checkpoint-4", single / "checkpoint-4") < 1e-4
+
+
+def test_shards_of_lora_packed_and_validated_are_those_of_one_process(root: Path) -> None:
+    single, double = root / "lora", root / "lora-fsdp"
+    assert losses(double / "align") == pytest.approx(losses(single / "align"), abs=1e-5)
+    assert largest_difference(double / "model", single / "model") < 1e-4
+    told = [
+        [entry["eval_loss"] for entry in map(json.loads, lines) if "eval_loss" in entry]
+        for lines in ((run / "align" / "log.jsonl").open() for run in (single, double))
+    ]
+    assert len(told[0]) == 2 and told[1] == pytest.approx(told[0], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])

@@ -52,6 +52,8 @@ def test_the_loss_of_other_rows_is_logged_and_nothing_else_changes(
     recipe = make_recipe(stages=[stage(parts, eval=HELD_OUT)])
     found = train(recipe, tmp_path / "out", data_dir=both)
     assert same_weights(tmp_path / "plain" / "model", tmp_path / "out" / "model")
+    plain, out = (told(tmp_path / name / "align", "loss") for name in ("plain", "out"))
+    assert plain == out and len(out) == 4
     losses = told(tmp_path / "out" / "align", "eval_loss")
     assert list(losses) == [1, 2, 3, 4]
     best = found.results["stages"][0]["best"]

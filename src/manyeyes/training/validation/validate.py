@@ -43,7 +43,9 @@ class Validate(TrainerCallback):
         if step % self.spec.every and step < state.max_steps:
             return
         found = self._measure(step)
+        logs = control.should_log
         self.trainer.log({f"eval_{name}": value for name, value in found.items()})
+        control.should_log = logs  # else the step's own loss would count as logged
         value = found[self.spec.metric]
         if self._is_better(value, state.best_metric):
             state.best_metric, state.best_global_step = value, step
