@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -11,21 +12,26 @@ from safetensors.torch import load_file
 from manyeyes.checkpoints.hub import WORLD_PARTS
 from manyeyes.errors import UsageError
 from manyeyes.recipes import load_recipe
+from manyeyes.records import VisualEvidence
 from manyeyes.training.build import new_model
 from manyeyes.world.pretrain import run_starts
 from manyeyes.world.pretrain.cards import read_card, weight_files
+from manyeyes.world.pretrain.kept_pictures import KeptPictures
+from manyeyes.world.pretrain.language.documents import document_scene
+from manyeyes.world.pretrain.language.layouts import mix_words
 from manyeyes.world.pretrain.loop import train
+from manyeyes.world.pretrain.pictures import picture_batch
 from manyeyes.world.pretrain.run import pretrain
 from manyeyes.world.pretrain.run_starts import STEPS
-from manyeyes.world.pretrain.starts import ARMS, StartObjective
+from manyeyes.world.pretrain.starts import ARMS, PICTURES, TOLD, StartObjective, _round
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
 def objective(tmp_path_factory: pytest.TempPathFactory) -> StartObjective:
-    """CLIP's start after six small steps."""
-    objective = StartObjective(ARMS["clip"], 0, images_per_step=8)
+    """CLIP's start after six steps, the last three with questions."""
+    objective = StartObjective(ARMS["clip"], 0, aligned=3)
     objective.before = {n: p.detach().clone() for n, p in objective.network.named_parameters()}
     objective.first = float(objective.loss(0)[0].detach())
     train(objective, tmp_path_factory.mktemp("run"), steps=6)
@@ -44,14 +50,18 @@ def test_fusion_and_bridge_learn_and_nothing_else(objective: StartObjective) -> 
     assert float(objective.loss(0)[0].detach()) < objective.first
 
 
+def test_the_first_tokens_have_the_size_of_layouts() -> None:
+    """CLIP's features are many times larger than words; Adam would need long to shrink them."""
+    objective = StartObjective(ARMS["clip"], 0)
+    numbers = range(TOLD)
+    with torch.no_grad():
+        tokens = objective.evidence(objective.pictures, numbers).tokens
+    size = objective.pictures.layouts(numbers).square().mean().sqrt()
+    assert float(tokens.square().mean().sqrt()) == pytest.approx(float(size), rel=1e-4)
+
+
 def test_cells_are_compared_with_the_layouts_of_their_scenes(objective: StartObjective) -> None:
     """A projector that says exactly what the layout says has no error; a shuffled one has."""
-    from random import Random
-
-    from manyeyes.records import VisualEvidence
-    from manyeyes.world.pretrain.language.documents import document_scene
-    from manyeyes.world.pretrain.language.layouts import mix_words
-
     scenes = [document_scene("train", index, 0) for index in range(4)]
     tokenizer = objective.processor.tokenizer
     table = objective.network.get_input_embeddings().weight
@@ -59,21 +69,39 @@ def test_cells_are_compared_with_the_layouts_of_their_scenes(objective: StartObj
     tokens = torch.stack(layouts)[..., : len(table)] @ table
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objective.network.bridge, "mix", None)
-        patch.setattr(objective, "evidence", lambda scenes: VisualEvidence(tokens=tokens))
-        assert float(objective.cell_error(scenes)) < 1e-6
-        patch.setattr(objective, "evidence", lambda scenes: VisualEvidence(tokens=tokens.flip(0)))
-        assert float(objective.cell_error(scenes)) > 0.5
+        patch.setattr(objective, "evidence", lambda *_: VisualEvidence(tokens=tokens))
+        assert float(objective.cell_error(range(4))) < 1e-5
+        patch.setattr(objective, "evidence", lambda *_: VisualEvidence(tokens=tokens.flip(0)))
+        assert float(objective.cell_error(range(4))) > 0.5
+
+
+def test_kept_features_are_what_pixels_give(objective: StartObjective) -> None:
+    """Whichever picture is asked for first; float16 rounds at the third digit."""
+    numbers = [50, 3, 49]
+    again = KeptPictures(objective.network, objective.processor, "train", 0)
+    again.features([49])
+    kept, other = objective.pictures.features(numbers), again.features(numbers)
+    assert torch.equal(kept["features_clip"], other["features_clip"])
+    pixels = picture_batch(again.scenes(numbers), "clip")
+    network = objective.network.eval()
+    with torch.no_grad():
+        seen = network.encode_images(pixel_values_clip=pixels).tokens
+        found = network.encode_images(**kept).tokens
+    network.train()
+    torch.testing.assert_close(found, seen, rtol=0.02, atol=0.02)
+
+
+def test_pictures_come_round_with_new_questions(objective: StartObjective) -> None:
+    first, again = (objective.questions(objective.pictures, n) for n in (0, PICTURES))
+    assert not torch.equal(first.ids[:, :200], again.ids[:, :200])
+    assert torch.equal(objective.pictures.layouts([1]), objective.pictures.layouts([1]))
+    assert _round(PICTURES - 1, 3) == [PICTURES - 1, 0, 1]
 
 
 def test_every_arm_sees_the_same_pictures_and_questions() -> None:
     """Only ids of the image places could differ, and the arms have equally many."""
-    from manyeyes.world.pretrain.language.documents import document_scene
-
-    scenes = [document_scene("train", index, 0) for index in range(2)]
-    batches = [
-        StartObjective(ARMS[arm], 0, images_per_step=8).questions(scenes, 0)
-        for arm in ("clip", "comm")
-    ]
+    arms = [StartObjective(ARMS[arm], 0) for arm in ("clip", "comm")]
+    batches = [arm.questions(arm.pictures, 0) for arm in arms]
     assert torch.equal(batches[0].ids, batches[1].ids)
     assert torch.equal(batches[0].goals, batches[1].goals)
 
@@ -107,7 +135,7 @@ def test_shipped_starts_are_those_of_their_cards_and_recipes(arm: str) -> None:
     folder = WORLD_PARTS / "starts" / arm
     card = read_card(folder)
     assert card.part == f"starts/{arm}" and card.files == weight_files(folder) != {}
-    assert (card.training["steps"], card.training["images per step"]) == (STEPS, 52)
+    assert (card.training["steps"], card.training["images per step"]) == (STEPS, TOLD)
     recipe = load_recipe(ARMS[arm])
     (source,) = recipe.stages[0].start
     assert source.checkpoint == f"world:starts/{arm}"

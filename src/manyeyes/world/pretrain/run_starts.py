@@ -11,9 +11,9 @@ from manyeyes.errors import UsageError
 from manyeyes.world.pretrain.cards import Card, check_part
 from manyeyes.world.pretrain.finish import finish_part
 from manyeyes.world.pretrain.loop import train
-from manyeyes.world.pretrain.starts import ARMS, ASKED, StartObjective
+from manyeyes.world.pretrain.starts import ARMS, ASKED, PICTURES, TOLD, StartObjective
 
-STEPS = 300
+STEPS = 1900
 """Every arm's budget: the same steps over the same pictures, whatever time an arm takes."""
 
 MEASURED = 200
@@ -22,9 +22,9 @@ MEASURED = 200
 _SUMMARY = (
     "Fusion and bridge of `{recipe}`, trained before frozen encoders and the frozen language model "
     "of the world. It is what published projectors are to real recipes, and a shortcut that real "
-    "data do not have: {told} of the {all} pictures of each step are told as layouts, so every "
-    "visual token learns what lies in its cell; the other {asked} are asked questions. Every arm "
-    "gets the same pictures, questions and steps."
+    f"data do not have: {TOLD} pictures of each step are told as layouts, so every visual token "
+    f"learns what lies in its cell. From step {{aligned}} on, {ASKED} pictures a step are asked "
+    "questions too. Every arm gets the same pictures, questions and steps."
 )
 
 
@@ -63,17 +63,17 @@ def pretrain_start(
         resume=resume,
         progress=progress,
     )
-    pictures = objective.images_per_step
     return finish_part(
         f"starts/{arm}",
         objective,
         state,
         folder,
         threads,
-        summary=_SUMMARY.format(recipe=ARMS[arm], told=pictures - ASKED, all=pictures, asked=ASKED),
+        summary=_SUMMARY.format(recipe=ARMS[arm], aligned=objective.aligned),
+        data=f"{PICTURES} world scenes of split train",
         measure=lambda _: {
             "replies about held-out pictures": objective.figures(measured or MEASURED)
         },
-        seen={"images per step": pictures},
+        seen={"images per step": objective.images_per_step},
         last=state.figures,
     )

@@ -1,10 +1,10 @@
 """Starts: what an arm's fusion and bridge know before its first stage, as published projectors do.
 
-Encoders and language model are frozen. Every step shows pictures twice. One batch is told as
-layouts (``layouts``): each visual token shall be the vector of its cell, so the arm learns what the
-frozen language model already reads. The other is asked questions, which the language model answers
-from the tokens. The first half uses what only a drawn world knows, where everything lies; every arm
-gets it, with the same pictures, questions and steps. Source: ours.
+Encoders and language model are frozen. Every step tells pictures as layouts (``layouts``): each
+visual token shall be the vector of its cell, so the arm learns what the frozen language model
+already reads. From step ``ALIGNED`` on, pictures are asked questions too, which the language model
+answers from the tokens. Layouts say what only a drawn world knows, where everything lies; every
+arm gets them, with the same pictures, questions and steps. Source: ours.
 
 Shapes: B pictures, N cells, T positions, V vocabulary, H language-model width.
 """
@@ -17,17 +17,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manyeyes.encoders import ENCODERS
 from manyeyes.errors import UsageError
 from manyeyes.images.overlap import iou
 from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX
-from manyeyes.model.inputs import PIXELS
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.model.processing import ManyEyesProcessor
@@ -35,6 +32,7 @@ from manyeyes.recipes import load_recipe, model_config
 from manyeyes.records import VisualEvidence
 from manyeyes.world.language.questions import QUESTION_KINDS
 from manyeyes.world.pretrain.cards import Table
+from manyeyes.world.pretrain.kept_pictures import KeptPictures
 from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
     DocumentBatch,
@@ -42,10 +40,8 @@ from manyeyes.world.pretrain.language.chats import (
     batch_documents,
     encode_picture,
 )
-from manyeyes.world.pretrain.language.documents import document_scene
-from manyeyes.world.pretrain.language.layouts import CELLS, mix_words
+from manyeyes.world.pretrain.language.layouts import CELLS
 from manyeyes.world.pretrain.loop import PartObjective
-from manyeyes.world.pretrain.pictures import picture_batch
 from manyeyes.world.scene import Scene
 
 ARMS: Mapping[str, str] = {
@@ -59,8 +55,17 @@ ARMS: Mapping[str, str] = {
 }
 """Recipe of every arm whose start ships."""
 
+PICTURES = 6000
+"""Training pictures, which come round; as many as the world's recipes draw."""
+
+TOLD = 24
+"""Pictures of a step that are told as layouts."""
+
 ASKED = 4
-"""Pictures of a step that questions are asked about; the others are told as layouts."""
+"""Pictures of a step that questions are asked about, once the tokens are aligned."""
+
+ALIGNED = 1500
+"""Steps before questions begin."""
 
 IOU = 0.5
 
@@ -68,12 +73,13 @@ IOU = 0.5
 class StartObjective(PartObjective):
     """One arm's fusion and bridge, before frozen encoders and a frozen language model."""
 
-    learning_rate = 2e-3
+    learning_rate = 3e-3
     warmup_steps = 30
+    images_per_step = TOLD
 
-    def __init__(self, recipe: str, seed: int, images_per_step: int = 52) -> None:
+    def __init__(self, recipe: str, seed: int, aligned: int = ALIGNED) -> None:
         super().__init__()
-        self.seed, self.images_per_step = seed, images_per_step
+        self.seed, self.aligned = seed, aligned
         torch.manual_seed(seed)
         loaded = load_recipe(recipe, [f"stages.{_first_stage(recipe)}.start=[]"])
         config = model_config(loaded.model)
@@ -89,32 +95,41 @@ class StartObjective(PartObjective):
         self.network.language_model.set_attn_implementation(NAME)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name.startswith(("fusion.", "bridge.")))
+        self.pictures = KeptPictures(self.network, self.processor, "train", seed)
         self.network.train()
+        self._scale_tokens()
+
+    @torch.no_grad()
+    def _scale_tokens(self) -> None:
+        """Bring the first tokens to the size of layouts: raw features can be many times larger."""
+        numbers = range(TOLD)
+        tokens = self.network.encode_images(**self.pictures.features(numbers)).tokens
+        factor = _size(self.pictures.layouts(numbers)) / _size(tokens)
+        last = [part for part in self.network.fusion.modules() if isinstance(part, nn.Linear)][-1]
+        for parameter in last.parameters():
+            parameter.mul_(factor)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of step ``step``: error of the cells and of the replies, added."""
-        number, first = self.images_per_step, step * self.images_per_step
-        scenes = [document_scene("train", first + i, self.seed) for i in range(number)]
-        asked, told = scenes[:ASKED], scenes[ASKED:]
-        cells = self.cell_error(told)
-        replies = self.reply_loss(self.questions(asked, first), asked)
-        figures = {"cells": float(cells.detach()), "replies": float(replies.detach())}
-        return cells + replies, figures
+        cells = self.cell_error(_round(step * TOLD, TOLD))
+        figures = {"cells": float(cells.detach())}
+        if step < self.aligned:
+            return cells, figures
+        replies = self.reply_loss(self.pictures, (step - self.aligned) * ASKED)
+        return cells + replies, {**figures, "replies": float(replies.detach())}
 
-    def cell_error(self, scenes: Sequence[Scene]) -> Tensor:
+    def cell_error(self, numbers: Sequence[int]) -> Tensor:
         """Mean squared distance of visual tokens to clean layouts, over the layouts' variance."""
-        tokenizer = self.processor.tokenizer
-        table_VH = self.network.language_model.get_input_embeddings().weight
-        layouts = [mix_words(scene, Random(0), tokenizer, clean=True) for scene in scenes]
-        goal_BNH = torch.stack(layouts)[..., : len(table_VH)] @ table_VH
+        goal_BNH = self.pictures.layouts(numbers)
         with autocast(CPU):
-            tokens_BNH = self.network.bridge.mixed(self.evidence(scenes).tokens)
+            tokens_BNH = self.network.bridge.mixed(self.evidence(self.pictures, numbers).tokens)
         return (tokens_BNH.float() - goal_BNH).square().mean() / goal_BNH.var()
 
-    def reply_loss(self, batch: DocumentBatch, scenes: Sequence[Scene]) -> Tensor:
-        """Cross-entropy of reply tokens, weighted as in ``chats``."""
+    def reply_loss(self, pictures: KeptPictures, first: int) -> Tensor:
+        """Cross-entropy of reply tokens about pictures ``first`` ..., weighted as in ``chats``."""
+        batch = self.questions(pictures, first)
         with autocast(CPU):
-            logits_BTV = self.logits(batch, scenes)
+            logits_BTV = self.logits(batch, self.evidence(pictures, _round(first, ASKED)))
         losses = functional.cross_entropy(
             logits_BTV.float().flatten(0, 1), batch.goals.flatten(), reduction="none"
         )
@@ -122,10 +137,10 @@ class StartObjective(PartObjective):
         weights = weights * (weights > CONTEXT_WEIGHT)
         return (losses * weights).sum() / weights.sum()
 
-    def logits(self, batch: DocumentBatch, scenes: Sequence[Scene]) -> Tensor:
+    def logits(self, batch: DocumentBatch, evidence: VisualEvidence) -> Tensor:
         """Return ``[B, T, V]``: what the language model says after every position."""
-        counts = torch.ones(len(scenes), dtype=torch.long)
-        embeds_BTH = self.network.embed(batch.ids, self.evidence(scenes), counts)
+        counts = torch.ones(len(batch.ids), dtype=torch.long)
+        embeds_BTH = self.network.embed(batch.ids, evidence, counts)
         logits_BTV: Tensor = self.network.language_model(
             inputs_embeds=embeds_BTH,
             position_ids=batch.positions,
@@ -134,26 +149,25 @@ class StartObjective(PartObjective):
         ).logits
         return logits_BTV
 
-    def questions(self, scenes: Sequence[Scene], first: int, split: str = "train") -> DocumentBatch:
-        """Return the pictures ``first``, ``first + 1``, ... with questions about each."""
-        documents = [self._document(scene, first + i, split) for i, scene in enumerate(scenes)]
+    def questions(self, pictures: KeptPictures, first: int) -> DocumentBatch:
+        """Return ``ASKED`` pictures from ``first`` on with questions, new ones in every round."""
+        scenes = pictures.scenes(_round(first, ASKED))
+        documents = [
+            self._document(scene, f"{pictures.split}/{first + i}") for i, scene in enumerate(scenes)
+        ]
         return batch_documents(documents, int(self.processor.tokenizer.pad_token_id))
 
-    def _document(self, scene: Scene, index: int, split: str) -> TaughtText:
+    def _document(self, scene: Scene, name: str) -> TaughtText:
         ids = self.network.image_token_ids
         run = [ids.image] * self.network.config.visual_tokens
         if self.processor.start_end:
             run = [ids.start, *run, ids.end]
-        rng = Random(f"start/{self.seed}/{split}/{index}")
+        rng = Random(f"start/{self.seed}/{name}")
         return encode_picture(scene, rng, self.processor.tokenizer, run)
 
-    def evidence(self, scenes: Sequence[Scene]) -> VisualEvidence:
-        """Return what the arm makes of rendered pictures."""
-        pixels: dict[str, Any] = {
-            f"{PIXELS}{spec.name}": picture_batch(scenes, ENCODERS[spec.family].normalization)
-            for spec in self.network.config.encoder_specs()
-        }
-        return self.network.encode_images(**pixels)
+    def evidence(self, pictures: KeptPictures, numbers: Sequence[int]) -> VisualEvidence:
+        """Return what the arm makes of pictures."""
+        return self.network.encode_images(**pictures.features(numbers))
 
     def export(self, folder: Path) -> None:
         """Write what was trained in bf16, as a light checkpoint."""
@@ -171,11 +185,12 @@ class StartObjective(PartObjective):
         """
         self.network.eval()
         hits: dict[str, list[bool]] = defaultdict(list)
+        held_out = KeptPictures(self.network, self.processor, "val", self.seed)
         for first in range(0, pictures, ASKED):
-            scenes = [document_scene("val", first + i, self.seed) for i in range(ASKED)]
-            batch = self.questions(scenes, first, "val")
+            batch = self.questions(held_out, first)
             with autocast(CPU):
-                said = self.logits(batch, scenes).argmax(dim=-1)
+                said = self.logits(batch, self.evidence(held_out, _round(first, ASKED)))
+            said = said.argmax(dim=-1)
             for reply in batch.replies:
                 span = slice(reply.first, reply.end)
                 given, goal = said[reply.document, span], batch.goals[reply.document, span]
@@ -202,3 +217,12 @@ def _first_stage(recipe: str) -> str:
 
 def _share(hits: Sequence[bool]) -> dict[str, float]:
     return {"exact": 100.0 * sum(hits) / len(hits), "replies": float(len(hits))}
+
+
+def _round(first: int, number: int) -> list[int]:
+    """Return ``number`` pictures from ``first`` on, which start again after the last."""
+    return [index % PICTURES for index in range(first, first + number)]
+
+
+def _size(tensor: Tensor) -> Tensor:
+    return tensor.square().mean().sqrt()
