@@ -48,7 +48,7 @@ def recipe(folder: Path, parts: Path, name: str, encoders: tuple[str, ...]) -> s
 @pytest.fixture(scope="module")
 def budget(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> DemoSize:
     folder = tmp_path_factory.mktemp("recipes")
-    clip, comm, text_only = DEMO_ARMS
+    clip, _, _, comm, text_only = DEMO_ARMS
     both = recipe(folder, parts, "comm", ("clip", "dinov2"))
     return DemoSize(
         images={"train": 8, "test": 4},

@@ -19,8 +19,8 @@ EXAMPLES = (
     "manyeyes demo --out demo",
     "manyeyes demo --out tiny --images 60 --limit 10 --set training.max_steps=5 --json",
 )
-TEST_SHARE = 1 / 16
-"""Test pictures per training picture, as in the standard demo (250 for 4,000)."""
+TEST_SHARE = 1 / 6
+"""Test pictures per training picture, as in the standard demo (250 for 1,500)."""
 
 
 def demo(

@@ -47,10 +47,13 @@ class DemoArm:
 
 DEMO_ARMS: tuple[DemoArm, ...] = (
     DemoArm("clip", "CLIP alone", "clip/world"),
+    DemoArm("clip_levels", "CLIP, all levels", "clip/world-levels"),
+    DemoArm("dinov2", "DINOv2 alone", "dinov2/world"),
     DemoArm("comm", "COMM", "comm/world"),
     DemoArm("text_only", "Text only", "comm/world", images=False),
 )
-"""To add an arm: a line. Every arm that sees the image is compared with `CHALLENGER`."""
+"""To add an arm: a line. Every arm that sees the image is compared with `CHALLENGER`. COMM over the
+levels of CLIP alone is the control: it tells whether a gain is the second encoder's."""
 
 CHALLENGER = "comm"
 """The arm that the demo is about."""
@@ -64,7 +67,7 @@ class DemoSize:
     values for all recipes.
     """
 
-    images: Mapping[str, int] = field(default_factory=lambda: {"train": 4000, SPLIT: 250})
+    images: Mapping[str, int] = field(default_factory=lambda: {"train": 1500, SPLIT: 250})
     limits: Mapping[str, int | None] = field(
         default_factory=lambda: {"vqa": 1000, "rec": 500, "pope": 900, "caption": 250}
     )
