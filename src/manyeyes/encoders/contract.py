@@ -40,8 +40,8 @@ class EncoderSpec:
     or ``world:`` part. levels: hidden-state indices (negative counts from the end), ``"a-b"``
     ranges, or ``"all"`` (1..L). image_size: side of the square input in pixels; None = the
     checkpoint's own. normalization: ``own`` = the family's. final_norm: apply the backbone's last
-    LayerNorm to every level. feature_norm: bring every token of every level to one scale, after
-    ``final_norm``: ``rms`` divides it by its root mean square, ``layer`` takes its mean away
+    LayerNorm to every level. feature_norm: bring every token of every level to one scale, last
+    of all: ``rms`` divides it by its root mean square, ``layer`` takes its mean away
     first; neither has weights. keep_prefix: keep class and register tokens. resample: target
     (rows, columns); None = the encoder's own grid; resample_mode:
     ``bilinear``, ``bicubic`` or ``area``. bgr: channels in the order blue, green, red,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class KeptPictures:
         """Return what the pictures show."""
         return [document_scene(self.split, number, self.seed) for number in numbers]
 
-    def features(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+    def features(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Return ``features_<encoder>`` ``[B, ...]``, as ``encode_images`` takes them."""
         rows = [(self._block(number), number % BLOCK) for number in numbers]
         names = rows[0][0].features
@@ -83,7 +84,8 @@ class KeptPictures:
         return Block(features, self._layouts(scenes).half())
 
     def _layouts(self, scenes: Sequence[Scene]) -> Tensor:
-        table_VH = self.network.get_input_embeddings().weight
+        table_VH: Any = self.network.get_input_embeddings().weight
         tokenizer = self.processor.tokenizer
         words = torch.stack([mix_words(s, Random(0), tokenizer, clean=True) for s in scenes])
-        return words[..., : len(table_VH)] @ table_VH
+        layouts_BNH: Tensor = words[..., : len(table_VH)] @ table_VH
+        return layouts_BNH

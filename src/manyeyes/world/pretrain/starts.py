@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +104,7 @@ class StartObjective(PartObjective):
     def _scale_tokens(self) -> None:
         """Bring the first tokens to the size of layouts: raw features can be many times larger."""
         numbers = range(TOLD)
-        tokens = self.network.encode_images(**self.pictures.features(numbers)).tokens
+        tokens: Any = self.evidence(self.pictures, numbers).tokens
         factor = _size(self.pictures.layouts(numbers)) / _size(tokens)
         last = [part for part in self.network.fusion.modules() if isinstance(part, nn.Linear)][-1]
         for parameter in last.parameters():
