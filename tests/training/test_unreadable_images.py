@@ -54,7 +54,7 @@ def test_unreadable_pictures_are_left_out_counted_and_named(
         assert (entry["samples"], entry["skipped"]) == (10, 2)
         first, second = entry["skipped_rows"]
         assert first.startswith(f"{damaged / 'train.json'}:2: image: expected an image that can be")
-        assert f"{damaged / '1.png'}: cannot be decoded" in first
+        assert f"{damaged / '1.png'}: is damaged" in first
         assert f"{damaged / '5.png'}: is not a readable image" in second
     assert "10 samples (llava), 2 broken; 2 unreadable images; first: " in caplog.text
     assert len(opened) == 12, "once for both stages"

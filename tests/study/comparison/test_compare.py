@@ -156,7 +156,10 @@ def test_another_seed_costs_only_itself(
     told: list[str] = []
     more = compare(arms, out, replace(settings, seeds=3), note=told.append)
     assert (more.run, more.kept) == (2, 4)
-    assert told == []
+    assert [line.split(":")[0] for line in told] == [
+        "trial 5 of 6 is done",
+        "trial 6 of 6 is done",
+    ]
 
 
 def test_what_changed_is_run_again(
@@ -167,7 +170,10 @@ def test_what_changed_is_run_again(
     told: list[str] = []
     done = compare(changed, out, replace(settings, seeds=1), note=told.append)
     assert (done.run, done.kept) == (1, 1)
-    assert told == ["comm, seed 0: run again, because of another recipe"]
+    assert told == [
+        "comm, seed 0: run again, because of another recipe",
+        "trial 2 of 2 is done: comm, seed 0",
+    ]
 
 
 def copied(study: Path, to: Path) -> Path:
