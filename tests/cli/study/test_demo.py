@@ -51,6 +51,6 @@ def test_a_smaller_demo(sizes: list[demo.DemoSize]) -> None:
     assert "COMM beats CLIP alone." in result.stdout
     assert "report: d/report.html" in result.stdout
     (size,) = sizes
-    assert size.images == {"train": 64, "test": 4}
+    assert size.images == {"train": 64, "test": 11}
     assert set(size.limits.values()) == {5}
     assert size.settings == ("training.max_steps=2",)

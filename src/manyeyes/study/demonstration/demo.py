@@ -69,7 +69,7 @@ class DemoSize:
 
     images: Mapping[str, int] = field(default_factory=lambda: {"train": 1500, SPLIT: 250})
     limits: Mapping[str, int | None] = field(
-        default_factory=lambda: {"vqa": 1000, "rec": 500, "pope": 900, "caption": 250}
+        default_factory=lambda: {"vqa": 600, "rec": 300, "pope": 600, "caption": 150}
     )
     arms: tuple[DemoArm, ...] = DEMO_ARMS
     settings: tuple[str, ...] = ()
