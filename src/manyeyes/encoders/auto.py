@@ -60,7 +60,7 @@ class AutoEncoder(GridEncoder):
 
     @classmethod
     def build(cls, config: PreTrainedConfig) -> PreTrainedModel:
-        return AutoModel.from_config(config)
+        return AutoModel.from_config(config, trust_remote_code=False)
 
     @classmethod
     def num_prefix_tokens(cls, config: PreTrainedConfig) -> int:
@@ -131,7 +131,7 @@ def _layout(key: str, size: int, patch: int) -> Layout:
     kind = repr(config.model_type)
     try:
         with torch.device("meta"), torch.no_grad():
-            model = AutoModel.from_config(config).eval()
+            model = AutoModel.from_config(config, trust_remote_code=False).eval()
             found = _run(model, torch.empty(1, 3, size, size)).get("hidden_states")
     except Exception as error:  # every model refuses inputs in its own way
         raise PartError(
@@ -170,7 +170,7 @@ def _check_order(key: str, size: int, patch: int, prefix: int) -> None:
     columns = size // patch
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        model = AutoModel.from_config(config).float().eval()
+        model = AutoModel.from_config(config, trust_remote_code=False).float().eval()
         pixels = torch.zeros(2, 3, size, size)
         pixels[1, :, :patch, -patch:] = 1.0  # row 0, last column
         first, second = _run(model, pixels).hidden_states[0]
