@@ -81,11 +81,11 @@ def test_stages_make_their_own_steps_but_ten_passes_at_most() -> None:
     few = OwnTraining((source,), 40).of(recipe)
     assert [stage.training["max_steps"] for stage in few.stages] == [50, 50]  # 40 · 10 / 8
     many = OwnTraining((source,), 4000).of(recipe)
-    assert [stage.training["max_steps"] for stage in many.stages] == [250, 100]
+    assert [stage.training["max_steps"] for stage in many.stages] == [120, 60]
     assert all(stage.data == [source] for stage in many.stages)
     epochs = OwnTraining((source,), 4000).of(load_recipe("clip/small"))
     batches = [global_batch(stage) for stage in epochs.stages]
     steps = [stage.training["max_steps"] for stage in epochs.stages]
     assert steps == [-(-40000 // batch) for batch in batches]
     kept = OwnTraining((source,), 40).of(recipe, keep_steps=True)
-    assert [stage.training["max_steps"] for stage in kept.stages] == [250, 100]
+    assert [stage.training["max_steps"] for stage in kept.stages] == [120, 60]
