@@ -48,7 +48,7 @@ def test_every_image_is_opened_once_whatever_the_number_of_threads(
     told: list[tuple[int, int]] = []
     found = open_images(paths, max_workers=workers, progress=lambda *n: told.append(n))
     assert list(found) == [paths[1], paths[5], paths[7]]
-    assert found[paths[1]].startswith(f"{paths[1]}: cannot be decoded")
+    assert found[paths[1]].startswith(f"{paths[1]}: is damaged")
     assert found[paths[7]] == f"{paths[7]}: no such file"
     assert sorted(opened) == sorted(set(paths))
     assert told == [(3, 7), (6, 7), (7, 7)]
@@ -64,9 +64,9 @@ def test_rows_of_unreadable_pictures_are_broken_rows(tmp_path: Path) -> None:
     assert [sample.id for sample in samples] == ["s0", "s2", "s4"]
     assert (report.samples, report.broken, report.images, report.unreadable) == (3, 2, 5, 2)
     assert [(error.line, error.key) for error in report.errors] == [(2, "image"), (4, "image")]
-    assert f"got {tmp_path / '1.png'}: cannot be decoded" in str(report.errors[0])
+    assert f"got {tmp_path / '1.png'}: is damaged" in str(report.errors[0])
     assert "2 broken; 2 unreadable images; first: " in report.summary()
-    with pytest.raises(DataError, match=r"rows\.json:2: image: .*1\.png: cannot be decoded"):
+    with pytest.raises(DataError, match=r"rows\.json:2: image: .*1\.png: is damaged"):
         read_samples(path, open_images=open_images)
     _, unopened = read_samples(path, skip_bad_rows=True)
     assert (unopened.samples, unopened.broken, unopened.images) == (5, 0, 0)

@@ -18,11 +18,16 @@ from manyeyes.fusion import FUSIONS
 from manyeyes.recipes import PartTraining, load_recipe, recipe_names
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
 
 
 def blocks(page: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    """The page's Python, without what asks a server (see ``serving/api`` for that)."""
+    pattern = r"(<!-- server -->\n)?```python\n(.*?)```"
+    found = re.findall(pattern, page.read_text(), flags=re.DOTALL)
+    return [block for server, block in found if not server]
+
+
+PAGES = sorted(page for page in DOCS.glob("*.md") if blocks(page))
 
 
 def printed_files(page: Path) -> dict[str, str]:
