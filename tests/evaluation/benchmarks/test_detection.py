@@ -179,9 +179,8 @@ def test_text_needs_the_size_of_its_image(tmp_path: Path) -> None:
     ],
 )
 def test_broken_detections_are_named(tmp_path: Path, change: str, message: str) -> None:
-    good = json.dumps(DETECTIONS[0])
     path = tmp_path / "results.json"
-    path.write_text(f"[{good}, {good[:-1]}, {change}}}]")
+    path.write_text(json.dumps([DETECTIONS[0], DETECTIONS[0] | json.loads(f"{{{change}}}")]))
     with pytest.raises(DataError, match=message):
         COCO.load(path)
 
