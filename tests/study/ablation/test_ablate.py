@@ -90,7 +90,7 @@ def test_objects_of_the_prompt_are_emptied_shuffled_and_made_true(
     told = {c.how: c.predictor for c in found if c.part == "objects"}
     assert list(told) == ["empty", ORACLE, "shuffled"]
     image = items[0].image
-    tables: dict[str, Any] = {how: predictor.objects for how, predictor in told.items()}
+    tables: dict[str, Any] = {how: predictor.perceived.objects for how, predictor in told.items()}
     own = json.loads(path.read_text())
     numbers = {entry["file_name"]: entry["id"] for entry in own["images"]}
     number = numbers[str(Path(image).relative_to(plan.data_dir / "images"))]
@@ -116,7 +116,7 @@ def test_tags_of_the_prompt_are_emptied_shuffled_and_made_true(
     found = conditions(ModelPredictor(model, processor), replace(plan, tags=file), images)
     told: dict[str, Any] = {c.how: c.predictor for c in found if c.part == "tags"}
     assert set(told) == {"empty", ORACLE, "shuffled"}
-    said = {how: predictor.tags.of(images[0]) for how, predictor in told.items()}
+    said = {how: predictor.perceived.tags.of(images[0]) for how, predictor in told.items()}
     assert said["empty"] == () and said[ORACLE] == ("tag 0",) and said["shuffled"] != ("tag 0",)
 
 

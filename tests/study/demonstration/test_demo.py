@@ -82,15 +82,15 @@ def test_the_result_has_every_figure(finished: dict[str, Any]) -> None:
 
 def test_progress_follows_training_and_questions(finished: dict[str, Any]) -> None:
     told = finished["told"]
-    for arm in ("clip, seed 0", "comm, seed 0"):
+    for arm in ("trial 1 of 3, clip, seed 0", "trial 2 of 3, comm, seed 0"):
         assert [step for step in told if step[0] == f"{arm}: train"] == [
             (f"{arm}: train", 1, 2),
             (f"{arm}: train", 2, 2),
         ]
         assert (f"{arm}: rec", 3, 3) in told
     labels = {label for label, _, _ in told}
-    assert "text_only, seed 0: rec" in labels
-    assert "text_only, seed 0: train" not in labels  # it is the COMM model
+    assert "trial 3 of 3, text_only, seed 0: rec" in labels
+    assert "trial 3 of 3, text_only, seed 0: train" not in labels  # it is the COMM model
 
 
 def test_records_hold_every_question_and_arm(finished: dict[str, Any]) -> None:
