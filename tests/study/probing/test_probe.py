@@ -131,7 +131,7 @@ def test_one_file_is_divided_by_name_alone() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "is not JSON"),
         (json.dumps({"scenes": [{"objects": []}]}), "expected a scene of the world"),
         (json.dumps(ORPHAN), "image_id: expected the id of one of 'images'"),
     ],
