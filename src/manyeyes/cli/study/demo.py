@@ -38,7 +38,7 @@ def demo(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train CLIP alone and COMM on the built-in world, score both, write a report with pictures.
+    """Train CLIP, DINOv2 and COMM on the built-in world, score them, write a report with pictures.
 
     Leaves DIR/report.html and DIR/model, a model to chat with. A stopped demo continues when the
     same command is given again.
