@@ -114,6 +114,7 @@ def test_a_start_is_written_with_a_card_and_repeats_exactly(
     card = pretrain("starts/clip", tmp_path / "one", **options)
     folder = tmp_path / "one/starts/clip"
     assert read_card(folder).files == card.files
+    assert str(WORLD_PARTS) not in (folder / "config.json").read_text()
     table = card.figures["replies about held-out pictures"]
     assert table["rec"]["replies"] > 0 and 0 <= table["questions"]["exact"] <= 100
     again = pretrain("starts/clip", tmp_path / "two", **options)

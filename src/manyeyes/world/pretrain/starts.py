@@ -176,6 +176,7 @@ class StartObjective(PartObjective):
         nn.Module.to(half.fusion, torch.bfloat16)
         nn.Module.to(half.bridge, torch.bfloat16)
         half.language_model.set_attn_implementation("sdpa")
+        half.config.get_text_config().name_or_path = ""  # the checkpoint says which part it is
         half.save_pretrained(folder)
 
     @torch.no_grad()
