@@ -78,6 +78,20 @@ Size = Annotated[
 HELD_OUT = 0.2
 
 
+def check_own(
+    train: Sequence[Path] | None, test: Path | None, data: Path | None, *, reason: str
+) -> None:
+    """Check that the options for own data fit together; ``reason``: why --test needs --train.
+
+    Raises:
+        UsageError: --test without --train, or both --train and --data.
+    """
+    if train and data is not None:
+        raise UsageError("give --train for your own files, or --data for a folder, not both")
+    if test is not None and not train:
+        raise UsageError(f"--test needs --train: {reason}")
+
+
 def own_data(
     output: Output,
     folder: Path,

@@ -24,6 +24,7 @@ from manyeyes.cli.own_data import (
     SplitSeed,
     TestFile,
     TrainFiles,
+    check_own,
     own_data,
     recipe_names_for,
     sized,
@@ -135,10 +136,7 @@ def train(
         quiet_libraries(debug=debug)
         show_log(output.note)
         loaded = load_recipe(recipe, settings or [])
-        if data is not None and train_files:
-            raise UsageError("give --train for your own files, or --data for a folder, not both")
-        if test is not None and not train_files:
-            raise UsageError("--test needs --train; `manyeyes evaluate` asks a trained model")
+        check_own(train_files, test, data, reason="`manyeyes evaluate` asks a trained model")
         own = own_data(
             output,
             folder,

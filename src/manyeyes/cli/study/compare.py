@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,11 +29,11 @@ from manyeyes.cli.own_data import (
     SplitSeed,
     TestFile,
     TrainFiles,
+    check_own,
     own_data,
     recipe_names_for,
     sized,
 )
-from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
     from manyeyes.data.own.folder import OwnData
@@ -117,7 +116,7 @@ def compare(
         amount = None if budget is None else parse_budget(budget)
         chosen = parse_arms(arms or [], arms_file)
         chosen = [replace(arm, recipe=sized(output, arm.recipe, size)) for arm in chosen]
-        check_own(train, test, data)
+        check_own(train, test, data, reason="a comparison trains every arm first")
         own = own_data(
             output,
             out,
@@ -144,18 +143,6 @@ def compare(
             done = run(chosen, out, settings, progress=report, note=output.note)
         output.note(f"{done.run} trials run, {done.kept} kept from before")
         show_study(output, out, done.summary)
-
-
-def check_own(train: Sequence[Path] | None, test: Path | None, data: Path | None) -> None:
-    """Check that the options for own data fit together.
-
-    Raises:
-        UsageError: --test without --train, or both --train and --data.
-    """
-    if train and data is not None:
-        raise UsageError("give --train for your own files, or --data for a folder, not both")
-    if test is not None and not train:
-        raise UsageError("--test needs --train: a comparison trains every arm first")
 
 
 def on_own_data(arms: list[Contestant], own: OwnData | None) -> list[Contestant]:
