@@ -30,7 +30,7 @@ class Budget:
     amount: float
 
     def __str__(self) -> str:
-        whole = self.amount.is_integer() and self.amount < 1e12
+        whole = float(self.amount).is_integer() and self.amount < 1e12
         return f"{self.unit}={int(self.amount) if whole else self.amount}"
 
 
