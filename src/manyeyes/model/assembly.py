@@ -21,10 +21,11 @@ from manyeyes.checkpoints.weight_checks import check_finite, check_names
 from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.language import IdleLanguage, has_own_head, parse_language
 from manyeyes.layers.adapters.lora import live_names, plain_name
+from manyeyes.model.auto.folder_code import NotCopied
 from manyeyes.model.configuration import ManyEyesConfig
 
 
-class PartsModel(PreTrainedModel):
+class PartsModel(NotCopied, PreTrainedModel):
     """Base of the model: encoders and language model come from checkpoints of their own."""
 
     encoders: Any

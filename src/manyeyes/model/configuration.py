@@ -32,6 +32,7 @@ from manyeyes.language import (
     restore_config,
 )
 from manyeyes.layers.adapters.lora import LoraOptions
+from manyeyes.model.auto.folder_code import WritesCode, auto_map
 from manyeyes.options import check_choice, check_type, parse_options
 from manyeyes.perception.text import PerceptionOptions
 
@@ -57,7 +58,7 @@ _TYPES: Mapping[str, Any] = {
 }
 
 
-class ManyEyesConfig(PreTrainedConfig):
+class ManyEyesConfig(WritesCode, PreTrainedConfig):
     """All that is needed to rebuild a model and its processor.
 
     Args:
@@ -137,6 +138,7 @@ class ManyEyesConfig(PreTrainedConfig):
         self.lora = {part: dict(said) for part, said in (lora or {}).items()}
         self._check()
         super().__init__(**kwargs)
+        self.auto_map = auto_map()  # whatever a file said
         self.is_encoder_decoder = bool(text_config is not None and text_config.is_encoder_decoder)
 
     def _check(self) -> None:

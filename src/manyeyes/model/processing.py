@@ -22,6 +22,7 @@ from manyeyes.conversation.rendering import write_boxes
 from manyeyes.conversation.tags import without_sentence
 from manyeyes.conversation.task_types import route_of, routes_of
 from manyeyes.errors import PlaceholderError, UsageError
+from manyeyes.model.auto.folder_code import WritesCode, auto_map
 from manyeyes.model.chat_inputs import (
     argument_names,
     assistant_masks,
@@ -42,7 +43,7 @@ READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
 
-class ManyEyesProcessor(ProcessorMixin):
+class ManyEyesProcessor(WritesCode, ProcessorMixin):
     """Tokenizer plus one pixel transform per encoder.
 
     ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
@@ -101,6 +102,7 @@ class ManyEyesProcessor(ProcessorMixin):
         self.target_labels = None if target_labels is None else list(target_labels)
         self.perception_text = None if perception_text is None else dict(perception_text)
         super().__init__(tokenizer, chat_template=chat_template)
+        self.auto_map = auto_map("AutoProcessor")
         self.image_token_ids_by_role = image_token_ids(tokenizer, soft=tags == "soft")
 
     # ---- the parts: each is made of the saved fields, and so never differs from them --------
@@ -153,11 +155,11 @@ class ManyEyesProcessor(ProcessorMixin):
             processor.text_reader = TextReader.from_spec(spec)
         return processor
 
-    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+    def to_json_file(self, json_file_path: Any, *args: Any, **kwargs: Any) -> None:
         """Write as ``transformers`` does, the fusion's tokenizer in a folder of its own."""
+        super().to_json_file(json_file_path, *args, **kwargs)
         if self.text_reader is not None:
-            self.text_reader.save(Path(save_directory) / READER_FOLDER)
-        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+            self.text_reader.save(Path(json_file_path).with_name(READER_FOLDER))
 
     @classmethod
     def from_pretrained(
