@@ -88,6 +88,8 @@ SIBLINGS = {
         "short_answers",
         "visdial_files",
         "vqa_pairs",
+        "wholes",
+        "written_options",
     },
 }
 """Folders whose files stand side by side, with the modules that all of them may share."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark_files import FILES
 from cli_runs import invoke
 from manyeyes.evaluation.benchmarks import BENCHMARKS
 
@@ -74,7 +75,11 @@ BOXES = ("refcoco", "refcoco+", "refcocog", "flickr30k-entities", "visual7w")
 OBJECTS = ("reg", "pointqa", "coco-detection", "coda")
 
 
-@pytest.mark.parametrize("name", [*TEXT_ANSWERS, *BOXES, *OBJECTS])
+def test_the_table_has_every_benchmark() -> None:
+    assert set(table()) == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", [*TEXT_ANSWERS, *BOXES, *OBJECTS, *FILES])
 def test_the_table_lists_the_variants(name: str) -> None:
     variants = [re.sub(r" \(.*\)", "", text) for text in table()[name][3].split(", ")]
     assert variants == list(BENCHMARKS[name].variants)

@@ -1,18 +1,22 @@
 """Parquet files with images, as Hugging Face ``datasets`` writes them (extra ``parquet``).
 
-A cell ``{bytes, path}``, or a list of them, is an image; so is a binary cell of a column called
-``image`` or ``images``. A cell without bytes is a path. Rows can be read in any order: ``datasets``
-keeps a memory-mapped copy of the file in its cache (``HF_DATASETS_CACHE``).
+A cell ``{bytes, path}``, or a list of them, is an image; so is a cell of a column called ``image``
+or ``images`` that is binary or base64 (HR-Bench). A cell without either is a path. Rows can be read
+in any order: ``datasets`` keeps a memory-mapped copy of the file in its cache
+(``HF_DATASETS_CACHE``).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 from manyeyes.data.containers.rows import Row
+from manyeyes.data.containers.tables import LONGEST_PATH
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError, UsageError
 from manyeyes.records import PackedImage
@@ -45,14 +49,18 @@ class ParquetImage(PackedImage):
         """Return the cell's bytes.
 
         Raises:
-            DataError: the file has gone or changed.
+            DataError: the file has gone or changed, or the cell is no base64.
         """
         try:
             cell = open_table(self.container).column(self.column)[self.row].as_py()
             value = cell if self.place < 0 else cell[self.place]
+            if isinstance(value, str):
+                return base64.b64decode(value, validate=True)
             data = value if isinstance(value, bytes) else value["bytes"]
             if isinstance(data, bytes):
                 return data
+        except binascii.Error as error:
+            raise DataError(f"is not base64: {error}", file=str(self)) from error
         except (LookupError, TypeError):
             pass
         raise DataError("has changed since its rows were listed", file=self.container)
@@ -73,8 +81,11 @@ def parquet_rows(path: str) -> Iterator[Row]:
             for name, kind in kinds.items()
         }
         for index in range(batch.num_rows):
+            taken: set[str] = set()
             row = {
-                name: _images(path, number, name, cells[index]) if kinds[name] else cells[index]
+                name: _images(path, number, name, cells[index], taken)
+                if kinds[name]
+                else cells[index]
                 for name, cells in columns.items()
                 if cells[index] is not None
             }
@@ -116,8 +127,9 @@ def _image_kind(field: Any) -> bool:
         kind = kind.value_type
     if pyarrow.types.is_struct(kind):
         return {kind.field(i).name for i in range(kind.num_fields)} == {"bytes", "path"}
-    binary = pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
-    return binary and field.name in _BINARY_NAMES
+    types = pyarrow.types
+    tests = (types.is_binary, types.is_large_binary, types.is_string, types.is_large_string)
+    return field.name in _BINARY_NAMES and any(test(kind) for test in tests)
 
 
 def _image_cells(column: Any) -> list[Any]:
@@ -132,21 +144,22 @@ def _image_cells(column: Any) -> list[Any]:
     if pyarrow.types.is_struct(column.type):
         here = compute.is_valid(compute.struct_field(column, "bytes")).to_pylist()
         paths = compute.struct_field(column, "path").to_pylist()
+    elif pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+        long = compute.greater(compute.utf8_length(column), LONGEST_PATH)
+        dotted = compute.match_substring(column, ".")
+        here = compute.fill_null(compute.and_not(long, dotted), False).to_pylist()
+        paths = [None if has else text.as_py() for has, text in zip(here, column, strict=True)]
     else:
         here, paths = compute.is_valid(column).to_pylist(), [None] * len(column)
     cells = zip(here, paths, strict=True)
     return [(has, path) if has or path is not None else None for has, path in cells]
 
 
-def _images(file: str, row: int, column: str, cells: Any) -> Any:
+def _images(file: str, row: int, column: str, cells: Any, taken: set[str]) -> Any:
     """A cell as the readers take it: one image, or a list; without bytes the path as it stands."""
     if not isinstance(cells, list):
-        return _image(file, row, column, -1, cells, names=())
-    found: list[Any] = []
-    for place, cell in enumerate(cells):
-        names = {image.name for image in found if isinstance(image, ParquetImage)}
-        found.append(_image(file, row, column, place, cell, names))
-    return found
+        return _image(file, row, column, -1, cells, taken)
+    return [_image(file, row, column, p, cell, taken) for p, cell in enumerate(cells)]
 
 
 def _image(
@@ -155,14 +168,15 @@ def _image(
     column: str,
     place: int,
     cell: tuple[bool, str | None] | None,
-    names: Collection[str],
+    taken: set[str],
 ) -> Any:
-    """``names`` are taken: images of one row differ in their text, whatever the file calls them."""
+    """Images of one row differ in their text, whatever the file calls them: names are ``taken``."""
     if cell is None:
         return None
     has_bytes, path = cell
     if not has_bytes:
         return path
     own = column if place < 0 else f"{column}-{place}"
-    name = path or own
-    return ParquetImage(file, row, column, place, f"{own}/{name}" if name in names else name)
+    name = f"{own}/{path}" if path in taken else path or own
+    taken.add(name)
+    return ParquetImage(file, row, column, place, name)

@@ -15,6 +15,14 @@ from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError
 from manyeyes.records import PackedImage
 
+LONGEST_PATH = 64
+"""Of a text that may be the path of an image though it has no full stop."""
+
+
+def in_base64(text: str) -> bool:
+    """Whether a cell that holds an image holds it in base64, not its path."""
+    return len(text) > LONGEST_PATH and "." not in text
+
 
 class CellImage(PackedImage):
     """An image in a cell of a table, in base64; named ``TABLE/INDEX``."""

@@ -15,12 +15,15 @@ from manyeyes.evaluation.benchmarks import (
     boxes,
     conversations,
     counting,
+    cv_bench,
     flickr30k_entities,
     gqa,
     iconqa,
     identification,
     mmbench,
     mme,
+    mmvp,
+    naturalbench,
     okvqa,
     pointqa,
     pope,
@@ -32,8 +35,10 @@ from manyeyes.evaluation.benchmarks import (
     vsr,
 )
 from manyeyes.evaluation.benchmarks.caption_sets import CAPTION_SETS
+from manyeyes.evaluation.benchmarks.choice_sets import CHOICE_SETS
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.detection_sets import DETECTION_SETS
+from manyeyes.evaluation.benchmarks.hr_bench import HR_SETS
 from manyeyes.evaluation.benchmarks.rec_sets import REC_SETS
 from manyeyes.evaluation.benchmarks.vqa_sets import VQA_SETS
 from manyeyes.options import names_with_plugins
@@ -43,12 +48,15 @@ _ALONE: Mapping[str, Benchmark] = {
     "boxes": boxes.BENCHMARK,
     "conversations": conversations.BENCHMARK,
     "counting": counting.BENCHMARK,
+    "cv-bench": cv_bench.BENCHMARK,
     "flickr30k-entities": flickr30k_entities.BENCHMARK,
     "gqa": gqa.BENCHMARK,
     "iconqa": iconqa.BENCHMARK,
     "identification": identification.BENCHMARK,
     "mmbench": mmbench.BENCHMARK,
     "mme": mme.BENCHMARK,
+    "mmvp": mmvp.BENCHMARK,
+    "naturalbench": naturalbench.BENCHMARK,
     "okvqa": okvqa.BENCHMARK,
     "pointqa": pointqa.BENCHMARK,
     "pope": pope.BENCHMARK,
@@ -60,7 +68,8 @@ _ALONE: Mapping[str, Benchmark] = {
     "vsr": vsr.BENCHMARK,
 }
 
-_ALL = {**_ALONE, **CAPTION_SETS, **DETECTION_SETS, **REC_SETS, **VQA_SETS}
+_TABLES = (_ALONE, CAPTION_SETS, CHOICE_SETS, DETECTION_SETS, HR_SETS, REC_SETS, VQA_SETS)
+_ALL = {name: benchmark for table in _TABLES for name, benchmark in table.items()}
 BENCHMARKS: dict[str, Benchmark] = {name: _ALL[name] for name in sorted(_ALL)}
 
 

@@ -17,27 +17,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Literal
+from typing import Any, Literal
 
+from manyeyes.data.containers.documents import open_document
 from manyeyes.data.containers.rows import Row, one_of, show
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import file_rows, written_image
+from manyeyes.evaluation.benchmarks.files import plain_text, record_rows, row_images, rows_of
 from manyeyes.evaluation.benchmarks.measures import mean_score, most_frequent
 from manyeyes.evaluation.benchmarks.results import (
     Loader,
+    is_keyed,
     is_own,
     own_prediction,
-    result_rows,
     row_text,
     unique_id,
 )
+from manyeyes.evaluation.benchmarks.written_options import split_options
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.multiple_choice import chosen_option
 from manyeyes.inference.questions import Item
 
 PROMPT = "{question}\n{options}\nAnswer with the option's letter from the given choices directly."
 
+WRITTEN_PROMPT = "{written}\nAnswer with the option's letter from the given choices directly."
+"""The question with its options as the file writes them."""
 
 RANKING_PROMPT = "{question}"
 """Where the options are scored, they are not listed."""
@@ -49,20 +53,29 @@ _LETTER = re.compile(r"\(?([A-Za-z])[).]?")
 class ChoiceColumns:
     """Under which keys a row holds what.
 
-    ``options``: a list of texts, or one key for each option, of which empty ones are left out.
-    ``answer`` is written as ``answers`` says: a letter ("B", "(B)", "b."), the place of an option
-    from 0, or its text. ``id`` None: the number of the row in its file, from 1. ``context`` stands
-    in front of the question where a row has it. ``groups``: breakdown -> key.
+    ``options``: a list of texts, or one key for each option, of which empty ones are left out, and
+    if there are none of them, or ``options`` is empty, the question's text holds them, marked as
+    ``mark`` says (`split_options`); a text that marks none offers ``letters``. ``answer`` is
+    written as ``answers`` says: a letter ("B", "(B)", "b."), the place of an option from 0, or its
+    text. ``image``: a key, or those of several
+    images in order, of which empty ones are left out. ``id`` None: the number of the row, from 1.
+    ``context`` stands in front of the question where a row has it. ``written``: the question with
+    its options as the file writes them (None: both below each other). ``groups``: breakdown -> key.
+    ``meta``: key of ``Item.meta`` -> key, as text.
     """
 
     question: str = "question"
     options: str | tuple[str, ...] = "options"
     answer: str = "answer"
     answers: Literal["letter", "place", "text"] = "letter"
-    image: str = "image"
+    image: str | tuple[str, ...] = "image"
     id: str | None = None
     context: str | None = None
+    written: str | None = None
+    mark: str = "({})"
+    letters: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, str] = field(default_factory=dict)
 
 
 def choice_benchmark(
@@ -70,14 +83,16 @@ def choice_benchmark(
     description: str,
     *,
     files: tuple[str, ...],
-    read_one: Callable[[Path, str], list[Item]] | ChoiceColumns,
+    read_one: Callable[[Path, str], list[Item]] | ChoiceColumns | None = None,
+    read: Callable[[Sequence[Path], str], list[Item]] | None = None,
     holds: str | None = None,
     load: Loader | None = None,
     result_format: str = 'JSON lines {"id": ..., "prediction": "A"}, or "losses": [a, b, ...]',
 ) -> Benchmark:
     """Accuracy over questions with options, asked for a letter or ranked by loss.
 
-    ``read_one``: the columns of a table, a list, lines or a parquet file, or a reader of its own.
+    ``read_one``: the columns of a table, a list, lines or a parquet file, or a reader of its own;
+    ``read``: a reader of several files.
     """
     reader = read_one
     return Benchmark(
@@ -87,7 +102,8 @@ def choice_benchmark(
         files=files,
         holds=holds or f"{name} questions",
         result_format=result_format,
-        read_one=_column_reader(reader) if isinstance(reader, ChoiceColumns) else reader,
+        read=column_reader(reader) if isinstance(reader, ChoiceColumns) else read,
+        read_one=None if isinstance(reader, ChoiceColumns) else reader,
         grade=grade_choices,
         constant=majority_letter,
         load=load or choice_loader("id"),
@@ -107,60 +123,84 @@ def choice_item(
     answer: str,
     groups: Mapping[str, str],
     split: str | None = None,
+    written: str | None = None,
+    more_images: Sequence[str] = (),
+    meta: Mapping[str, Any] | None = None,
 ) -> Item:
     """One question; ``options``: letter -> text, ``answer``: the right letter."""
+    listed = f"{question}\n{lettered(options)}" if written is None else written
     return Item(
         id=id,
         image=image,
-        prompt=prompt.format(question=question, options=lettered(options)),
+        more_images=tuple(more_images),
+        prompt=prompt.format(question=question, options=lettered(options), written=listed),
         references=(answer,),
         cluster=cluster,
         groups=groups,
         candidates=tuple(options.values()),
         split=split,
-        meta={"letters": tuple(options)},
+        meta={**(meta or {}), "letters": tuple(options)},
     )
 
 
-def _column_reader(columns: ChoiceColumns) -> Callable[[Path, str], list[Item]]:
-    def read(path: Path, prompt: str) -> list[Item]:
+def column_reader(columns: ChoiceColumns) -> Callable[[Sequence[Path], str], list[Item]]:
+    """A reader of files whose rows hold one question each, under those keys."""
+
+    def read(paths: Sequence[Path], prompt: str) -> list[Item]:
         return [
-            _column_item(row, number, columns, prompt)
-            for number, row in enumerate(file_rows(path), start=1)
+            _column_item(row, str(number), columns, prompt)
+            for number, row in enumerate(rows_of(paths), start=1)
         ]
 
     return read
 
 
-def _column_item(row: Row, number: int, columns: ChoiceColumns, prompt: str) -> Item:
-    image = written_image(row, columns.image, row.get(columns.image, "an image, or its path"))
-    options = _options(row, columns)
-    question = row.text(columns.question)
+def _column_item(row: Row, number: str, columns: ChoiceColumns, prompt: str) -> Item:
+    images = row_images(row, columns.image)
+    question, options = _question(row, columns)
     if columns.context is not None and columns.context in row.value:
         question = f"{row.text(columns.context)}\n{question}"
     return choice_item(
         prompt,
-        id=str(number) if columns.id is None else str(row.identity(columns.id)),
-        image=image,
-        cluster=image,
+        id=number if columns.id is None else str(row.identity(columns.id)),
+        image=images[0],
+        more_images=images[1:],
+        cluster=images[0],
         question=question,
         options=options,
         answer=_right_letter(row, columns, options),
-        groups={
-            name: str(row.identity(key)) for name, key in columns.groups.items() if key in row.value
-        },
+        groups=_said(row, columns.groups),
+        written=_written(row, columns),
+        meta=_said(row, columns.meta),
     )
 
 
-def _options(row: Row, columns: ChoiceColumns) -> dict[str, str]:
+def _written(row: Row, columns: ChoiceColumns) -> str | None:
+    """The question with its options as the row has it; None where the options stand apart."""
+    apart = isinstance(columns.options, tuple) and any(key in row.value for key in columns.options)
+    if columns.written is None or columns.written not in row.value or apart:
+        return None
+    return plain_text(row, columns.written)
+
+
+def _said(row: Row, keys: Mapping[str, str]) -> dict[str, str]:
+    return {name: str(row.identity(key)) for name, key in keys.items() if key in row.value}
+
+
+def _question(row: Row, columns: ChoiceColumns) -> tuple[str, dict[str, str]]:
+    """The question, and letter -> text of its options."""
+    question = plain_text(row, columns.question)
     if isinstance(columns.options, str):
-        texts = row.texts(columns.options)
+        texts, where = row.texts(columns.options), columns.options
     else:
-        texts = tuple(row.text(key) for key in columns.options if key in row.value)
+        found = [key for key in columns.options if key in row.value]
+        texts, where = tuple(str(row.identity(key)) for key in found), (*found, columns.question)[0]
+        if not found:
+            question, inside = split_options(question, columns.mark)
+            texts = tuple(inside or (f"({letter})" for letter in columns.letters))
     if not 2 <= len(texts) <= len(ascii_uppercase):
-        where = columns.options if isinstance(columns.options, str) else columns.options[0]
         raise row.error(where, f"expected 2 to 26 options, got {len(texts)}")
-    return dict(zip(ascii_uppercase, texts, strict=False))
+    return question, dict(zip(ascii_uppercase, texts, strict=False))
 
 
 def _right_letter(row: Row, columns: ChoiceColumns, options: Mapping[str, str]) -> str:
@@ -191,11 +231,17 @@ def grade_choices(answers: Answers) -> Grade:
 
 
 def choice_loader(*id_keys: str) -> Loader:
-    """A loader of rows with one of ``id_keys`` and a ``prediction`` or ``losses``."""
+    """A loader of rows with one of ``id_keys`` and a ``prediction`` or ``losses``; also takes
+    ``{id: text}``.
+    """
 
     def load(path: Path) -> dict[str, Prediction]:
+        document = open_document(path)
+        if is_keyed(document, *id_keys):
+            whole = document.whole()
+            return {key: row_text(whole, key) for key in document.content}
         found: dict[str, Prediction] = {}
-        for row in result_rows(path):
+        for row in record_rows(document):
             if is_own(row):
                 found[unique_id(row, "id", found)] = own_prediction(row)
                 continue

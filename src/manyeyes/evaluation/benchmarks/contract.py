@@ -18,7 +18,7 @@ from manyeyes.evaluation.benchmarks.files import (
     Source,
     collector_paused,
     expect_files,
-    find_file,
+    find_files,
     place_images,
 )
 from manyeyes.evaluation.benchmarks.measures import Corpus
@@ -81,14 +81,16 @@ class Benchmark:
     """One benchmark.
 
     ``metric`` is the headline; ``variants`` the known scoring rules, default first; ``prompt`` the
-    template of the question; ``files`` the accepted file names, ``{split}`` to be filled in;
-    ``holds`` what they hold, for messages; ``result_format`` the official layout of a predictions
-    file.
+    template of the question; ``files`` the accepted file names, ``{split}`` to be filled in, ``*``
+    for the shards of one split; ``holds`` what they hold, for messages; ``result_format`` the
+    official layout of a predictions file.
     ``read_one`` makes items of one annotation file and a prompt template, no image needed; where a
     split has several files, ``read`` makes items of all of them. ``locate`` finds a split's files
     in a data folder, in the order in which they are read (None: the first of ``files`` that is
-    there; DataError if they are missing). ``grade`` scores answers; ``constant`` chooses answers
-    for ``items`` from ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
+    there; DataError if they are missing). ``unit`` is the key of ``Item.meta`` that names what is
+    scored as a whole (a pair, a group of questions): a limit never takes a part of it. ``grade``
+    scores answers; ``constant`` chooses answers for ``items`` from ``counted`` items; ``load``
+    reads a predictions file: item id -> prediction.
     Where candidates are scored, not written, ``ranking_prompt`` is the template (None: ``prompt``),
     and ``from_losses`` makes a prediction of the candidates' losses (None: the best one's text).
     """
@@ -110,6 +112,7 @@ class Benchmark:
     load: Callable[[Path], dict[str, Prediction]]
     ranking_prompt: str | None = None
     from_losses: Callable[[Item, Sequence[float]], Prediction] | None = None
+    unit: str | None = None
 
     def items(
         self,
@@ -124,7 +127,7 @@ class Benchmark:
         Raises:
             DataError: files or rows are missing or broken, or an image is not where it should be.
         """
-        items = evenly(self._split_items(Source(Path(data_dir), split), prompt), limit)
+        items = self._limited(self._split_items(Source(Path(data_dir), split), prompt), limit)
         _check_ids(items, str(data_dir))
         for image in dict.fromkeys(image for item in items for image in item.images):
             if not isinstance(image, PackedImage) and not Path(image).is_file():
@@ -249,7 +252,7 @@ class Benchmark:
         """The annotation files of a split; DataError if they are missing."""
         if self.locate is not None:
             return self.locate(source)
-        return [find_file(source, self.files, self.holds)]
+        return find_files(source, self.files, self.holds)
 
     def _read(self, paths: Sequence[Path], prompt: str) -> list[Item]:
         if self.read is not None:
@@ -264,6 +267,16 @@ class Benchmark:
         with collector_paused():
             items = self._read(paths, self.checked_prompt(prompt))
         return place_images(_of_split(items, source.split, ", ".join(map(str, paths))), source)
+
+    def _limited(self, items: list[Item], limit: int | None) -> list[Item]:
+        """At most ``limit`` items, evenly spaced, in whole units, but at least one unit."""
+        if self.unit is None or limit is None or limit >= len(items):
+            return evenly(items, limit)
+        units: dict[str, list[Item]] = {}
+        for item in items:
+            units.setdefault(item.meta[self.unit], []).append(item)
+        share = max(min(limit, 1), limit * len(units) // len(items))
+        return [item for unit in evenly(list(units.values()), share) for item in unit]
 
     def _files(self, source: Source) -> list[Path]:
         """The split's files; none where something is missing."""

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from manyeyes.data.containers.documents import Document, open_document
 from manyeyes.data.containers.rows import Row, SourceOptions, image_path
-from manyeyes.data.containers.tables import table_rows
+from manyeyes.data.containers.tables import CellImage, in_base64, table_rows
 from manyeyes.data.files import iter_samples
 from manyeyes.data.readers.coco import entries
 from manyeyes.errors import DataError, UsageError
 from manyeyes.inference.questions import Item
-from manyeyes.records import Sample
+from manyeyes.records import IMAGE_PLACEHOLDER, PackedImage, Sample
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".txt")
 _COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017")
@@ -41,11 +41,21 @@ def find_file(source: Source, patterns: Sequence[str], what: str) -> Path:
     Raises:
         DataError: none exists; the message names all of them.
     """
+    return find_files(source, patterns, what)[0]
+
+
+def find_files(source: Source, patterns: Sequence[str], what: str) -> list[Path]:
+    """The files of the first pattern that is there; a ``*`` in it stands for several, in order.
+
+    Raises:
+        DataError: none is there; the message names all of them.
+    """
     names = [pattern.format(split=source.split) for pattern in patterns]
     for name in names:
-        path = source.data_dir / name
-        if path.is_file():
-            return path
+        paths = sorted(source.data_dir.glob(name)) if "*" in name else [source.data_dir / name]
+        found = [path for path in paths if path.is_file()]
+        if found:
+            return found
     if not source.data_dir.is_dir():
         raise DataError("no such data folder", file=str(source.data_dir))
     message = f"holds no {what} for split {source.split!r}; expected one of: {', '.join(names)}"
@@ -55,6 +65,14 @@ def find_file(source: Source, patterns: Sequence[str], what: str) -> Path:
 def placed(*names: str) -> tuple[str, ...]:
     """Each file name, and the same name in the folder ``annotations``."""
     return tuple(f"{folder}{name}" for name in names for folder in ("", "annotations/"))
+
+
+def released(*folders: str) -> tuple[str, ...]:
+    """A split's parquet files, whole or in shards, as `datasets` writes them: in ``data`` or loose,
+    or in one of ``folders``.
+    """
+    places = ("data/", "", *(f"{folder}/" for folder in folders))
+    return tuple(f"{p}{{split}}{e}" for p in places for e in (".parquet", "-*-of-*.parquet"))
 
 
 def find_sets(source: Source, sets: Mapping[str, Sequence[str]], what: str) -> list[Path]:
@@ -111,6 +129,25 @@ def written_image(row: Row, key: str, name: str) -> str:
     return image_path(row, key, name, SourceOptions("."))
 
 
+def row_images(row: Row, keys: str | Sequence[str]) -> list[str]:
+    """The images of a row under those keys that it has, at least one; in base64 or by path."""
+    several = (keys,) if isinstance(keys, str) else keys
+    found = [key for key in several if key in row.value]
+    return [_row_image(row, key) for key in found or several[:1]]
+
+
+def _row_image(row: Row, key: str) -> str:
+    value = row.get(key, "an image, or its path")
+    if isinstance(value, str) and not isinstance(value, PackedImage) and in_base64(value):
+        return CellImage.of(f"{row.file}/{row.number}/{key}", value)
+    return written_image(row, key, value)
+
+
+def plain_text(row: Row, key: str) -> str:
+    """The text under a key without places for images, which stand in front of it."""
+    return row.text(key).replace(IMAGE_PLACEHOLDER, "").strip()
+
+
 def expect_files(paths: Sequence[Path], *what: str) -> list[Path]:
     """The annotation files of a benchmark that takes exactly ``what``, in that order.
 
@@ -150,6 +187,12 @@ def file_rows(path: Path, key: str | None = None) -> Iterator[Row]:
         yield row
     if empty:
         raise DataError("holds no rows", file=str(path))
+
+
+def rows_of(paths: Sequence[Path], key: str | None = None) -> Iterator[Row]:
+    """The rows of a file, or of one after the other (see `file_rows`)."""
+    for path in paths:
+        yield from file_rows(path, key)
 
 
 def list_rows(document: Document, key: str) -> list[Row]:

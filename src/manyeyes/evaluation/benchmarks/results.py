@@ -48,7 +48,7 @@ def row_loader(
 
     def load(path: Path) -> dict[str, Prediction]:
         document = open_document(path)
-        if _is_keyed(document, id_key):
+        if is_keyed(document, id_key):
             if keyed is None:
                 message = f"expected a list or lines of objects with {id_key!r}"
                 raise DataError(message, file=document.path)
@@ -118,12 +118,12 @@ def row_text(row: Row, key: str) -> str:
     return value
 
 
-def _is_keyed(document: Document, id_key: str) -> bool:
+def is_keyed(document: Document, *id_keys: str) -> bool:
     """One object that is no single row; DataError if it is a file of questions or annotations."""
     if document.layout != "object":
         return False
     if holds_lists(document.content):
-        message = f"holds questions or annotations, not predictions with {id_key!r}"
+        message = f"holds questions or annotations, not predictions with {id_keys[-1]!r}"
         raise DataError(message, file=document.path)
-    single = id_key in document.content or all(key in document.content for key in _OWN_KEYS)
-    return not single
+    keys = document.content.keys()
+    return keys.isdisjoint(id_keys) and not keys >= set(_OWN_KEYS)
