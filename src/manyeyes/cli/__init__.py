@@ -13,6 +13,7 @@ from rich.markup import escape
 from manyeyes.cli import chat, detect, evaluate, export, score, serve, tag, train
 from manyeyes.cli.check import check
 from manyeyes.cli.convert import adapter, data, lavis, lion, tasks
+from manyeyes.cli.groups import flat
 from manyeyes.cli.parsing import JsonCommand, JsonGroup
 from manyeyes.cli.recipes import keys, new, recipes, show
 from manyeyes.cli.study import ablate, claims, compare, demo, explain, probe, report
@@ -84,7 +85,7 @@ def _add(app: typer.Typer, commands: Mapping[str, Command]) -> None:
         lines = [f"[bold]{title}[/bold]", *(escape(example) for example in examples)]
         text = inspect.getdoc(function) or ""
         epilog = "\n\n".join(lines)
-        app.command(name, cls=JsonCommand, help=_unwrapped(text), epilog=epilog)(function)
+        app.command(name, cls=JsonCommand, help=_unwrapped(text), epilog=epilog)(flat(function))
 
 
 def _add_group(app: typer.Typer, name: str, text: str, commands: Mapping[str, Command]) -> None:

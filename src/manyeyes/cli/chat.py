@@ -11,15 +11,11 @@ import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
-    DebugOption,
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
     ModelArgument,
+    ModelOptions,
     PresetOption,
-    TrustOption,
 )
-from manyeyes.cli.output import Output, session
+from manyeyes.cli.output import Output
 from manyeyes.errors import ManyEyesError, UsageError
 
 if TYPE_CHECKING:
@@ -37,26 +33,34 @@ DRAWING = Path("chat-boxes.png")
 EXPLANATION = Path("chat-why.html")
 
 
-def chat(
-    model: ModelArgument,
+@dataclass(frozen=True)
+class ShownOptions:
+    """What is shown, asked and drawn."""
+
     image: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Image to talk about. May be repeated."),
-    ] = None,
+    ] = None
     tags: Annotated[
         list[str] | None,
         typer.Option(
             metavar="A,B,...",
             help="Tags of each --image, for models that read them; default: what the tagger finds.",
         ),
-    ] = None,
+    ] = None
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Ask this one question and end.")
-    ] = None,
+    ] = None
     draw: Annotated[
         Path | None,
         typer.Option(metavar="OUT.png", help="Where boxes of answers are drawn onto the image."),
-    ] = None,
+    ] = None
+
+
+def chat(
+    model: ModelArgument,
+    *,
+    shown: ShownOptions,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 128,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 = the likeliest answer; above 0 = sampled.")
@@ -69,11 +73,7 @@ def chat(
             help="region_level or image_level, for models that route; default: by the question.",
         ),
     ] = None,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = "auto",
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    common: ModelOptions,
 ) -> None:
     """Talk with a model about images.
 
@@ -81,32 +81,33 @@ def chat(
     last: with --prompt only if --draw is given, else also into chat-boxes.png. Each image is
     encoded once.
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
+    with common.session() as output:
         from manyeyes.inference.decoding import decoding_preset
         from manyeyes.inference.tagging import own_tagger
         from manyeyes.model.loading import load_model
         from manyeyes.serving.chat import Conversation
 
-        quiet_libraries(debug=debug)
-        loaded, processor = load_model(model, dtype=dtype, device=device)
-        decoding = decoding_preset(preset)
+        quiet_libraries(debug=common.debug)
+        loaded, processor = load_model(model, dtype=common.dtype, device=common.device)
         conversation = Conversation(
             loaded,
             processor,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             tagger=own_tagger(loaded),
-            decoding=decoding,
+            decoding=decoding_preset(preset),
             task=task,
         )
-        talk = _Talk(output, conversation, draw, one_shot=prompt is not None)
-        for path, names in zip(image or [], tags_of_images(tags, image), strict=True):
+        one_shot = shown.prompt is not None
+        talk = _Talk(output, conversation, shown.draw, one_shot=one_shot)
+        named = tags_of_images(shown.tags, shown.image)
+        for path, names in zip(shown.image or [], named, strict=True):
             conversation.show(path, names)
-        if prompt is None:
+        if shown.prompt is None:
             talk.run()
         else:
-            talk.ask(prompt)
-        output.result({"turns": talk.turns, **(talk.turns[0] if prompt is not None else {})})
+            talk.ask(shown.prompt)
+        output.result({"turns": talk.turns, **(talk.turns[0] if one_shot else {})})
 
 
 def tags_of_images(tags: list[str] | None, images: list[Path] | None) -> list[list[str] | None]:
@@ -179,7 +180,7 @@ class _Talk:
 
     def _explain(self) -> None:
         """Say what the last answer depended on, and write the page of `manyeyes explain`."""
-        from manyeyes.cli.study_tables import masking_table
+        from manyeyes.cli.study.tables import masking_table
         from manyeyes.inference.perceived import PerceivedImages, named_tags
         from manyeyes.inference.predictor import ModelPredictor
         from manyeyes.study.explanation import explain as study

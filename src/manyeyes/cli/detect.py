@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, DtypeOption, JsonOption, TrustOption
-from manyeyes.cli.output import Output, Report, session
+from manyeyes.cli.options import ModelOptions
+from manyeyes.cli.output import Output, Report
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
     from manyeyes.data.annotations.image_names import NamedImage
+    from manyeyes.perception.refinement import MergeWeights
     from manyeyes.records import Detections
     from manyeyes.serving.detection import Finder, Seen
 
@@ -30,6 +32,83 @@ DRAWN_SCORE = 0.5
 """Objects with this score are drawn."""
 
 
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images are looked at."""
+
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE…", help="Images, or folders of images.")
+    ] = None
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Look at the images of this data file.")
+    ] = None
+    image_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of --data's images; default: the file's own."),
+    ] = None
+
+    def named(self) -> list[NamedImage]:
+        """Return the images; raises ``UsageError`` for none, or for two places."""
+        from manyeyes.data.annotations.image_names import images_of, images_under
+
+        if bool(self.images) == (self.data is not None):
+            raise UsageError("give either images (or folders of them) or --data FILE")
+        if self.data is None:
+            return images_under(self.images or [])
+        return images_of(self.data, self.image_root or self.data.parent)
+
+
+@dataclass(frozen=True)
+class WrittenOptions:
+    """What is written and drawn."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the detector's objects, for training."),
+    ] = None
+    out_refined: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the refined objects alike.")
+    ] = None
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where drawings go; default: beside images that were named."
+        ),
+    ] = None
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Leave out objects below it.")
+    ] = 0.05
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How the model's list is merged with the detector's."""
+
+    refine: Annotated[
+        bool, typer.Option(help="Let the language model correct the list, if it reads objects.")
+    ] = True
+    gamma: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Weight of the model's list where it agrees or differs."
+        ),
+    ] = 0.0
+    drop: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="How far unwritten objects lose score.")
+    ] = 0.0
+    add: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Score factor of objects only written.")
+    ] = 0.0
+
+    def weights(self) -> MergeWeights | None:
+        """Return the weights of the merge; None where nothing is refined."""
+        from manyeyes.perception.refinement import MergeWeights
+
+        if not self.refine:
+            return None
+        return MergeWeights(gamma=self.gamma, drop=self.drop, add=self.add)
+
+
 def detect(
     model: Annotated[
         str,
@@ -37,82 +116,41 @@ def detect(
             metavar="MODEL", help="A manyeyes model with a detector, or a detector's checkpoint."
         ),
     ],
-    images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE…", help="Images, or folders of images.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Look at the images of this data file.")
-    ] = None,
-    image_root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of --data's images; default: the file's own."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the detector's objects, for training."),
-    ] = None,
-    out_refined: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the refined objects alike.")
-    ] = None,
-    draw: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where drawings go; default: beside images that were named."
-        ),
-    ] = None,
-    min_score: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Leave out objects below it.")
-    ] = 0.05,
-    refine: Annotated[
-        bool, typer.Option(help="Let the language model correct the list, if it reads objects.")
-    ] = True,
-    gamma: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=1.0, help="Weight of the model's list where it agrees or differs."
-        ),
-    ] = 0.0,
-    drop: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How far unwritten objects lose score.")
-    ] = 0.0,
-    add: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Score factor of objects only written.")
-    ] = 0.0,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = "auto",
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    looked_at: ImageOptions,
+    written: WrittenOptions,
+    merge: MergeOptions,
+    common: ModelOptions,
 ) -> None:
     """Find objects in images, in COCO's results form, and draw them.
 
     A model that reads detected objects also writes its own list, which is merged with the
     detector's by --gamma, --drop and --add; at 0, the default, the list stays as it is.
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
-        from manyeyes.perception.refinement import MergeWeights
+    with common.session() as output:
         from manyeyes.serving.detection import load_finder
 
-        quiet_libraries(debug=debug)
-        _check_new(out, out_refined)
-        named = _named(images or [], data, image_root)
-        weights = MergeWeights(gamma=gamma, drop=drop, add=add) if refine else None
-        finder = load_finder(model, weights=weights, dtype=dtype, device=device)
+        quiet_libraries(debug=common.debug)
+        _check_new(written.out, written.out_refined)
+        named = looked_at.named()
+        finder = load_finder(
+            model, weights=merge.weights(), dtype=common.dtype, device=common.device
+        )
         with output.progress() as report:
-            seen = _look(finder, named, min_score, report)
-        categories = _categories(finder, data)
-        for path, refined in ((out, False), (out_refined, True)):
+            seen = _look(finder, named, written.min_score, report)
+        categories = _categories(finder, looked_at.data)
+        for path, refined in ((written.out, False), (written.out_refined, True)):
             if path is not None:
                 _write(path, named, seen, categories, refined=refined)
                 output.note(f"objects written: {path}")
-        drawn = draw is not None or not (data or out or out_refined)
+        other = looked_at.data or written.out or written.out_refined
+        drawn = written.draw is not None or not other
         entries = [
-            _entry(image, found, categories, draw, drawn=drawn)
+            _entry(image, found, categories, written.draw, drawn=drawn)
             for image, found in zip(named, seen, strict=True)
         ]
         _show(output, entries)
         known = [{"id": number, "name": name} for name, number in categories.items()]
-        output.result({"images": entries, "categories": known, "out": out})
+        output.result({"images": entries, "categories": known, "out": written.out})
 
 
 def _check_new(*files: Path | None) -> None:
@@ -123,16 +161,6 @@ def _check_new(*files: Path | None) -> None:
             raise UsageError(f"{file} exists: choose a new file")
         if file in given[:number]:
             raise UsageError(f"{file} is named twice: choose another file for the refined objects")
-
-
-def _named(images: list[Path], data: Path | None, image_root: Path | None) -> list[NamedImage]:
-    from manyeyes.data.annotations.image_names import images_of, images_under
-
-    if bool(images) == (data is not None):
-        raise UsageError("give either images (or folders of them) or --data FILE")
-    if data is None:
-        return images_under(images)
-    return images_of(data, image_root or data.parent)
 
 
 def _look(finder: Finder, named: list[NamedImage], min_score: float, report: Report) -> list[Seen]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,32 +12,20 @@ import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
+    AGAIN,
     AnswersOption,
     BatchSizeOption,
     BenchmarksOption,
     DataOption,
-    DebugOption,
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
     LimitOption,
     ModelArgument,
+    ModelOptions,
     PresetOption,
     SplitOption,
-    TrustOption,
     VariantsOption,
 )
-from manyeyes.cli.output import Output, session
-from manyeyes.cli.own_data import (
-    HELD_OUT,
-    HoldOut,
-    ImagesFolder,
-    MetricName,
-    SplitSeed,
-    TestFile,
-    TrainFiles,
-    own_data,
-)
+from manyeyes.cli.output import Output
+from manyeyes.cli.own_data import OwnOptions
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,40 +44,40 @@ EXAMPLES = (
 )
 
 
-def evaluate(
-    model: ModelArgument,
-    data: DataOption = None,
-    benchmark: BenchmarksOption = None,
-    train: TrainFiles = None,
-    test: TestFile = None,
-    images: ImagesFolder = None,
-    hold_out: HoldOut = HELD_OUT,
-    split_seed: SplitSeed = 0,
-    metric: MetricName = None,
-    variant: VariantsOption = None,
-    split: SplitOption = "test",
-    limit: LimitOption = None,
-    out: AnswersOption = None,
-    batch_size: BatchSizeOption = 32,
+@dataclass(frozen=True)
+class AskingOptions:
+    """What is asked, of how many items, and where the answers go."""
+
+    variant: VariantsOption = None
+    split: SplitOption = "test"
+    limit: LimitOption = None
+    out: AnswersOption = None
+    batch_size: BatchSizeOption = 32
     text_only: Annotated[
         bool, typer.Option(help="Also answer without the image, as a baseline.")
-    ] = True,
+    ] = True
     choice: Annotated[
         str,
         typer.Option(
             metavar="MODE", help="Multiple choice by generate, letter, loglik or loglik_norm."
         ),
-    ] = "generate",
+    ] = "generate"
+
+
+@dataclass(frozen=True)
+class PerceivedOptions:
+    """What the prompt says of an image: objects and tags."""
+
     objects: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="Write these objects (COCO layout) where the model writes what it detects.",
         ),
-    ] = None,
+    ] = None
     objects_use: Annotated[
         str, typer.Option(metavar="USE", help="Of --objects: given, shuffled or empty.")
-    ] = "given",
+    ] = "given"
     tags: Annotated[
         Path | None,
         typer.Option(
@@ -96,27 +85,40 @@ def evaluate(
             help="Tags of the images, their names relative to DIR/images; default: the model's "
             "tagger, if it has one.",
         ),
-    ] = None,
+    ] = None
     tags_use: Annotated[
         str, typer.Option(metavar="USE", help="Tags as given, shuffled among images, or empty.")
-    ] = "given",
+    ] = "given"
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """How a model behind an API is asked."""
+
     box_style: Annotated[
         str, typer.Option(help="How a model behind an API writes boxes: shikra, lion, int1000.")
-    ] = "shikra",
+    ] = "shikra"
     concurrency: Annotated[
         int, typer.Option(min=1, help="Questions under way together, for a model behind an API.")
-    ] = 8,
+    ] = 8
     prices: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="IN OUT", help="Of a million tokens read and written, for the cost."),
-    ] = None,
+    ] = None
+
+
+def evaluate(
+    model: ModelArgument,
+    data: DataOption = None,
+    benchmark: BenchmarksOption = None,
+    *,
+    own_files: OwnOptions,
+    asking: AskingOptions,
+    perceived: PerceivedOptions,
+    api: ApiOptions,
     preset: PresetOption = "greedy",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = "auto",
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    common: ModelOptions,
 ) -> None:
     """Score a model on benchmarks in their official file formats.
 
@@ -127,119 +129,118 @@ def evaluate(
     same model without the image. Repeating an interrupted command continues it. With --test, or
     --train and a held-out share, it is your own rows that are asked.
     """
-    with session(
-        as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
-    ) as output:
+    with common.session(resume=AGAIN) as output:
         from manyeyes.evaluation.asking.choice_modes import checked_mode
-        from manyeyes.evaluation.asking.runner import evaluate as run
-        from manyeyes.evaluation.asking.served import ServedModel, is_served, parse_address
-        from manyeyes.evaluation.tables.table import format_table
+        from manyeyes.evaluation.asking.served import is_served
 
-        quiet_libraries(debug=debug)
-        folder = out or default_folder(model, split)
-        own = own_data(
-            output,
-            folder,
-            train=train,
-            test=test,
-            images=images,
-            hold_out=hold_out,
-            split_seed=split_seed,
-            metric=metric,
-        )
+        quiet_libraries(debug=common.debug)
+        folder = asking.out or default_folder(model, asking.split)
+        own = own_files.prepare(output, folder)
         data = data_folder(data, own)
         names = known_benchmarks(benchmark or list(own.benchmarks if own else ()))
-        checked_mode(choice)
-        variants = parse_variants(variant or [])
+        checked_mode(asking.choice)
+        variants = parse_variants(asking.variant or [])
+        served = None
         predictor: Predictor
         if is_served(model):
-            if objects or tags or preset != "greedy":
-                raise UsageError("--objects, --tags and --preset are for a model of manyeyes")
-            address = parse_address(model)
-            predictor = ServedModel(address, box_style=box_style, concurrency=concurrency)
+            predictor = served = served_model(model, api, perceived, preset)
         else:
-            predictor = local_predictor(
-                model,
-                data,
-                split,
-                batch_size=batch_size,
-                objects=objects,
-                objects_use=objects_use,
-                tags=tags,
-                tags_use=checked_use(tags_use),
-                preset=preset,
-                dtype=dtype,
-                device=device,
-            )
-        with output.progress() as report:
-            results = run(
-                predictor,
-                names,
-                data,
-                split,
-                folder,
-                limit=limit,
-                variants=variants,
-                text_only=text_only,
-                choice=choice,
-                progress=report,
-            )
-        output.show(format_table(results, details=details))
-        for name, entry in results["benchmarks"].items():
-            for note in entry["model"]["notes"]:
-                output.line(f"note: {name}: {note}")
-        for line in honest_lines(results, own):
-            output.line(line)
-        served = {}
-        if isinstance(predictor, ServedModel):
-            served = {"served": report_usage(output, predictor, folder, prices)}
-            predictor.close()
+            predictor = local_predictor(model, data, asking, perceived, preset, common)
+        results = _ask(output, predictor, names, data, folder, variants, asking)
+        _show(output, results, own, details=details)
+        if served is not None:
+            results["served"] = report_usage(output, served, folder, api.prices)
+            served.close()
         output.line(f"answers and results: {folder}")
-        output.result({**results, **served, "out": folder})
+        output.result({**results, "out": folder})
+
+
+def served_model(
+    model: str, api: ApiOptions, perceived: PerceivedOptions, preset: str
+) -> ServedModel:
+    """Return the model behind an API; raises ``UsageError`` for options that are not for it."""
+    from manyeyes.evaluation.asking.served import ServedModel, parse_address
+
+    if perceived.objects or perceived.tags or preset != "greedy":
+        raise UsageError("--objects, --tags and --preset are for a model of manyeyes")
+    address = parse_address(model)
+    return ServedModel(address, box_style=api.box_style, concurrency=api.concurrency)
 
 
 def local_predictor(
     model: str,
     data: Path,
-    split: str,
-    *,
-    batch_size: int,
-    objects: Path | None,
-    objects_use: str,
-    tags: Path | None,
-    tags_use: Use,
+    asking: AskingOptions,
+    perceived: PerceivedOptions,
     preset: str,
-    dtype: str,
-    device: str,
+    common: ModelOptions,
 ) -> Predictor:
     """Load a model of ours, ready to answer; raises as `load_model` does."""
     from manyeyes.inference.decoding import decoding_preset
     from manyeyes.inference.perceived import perceived_in_data
     from manyeyes.inference.predictor import ModelPredictor
-    from manyeyes.model.loading import autocast_dtype, load_model
+    from manyeyes.model.loading import load_autocast
 
+    tags_use = checked_use(perceived.tags_use)
     decoding = decoding_preset(preset)
-    stored = "float32" if dtype == "float32" else "auto"
-    lower = autocast_dtype(dtype)
-    loaded, processor = load_model(model, dtype=stored, device=device)
-    perceived = perceived_in_data(
+    loaded, processor, half = load_autocast(model, dtype=common.dtype, device=common.device)
+    told = perceived_in_data(
         loaded,
         processor,
         data,
-        split,
-        tags=tags,
+        asking.split,
+        tags=perceived.tags,
         tags_use=tags_use,
-        objects=objects,
-        objects_use=objects_use,
+        objects=perceived.objects,
+        objects_use=perceived.objects_use,
     )
     return ModelPredictor(
         loaded,
         processor,
-        batch_size=batch_size,
+        batch_size=asking.batch_size,
         decoding=decoding,
-        dtype=lower,
-        perceived=perceived,
+        dtype=half,
+        perceived=told,
     )
+
+
+def _ask(
+    output: Output,
+    predictor: Predictor,
+    names: list[str],
+    data: Path,
+    folder: Path,
+    variants: dict[str, str],
+    asking: AskingOptions,
+) -> dict[str, Any]:
+    from manyeyes.evaluation.asking.runner import evaluate as run
+
+    with output.progress() as report:
+        return run(
+            predictor,
+            names,
+            data,
+            asking.split,
+            folder,
+            limit=asking.limit,
+            variants=variants,
+            text_only=asking.text_only,
+            choice=asking.choice,
+            progress=report,
+        )
+
+
+def _show(
+    output: Output, results: Mapping[str, Any], own: OwnData | None, *, details: bool
+) -> None:
+    from manyeyes.evaluation.tables.table import format_table
+
+    output.show(format_table(results, details=details))
+    for name, entry in results["benchmarks"].items():
+        for note in entry["model"]["notes"]:
+            output.line(f"note: {name}: {note}")
+    for line in honest_lines(results, own):
+        output.line(line)
 
 
 def report_usage(

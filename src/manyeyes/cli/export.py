@@ -9,13 +9,10 @@ import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
-    DebugOption,
-    JsonOption,
+    FolderOptions,
     ModelArgument,
     NewFolderOption,
-    TrustOption,
 )
-from manyeyes.cli.output import session
 from manyeyes.files import refuse_unless_empty, written_folder
 
 EXAMPLES = (
@@ -40,9 +37,8 @@ def export(
             "--keep-adapter", help="Write LoRA in PEFT's format into DIR/adapter; do not merge it."
         ),
     ] = False,
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: FolderOptions,
 ) -> None:
     """Write model and processor as a folder for transformers and the hub.
 
@@ -50,8 +46,8 @@ def export(
     fingerprints. LoRA is added to the weights of its part, which then are among what was trained;
     with --keep-adapter it lies in DIR/adapter, for PeftModel.from_pretrained(model, DIR/adapter).
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
-        quiet_libraries(debug=debug)
+    with common.session() as output:
+        quiet_libraries(debug=common.debug)
         refuse_unless_empty(out)
         needs = write_export(model, out, self_contained=self_contained, keep_adapter=keep_adapter)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

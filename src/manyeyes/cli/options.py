@@ -2,25 +2,81 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Write one JSON object to stdout and nothing else.")
-]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback and the libraries' own messages.")
-]
-TrustOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust-remote-code",
-        help="Run the Python files of model folders that bring their own (auto_map). Read them "
-        "first.",
-    ),
-]
+from manyeyes.cli.output import Output, session
+
+AGAIN = "the same command"
+"""What continues a command that was stopped, where repeating it does."""
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """What every command takes."""
+
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object to stdout and nothing else.")
+    ] = False
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback and the libraries' own messages.")
+    ] = False
+
+    def session(self, resume: str | None = None) -> AbstractContextManager[Output]:
+        """Run a command's body as these options say; ``resume`` and errors as of ``session``."""
+        trust = isinstance(self, _Trust) and self.trust_remote_code
+        return session(as_json=self.as_json, debug=self.debug, resume=resume, trust=trust)
+
+
+@dataclass(frozen=True)
+class _Trust:
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run the Python files of model folders that bring their own (auto_map). Read them "
+            "first.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class _Device:
+    device: Annotated[
+        str,
+        typer.Option(help="Device to run on: auto (an accelerator if there is one), cpu, cuda."),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class _Dtype:
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Numbers to compute with: auto (as stored), float32, bfloat16 or float16."
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class FolderOptions(CommonOptions, _Trust):
+    """The same for commands that read model folders."""
+
+
+@dataclass(frozen=True)
+class DeviceOptions(FolderOptions, _Device):
+    """The same for commands that compute."""
+
+
+@dataclass(frozen=True)
+class ModelOptions(DeviceOptions, _Dtype):
+    """The same for commands that run a model."""
+
+
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -44,13 +100,6 @@ PresetOption = Annotated[
         metavar="NAME",
         help="How answers are decoded: greedy, or lion-official (5 beams, repetition penalty 1.5).",
     ),
-]
-DtypeOption = Annotated[
-    str,
-    typer.Option(help="Numbers to compute with: auto (as stored), float32, bfloat16 or float16."),
-]
-DeviceOption = Annotated[
-    str, typer.Option(help="Device to run on: auto (an accelerator if there is one), cpu, cuda.")
 ]
 BenchmarkDataOption = Annotated[
     Path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,43 +28,12 @@ TrainFiles = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
-TestFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--test",
-        metavar="FILE",
-        help="Your rows to ask; without it a share of --train is held out.",
-        rich_help_panel=PANEL,
-    ),
-]
 ImagesFolder = Annotated[
     Path | None,
     typer.Option(
         "--images",
         metavar="DIR",
         help="Where the rows' image paths start; by default beside each file.",
-        rich_help_panel=PANEL,
-    ),
-]
-HoldOut = Annotated[
-    float,
-    typer.Option(
-        "--hold-out",
-        metavar="SHARE",
-        help="Share of the rows held out, by image.",
-        rich_help_panel=PANEL,
-    ),
-]
-SplitSeed = Annotated[
-    int,
-    typer.Option("--split-seed", help="Which images are held out.", rich_help_panel=PANEL),
-]
-MetricName = Annotated[
-    str | None,
-    typer.Option(
-        "--metric",
-        metavar="NAME",
-        help="How answers are scored, where rows do not say; by default as each answer calls for.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -75,66 +44,86 @@ Size = Annotated[
         help="Of recipes given by method alone: world, small or paper. [default: what fits here]",
     ),
 ]
-HELD_OUT = 0.2
 
 
-def check_own(
-    train: Sequence[Path] | None, test: Path | None, data: Path | None, *, reason: str
-) -> None:
-    """Check that the options for own data fit together; ``reason``: why --test needs --train.
+@dataclass(frozen=True)
+class OwnOptions:
+    """The options for own files, and what is made of them."""
 
-    Raises:
-        UsageError: --test without --train, or both --train and --data.
-    """
-    if train and data is not None:
-        raise UsageError("give --train for your own files, or --data for a folder, not both")
-    if test is not None and not train:
-        raise UsageError(f"--test needs --train: {reason}")
+    train: TrainFiles = None
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Your rows to ask; without it a share of --train is held out.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    images: ImagesFolder = None
+    hold_out: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of the rows held out, by image.", rich_help_panel=PANEL
+        ),
+    ] = 0.2
+    split_seed: Annotated[
+        int, typer.Option(help="Which images are held out.", rich_help_panel=PANEL)
+    ] = 0
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How answers are scored, where rows do not say; by default as each answer calls "
+            "for.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
 
+    def check(self, data: Path | None, *, reason: str) -> None:
+        """Check that the options fit together and ``--data``; ``reason``: why --test needs --train.
 
-def own_data(
-    output: Output,
-    folder: Path,
-    *,
-    train: Sequence[Path] | None,
-    test: Path | None,
-    images: Path | None,
-    hold_out: float,
-    split_seed: int,
-    metric: str | None,
-    skip_bad_rows: bool = False,
-) -> OwnData | None:
-    """Prepare own files under ``folder`` and tell what is in them; None where none are given.
+        Raises:
+            UsageError: --test without --train, or both --train and --data.
+        """
+        if self.train and data is not None:
+            raise UsageError("give --train for your own files, or --data for a folder, not both")
+        if self.test is not None and not self.train:
+            raise UsageError(f"--test needs --train: {reason}")
 
-    Raises:
-        UsageError: options for own files without a file. Otherwise what ``prepare`` raises.
-    """
-    if not train and test is None:
-        if images is not None or metric is not None:
-            name = "--images" if images is not None else "--metric"
-            raise UsageError(f"{name} is about your own files: give --train, --test or both")
-        return None
-    from manyeyes.data.own.folder import OwnFiles, prepare
+    def prepare(
+        self, output: Output, folder: Path, *, skip_bad_rows: bool = False
+    ) -> OwnData | None:
+        """Prepare own files under ``folder`` and tell what is in them; None where none are given.
 
-    files = OwnFiles(
-        train=tuple(train or ()),
-        test=test,
-        images=images,
-        share=hold_out,
-        seed=split_seed,
-        metric=metric,
-        skip_bad_rows=skip_bad_rows,
-    )
-    with output.status("reading your data"):
-        made = prepare(files, folder / FOLDER)
-    for note in made.notes():
-        output.note(note)
-    if made.leaking_images:
-        output.note(
-            f"own data: {made.leaking_images} of {made.test_images} test pictures are in the "
-            f"training rows too, or copies of one; see {made.folder / 'own.json'}"
+        Raises:
+            UsageError: options for own files without a file. Otherwise what ``prepare`` raises.
+        """
+        if not self.train and self.test is None:
+            if self.images is not None or self.metric is not None:
+                name = "--images" if self.images is not None else "--metric"
+                raise UsageError(f"{name} is about your own files: give --train, --test or both")
+            return None
+        from manyeyes.data.own.folder import OwnFiles, prepare
+
+        files = OwnFiles(
+            train=tuple(self.train or ()),
+            test=self.test,
+            images=self.images,
+            share=self.hold_out,
+            seed=self.split_seed,
+            metric=self.metric,
+            skip_bad_rows=skip_bad_rows,
         )
-    return made
+        with output.status("reading your data"):
+            made = prepare(files, folder / FOLDER)
+        for note in made.notes():
+            output.note(note)
+        if made.leaking_images:
+            output.note(
+                f"own data: {made.leaking_images} of {made.test_images} test pictures are in the "
+                f"training rows too, or copies of one; see {made.folder / 'own.json'}"
+            )
+        return made
 
 
 def sized(output: Output, name: str, size: str | None) -> str:

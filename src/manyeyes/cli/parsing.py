@@ -6,21 +6,27 @@ With ``--json`` that too is one JSON object on stdout; people read the usual tex
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from manyeyes.cli.output import error_object
 from manyeyes.errors import UsageError
+
+WORDS = "manyeyes.words"
+"""In a context's ``meta``: the words after the command's name."""
 
 
 class JsonCommand(TyperCommand):
     """A command whose wrong words are told in JSON as well where they hold ``--json``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = tuple(args)
         with _told(ctx, list(args)):
             return super().parse_args(ctx, args)
 
@@ -35,6 +41,12 @@ class JsonGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         with _told(ctx, list(args)):
             return super().resolve_command(ctx, args)
+
+
+def resume_command(context: typer.Context) -> str:
+    """Return the command as it was given, with ``--resume``."""
+    words = [*context.command_path.split(), *context.meta[WORDS]]
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manyeyes.cli.options import DebugOption, JsonOption
-from manyeyes.cli.output import Output, session
+from manyeyes.cli.options import CommonOptions
+from manyeyes.cli.output import Output
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,25 +24,33 @@ EXAMPLES = (
 )
 
 
-def score(
+@dataclass(frozen=True)
+class AnswerFiles:
+    """The answers, the benchmark's own files, and the rule."""
+
     benchmark: Annotated[
         str | None, typer.Argument(metavar="[BENCHMARK]", help="vqav2, gqa, pope, ...")
-    ] = None,
+    ] = None
     more: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Further files after --annotations FILE."),
-    ] = None,
+    ] = None
     predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answers in the official result format.")
-    ] = None,
+    ] = None
     annotations: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE...", help="The benchmark's own files, in the order of --list."),
-    ] = None,
-    variant: Annotated[str | None, typer.Option(help="Another scoring rule.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Which split of a file that holds several.")
-    ] = None,
+    ] = None
+    variant: Annotated[str | None, typer.Option(help="Another scoring rule.")] = None
+    split: Annotated[str | None, typer.Option(help="Which split of a file that holds several.")] = (
+        None
+    )
+
+
+def score(
+    *,
+    files: AnswerFiles,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Other answers to compare with.")
     ] = None,
@@ -62,26 +71,25 @@ def score(
         bool, typer.Option("--list", help="Show all benchmarks: files, formats, variants.")
     ] = False,
     details: Annotated[bool, typer.Option("--details", help="Show breakdowns.")] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    common: CommonOptions,
 ) -> None:
     """Score a predictions file on a benchmark, from the official files alone.
 
     Needs no model and no images, except where boxes are read and the files do not hold the images'
     sizes. What `manyeyes evaluate` stored can be scored again, under another variant.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         if listing:
             _list(output)
             return
         from manyeyes.evaluation.answers.score import Scoring, score_file, write_items
 
-        name, answers, files = _required(benchmark, predictions, annotations, more)
+        name, answers, annotations = _required(files)
         plan = Scoring(
             benchmark=name,
-            annotations=files,
-            variant=variant,
-            split=split,
+            annotations=annotations,
+            variant=files.variant,
+            split=files.split,
             box_style=known_box_style(box_style),
             allow_missing=allow_missing,
             images=images,
@@ -90,7 +98,8 @@ def score(
         if items is not None:
             write_items(items, scored)
         other = None if against is None else score_file(plan, against)
-        _report(output, plan, scored, other, [answers, *([against] if against else []), *files])
+        read = [answers, *([against] if against else []), *annotations]
+        _report(output, plan, scored, other, read)
         if details:
             _show_breakdowns(output, scored)
 
@@ -107,21 +116,17 @@ def known_box_style(name: str) -> str:
     return name
 
 
-def _required(
-    benchmark: str | None,
-    predictions: Path | None,
-    annotations: list[Path] | None,
-    more: list[Path] | None,
-) -> tuple[str, Path, list[Path]]:
+def _required(files: AnswerFiles) -> tuple[str, Path, list[Path]]:
+    """Return benchmark, answers and the benchmark's files; raises ``UsageError`` without them."""
     from manyeyes.evaluation.benchmarks import BENCHMARKS
 
-    if benchmark is None:
+    if files.benchmark is None:
         raise UsageError(f"give a BENCHMARK: {', '.join(BENCHMARKS)}")
-    if predictions is None:
+    if files.predictions is None:
         raise UsageError("give --predictions FILE")
-    if not annotations:
+    if not files.annotations:
         raise UsageError("give --annotations FILE...; manyeyes score --list names the files")
-    return benchmark, predictions, [*annotations, *(more or [])]
+    return files.benchmark, files.predictions, [*files.annotations, *(files.more or [])]
 
 
 def _report(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, JsonOption, TrustOption
-from manyeyes.cli.output import Output, session
+from manyeyes.cli.options import DeviceOptions
+from manyeyes.cli.output import Output
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,29 +57,27 @@ def tag(
         float | None, typer.Option(min=0.0, max=1.0, help="One threshold for all tags instead.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images tagged together.")] = 16,
-    device: DeviceOption = "auto",
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: DeviceOptions,
 ) -> None:
     """Tag images once, so that no training has to do it in every epoch.
 
     The file names every image of DATA with its tags and their scores. Name it in a recipe's data
     source: `tags: tags.jsonl`.
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
+    with common.session() as output:
         from manyeyes.data.annotations.tags import write_tags
         from manyeyes.inference.tagging import load_tagger
         from manyeyes.model.loading import choose_device
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         if out.exists():
             raise UsageError(f"{out} exists: choose a new file")
         lists = {"tags": tag_list, "thresholds": thresholds, "threshold": threshold}
         spec = find_tagger(tagger, {key: v for key, v in lists.items() if v is not None})
         root = image_root or (Path(data) if Path(data).is_dir() else Path(data).parent)
         paths = image_paths(data, root, format)
-        loaded: Any = load_tagger(spec).to(choose_device(device))
+        loaded: Any = load_tagger(spec).to(choose_device(common.device))
         with output.progress() as report:
             found = _tagged(loaded, paths, batch_size, report)
             number = write_tags(out, [_relative(path, root) for path in paths], found)

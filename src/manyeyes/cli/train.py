@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,22 +14,10 @@ import typer
 
 from manyeyes.cli.export import write_export
 from manyeyes.cli.libraries import quiet_libraries, show_log
-from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption, TrustOption
-from manyeyes.cli.output import Output, session
-from manyeyes.cli.own_data import (
-    HELD_OUT,
-    HoldOut,
-    ImagesFolder,
-    MetricName,
-    Size,
-    SplitSeed,
-    TestFile,
-    TrainFiles,
-    check_own,
-    own_data,
-    recipe_names_for,
-    sized,
-)
+from manyeyes.cli.options import DataOption, FolderOptions, SetOption
+from manyeyes.cli.output import Output
+from manyeyes.cli.own_data import OwnOptions, Size, recipe_names_for, sized
+from manyeyes.cli.parsing import resume_command
 from manyeyes.errors import UsageError
 from manyeyes.files import refuse_unless_empty
 
@@ -44,12 +33,46 @@ EXAMPLES = (
     "manyeyes train my-recipe.yaml --data data --out runs/mine --resume",
     "manyeyes train clip/small-lora --data data --out runs/lora --export lora-merged",
 )
-DEFAULT_MAX_GB = 50.0
 WORLD_FOLDER = "world"
 """Under the run's folder: the data that a ``world`` recipe makes for itself."""
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What is done beside the training itself, or left out of it."""
+
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")
+    ] = False
+    stage: Annotated[str | None, typer.Option(metavar="NAME", help="Train only this stage.")] = None
+    skip_bad_rows: Annotated[
+        bool,
+        typer.Option("--skip-bad-rows", help="Leave out broken rows and unreadable images."),
+    ] = False
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also report to wandb or trackio. May be repeated."),
+    ] = None
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep frozen encoders' outputs here, shared by all runs that say so.",
+        ),
+    ] = None
+    max_gb: Annotated[
+        float, typer.Option(min=0.0, help="Most that --features may hold, in GB.")
+    ] = 50.0
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write the model here as `export` does, LoRA merged."
+        ),
+    ] = None
+
+
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str,
         typer.Argument(
@@ -64,46 +87,11 @@ def train(
         typer.Option(metavar="DIR", help="Run folder; by default runs/ and the recipe's name."),
     ] = None,
     data: DataOption = None,
-    train_files: TrainFiles = None,
-    test: TestFile = None,
-    images: ImagesFolder = None,
-    hold_out: HoldOut = HELD_OUT,
-    split_seed: SplitSeed = 0,
-    metric: MetricName = None,
+    *,
+    own_files: OwnOptions,
     size: Size = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")
-    ] = False,
-    stage: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Train only this stage.")
-    ] = None,
-    skip_bad_rows: Annotated[
-        bool,
-        typer.Option("--skip-bad-rows", help="Leave out broken rows and unreadable images."),
-    ] = False,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Also report to wandb or trackio. May be repeated."),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Keep frozen encoders' outputs here, shared by all runs that say so.",
-        ),
-    ] = None,
-    max_gb: Annotated[
-        float, typer.Option(min=0.0, help="Most that --features may hold, in GB.")
-    ] = DEFAULT_MAX_GB,
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Also write the model here as `export` does, LoRA merged."
-        ),
-    ] = None,
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    run: RunOptions,
+    common: FolderOptions,
 ) -> None:
     """Train the stages of a recipe.
 
@@ -112,73 +100,62 @@ def train(
     --train all stages learn from your rows instead, of which a share is held out for testing.
     """
     folder = out or Path("runs") / recipe.removesuffix(".yaml").replace("/", "-").strip("-.")
-    more = ["--features", str(features), "--max-gb", f"{max_gb:g}"] if features else []
-    more += ["--export", str(export)] if export else []
-    more += ["--trust-remote-code"] if trust_remote_code else []
-    more += [word for path in train_files or [] for word in ("--train", str(path))]
-    for name, value in (
-        ("--test", test),
-        ("--images", images),
-        ("--metric", metric),
-        ("--size", size),
-    ):
-        more += [name, str(value)] if value is not None else []
-    more += ["--hold-out", f"{hold_out:g}"] if hold_out != HELD_OUT else []
-    more += ["--split-seed", str(split_seed)] if split_seed else []
-    again = _resume_command(recipe, settings or [], folder, data, stage, skip_bad_rows, more)
-    with session(as_json=as_json, debug=debug, resume=again, trust=trust_remote_code) as output:
+    with common.session(resume=resume_command(context)) as output:
         recipe = sized(output, recipe, size)
         from manyeyes.recipes import load_recipe
         from manyeyes.training.own.rows import own_training
-        from manyeyes.training.run import train as run
-        from manyeyes.training.saving.run_folder import check_run_folder
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         show_log(output.note)
         loaded = load_recipe(recipe, settings or [])
-        check_own(train_files, test, data, reason="`manyeyes evaluate` asks a trained model")
-        own = own_data(
-            output,
-            folder,
-            train=train_files,
-            test=test,
-            images=images,
-            hold_out=hold_out,
-            split_seed=split_seed,
-            metric=metric,
-            skip_bad_rows=skip_bad_rows,
-        )
+        own_files.check(data, reason="`manyeyes evaluate` asks a trained model")
+        own = own_files.prepare(output, folder, skip_bad_rows=run.skip_bad_rows)
         if own is not None:
             keep = any("max_steps" in setting for setting in settings or [])
             loaded = own_training(own).of(loaded, keep_steps=keep)
             data = own.folder
-        check_run_folder(loaded, folder, resume=resume, stage=stage)
-        if export is not None:
-            refuse_unless_empty(export)
-        _check_benchmarks(loaded)
-        data = data or _world_data(output, loaded, folder)
-        with output.progress() as report:
-            result = run(
-                loaded,
-                folder,
-                data_dir=data,
-                resume=resume,
-                stage=stage,
-                skip_bad_rows=skip_bad_rows,
-                trackers=track or [],
-                features_dir=features,
-                features_gb=max_gb if features else None,
-                score=_scorer(data),
-                progress=report,
-            )
-        output.line(f"model: {result.model_dir}")
-        if export is not None and int(os.environ.get("RANK", "0")) == 0:
-            write_export(str(result.model_dir), export)
-            output.line(f"exported: {export}")
-        for line in closing_lines(result.results, result.model_dir, data, own):
-            output.line(line)
-        told = {"model": result.model_dir, "out": folder, "data": data, "exported": export}
-        output.result({**told, "results": result.results})
+        _run(output, loaded, folder, data, own, run)
+
+
+def _run(
+    output: Output,
+    recipe: Recipe,
+    folder: Path,
+    data: Path | None,
+    own: OwnData | None,
+    options: RunOptions,
+) -> None:
+    """Check what can be checked before, train, export, and tell what it came to."""
+    from manyeyes.training.run import train as run
+    from manyeyes.training.saving.run_folder import check_run_folder
+
+    check_run_folder(recipe, folder, resume=options.resume, stage=options.stage)
+    if options.export is not None:
+        refuse_unless_empty(options.export)
+    _check_benchmarks(recipe)
+    data = data or _world_data(output, recipe, folder)
+    with output.progress() as report:
+        result = run(
+            recipe,
+            folder,
+            data_dir=data,
+            resume=options.resume,
+            stage=options.stage,
+            skip_bad_rows=options.skip_bad_rows,
+            trackers=options.track or [],
+            features_dir=options.features,
+            features_gb=options.max_gb if options.features else None,
+            score=_scorer(data),
+            progress=report,
+        )
+    output.line(f"model: {result.model_dir}")
+    if options.export is not None and int(os.environ.get("RANK", "0")) == 0:
+        write_export(str(result.model_dir), options.export)
+        output.line(f"exported: {options.export}")
+    for line in closing_lines(result.results, result.model_dir, data, own):
+        output.line(line)
+    told = {"model": result.model_dir, "out": folder, "data": data, "exported": options.export}
+    output.result({**told, "results": result.results})
 
 
 def _check_benchmarks(recipe: Recipe) -> None:
@@ -240,22 +217,3 @@ def _world_data(output: Output, recipe: Recipe, folder: Path) -> Path | None:
     done = "made" if made.made else "found"
     output.note(f"no --data given: {done} a world of {images} images (seed {seed}) in {place}")
     return place
-
-
-def _resume_command(
-    recipe: str,
-    settings: Sequence[str],
-    out: Path,
-    data: Path | None,
-    stage: str | None,
-    skip_bad_rows: bool,
-    more: Sequence[str],
-) -> str:
-    parts = ["manyeyes", "train", recipe]
-    for setting in settings:
-        parts += ["--set", setting]
-    parts += ["--out", str(out)]
-    parts += ["--data", str(data)] if data else []
-    parts += ["--stage", stage] if stage else []
-    parts += ["--skip-bad-rows"] if skip_bad_rows else []
-    return shlex.join([*parts, *more, "--resume"])

@@ -45,18 +45,26 @@ def load_model(
     return model.to(place).eval(), processor
 
 
+def load_autocast(
+    checkpoint: str, *, dtype: str = "auto", device: str = "auto"
+) -> tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor, torch.dtype | None]:
+    """Load as ``load_model`` does, but keep weights as stored where ``dtype`` is a half precision.
+
+    Returns:
+        The model, its processor, and the half precision to autocast to; None where weights decide.
+    """
+    half = parse_dtype(dtype)
+    stored = "float32" if dtype == "float32" else "auto"
+    model, processor = load_model(checkpoint, dtype=stored, device=device)
+    return model, processor, half if half in (torch.bfloat16, torch.float16) else None
+
+
 def parse_dtype(name: str) -> Any:
     """Return the torch dtype of a name, or ``"auto"``; raise ``UsageError`` if it is unknown."""
     if name not in DTYPES:
         known = ", ".join(DTYPES)
         raise UsageError(f"unknown dtype {name!r}{nearest(name, DTYPES)}; known: {known}")
     return DTYPES[name]
-
-
-def autocast_dtype(name: str) -> torch.dtype | None:
-    """Return the half-precision dtype to compute in, None where weights decide."""
-    found = parse_dtype(name)
-    return found if found in (torch.bfloat16, torch.float16) else None
 
 
 def check_folder(folder: Path) -> None:

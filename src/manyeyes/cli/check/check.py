@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DataOption, DebugOption, JsonOption, SetOption, TrustOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import DataOption, FolderOptions, SetOption
 
 EXAMPLES = (
     "manyeyes check comm/paper",
@@ -32,9 +31,8 @@ def check(
         Path | None,
         typer.Option(metavar="DIR", help="Folder that image paths in data files start from."),
     ] = None,
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: FolderOptions,
 ) -> None:
     """Validate recipes and data files before anything runs.
 
@@ -43,11 +41,11 @@ def check(
     file every picture is opened, and every broken row is listed with file, line, key and what was
     expected.
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
+    with common.session() as output:
         from manyeyes.cli.check.data import check_data
         from manyeyes.cli.check.recipe import check_recipe
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         reports = []
         for target in targets:
             if _is_recipe(target):

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, NewFolderOption, TrustOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import FolderOptions, NewFolderOption
 from manyeyes.files import refuse_unless_empty, written_folder
 
 EXAMPLES = (
@@ -33,19 +32,18 @@ def llama_adapter_v2(
         bool,
         typer.Option("--bgr", help="Feed blue, green, red, as the released models were trained."),
     ] = False,
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: FolderOptions,
 ) -> None:
     """Turn a released LLaMA-Adapter V2 (multimodal) checkpoint into a model folder.
 
     The file holds what was trained; CLIP and LLaMA-1 are taken from their own checkpoints, whose
     fingerprints the folder records: it refuses other weights later.
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
+    with common.session() as output:
         from manyeyes.convert.llama_adapter_v2 import convert
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         refuse_unless_empty(out)
         model, processor, released = convert(file, language=language, clip=clip, bgr=bgr)
         with written_folder(out) as folder:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from manyeyes.cli.options import DebugOption, JsonOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import CommonOptions
 
 EXAMPLES = (
     "manyeyes convert data data/llava/train.json --to messages --out train.jsonl",
@@ -43,8 +42,8 @@ def data(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave broken rows out and name them.")
     ] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Convert training data from one format to another.
 
@@ -52,7 +51,7 @@ def data(
     (by default the folder of OUT); images out of tars and parquet files are saved there, in a
     folder OUT_images, unless they are embedded.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         from manyeyes.cli.check.data import file_json, show_file
         from manyeyes.data.convert import convert_file
 

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, NewFolderOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import CommonOptions, NewFolderOption
 from manyeyes.files import refuse_unless_empty
 
 EXAMPLES = (
@@ -24,18 +23,18 @@ def lavis(
     heads: Annotated[
         int, typer.Option(min=1, help="Attention heads of the file's vision encoder.")
     ] = 16,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Take the Q-Former and the EVA vision encoder out of a LAVIS file.
 
     A stage starts from the Q-Former with `start: [{checkpoint: DIR}]`; DIR/vision is a checkpoint
     for the encoder family eva_clip. Language models in the file are left out.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         from manyeyes.convert.lavis import VISION_FOLDER, convert, write
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         refuse_unless_empty(out)
         found = convert(file, heads=heads)
         write(found, out)

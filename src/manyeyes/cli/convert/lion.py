@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, NewFolderOption, TrustOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import FolderOptions, NewFolderOption
 from manyeyes.errors import CheckpointError
 from manyeyes.files import refuse_unless_empty, written_folder
 
@@ -34,19 +33,18 @@ def lion(
         str | None,
         typer.Option(metavar="RECIPE", help="Whose model has the file's shape; default: by width."),
     ] = None,
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: FolderOptions,
 ) -> None:
     """Turn a released LION checkpoint into a model folder: weights only.
 
     The file holds what was trained; optimizer moments are dropped. FlanT5 and EVA ViT-g are taken
     from their own checkpoints, whose fingerprints the folder records.
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
+    with common.session() as output:
         from manyeyes.convert.lion import convert
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         refuse_unless_empty(out)
         model, processor, report = convert(file, recipe=recipe, language=language, vision=vision)
         if report.unexpected:

@@ -10,13 +10,11 @@ import typer
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
     BenchmarkDataOption,
-    DebugOption,
-    JsonOption,
+    CommonOptions,
     LimitOption,
     SplitOption,
     VariantsOption,
 )
-from manyeyes.cli.output import session
 
 EXAMPLES = (
     "manyeyes convert tasks vqa pope --data data --split test --out tasks",
@@ -34,20 +32,20 @@ def tasks(
         str, typer.Option(help="How the model writes boxes: shikra, lion, int1000.")
     ] = "shikra",
     limit: LimitOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Write benchmarks as tasks of lmms-eval: a YAML file and a parquet file with images each.
 
     Run them offline with `lmms-eval eval --model manyeyes --model_args pretrained=MODEL
     --include_path OUT --tasks TASK`. Scores are those of `manyeyes score`.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         from manyeyes.cli.evaluate import known_benchmarks, parse_variants
         from manyeyes.cli.score import known_box_style
         from manyeyes.evaluation.harness.local_tasks import write_task
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         names = list(dict.fromkeys(known_benchmarks(benchmark)))
         variants = parse_variants(variant or [])
         style = known_box_style(box_style)

@@ -9,8 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from manyeyes.cli.options import DebugOption, JsonOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import CommonOptions
 
 EXAMPLES = (
     "manyeyes keys",
@@ -24,14 +23,14 @@ def keys(
         str | None,
         typer.Argument(metavar="BLOCK_OR_KEY", help="A block (fusion.comm, stages) or a key."),
     ] = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Explain the keys of recipes: type, default and meaning.
 
     Without an argument the blocks are listed. The page docs/keys.md holds the same for all blocks.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         from manyeyes.recipes.key_table import chosen_blocks, known_keys
 
         found = known_keys() if place is None else chosen_blocks(place)

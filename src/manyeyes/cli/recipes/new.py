@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import CommonOptions
 from manyeyes.cli.own_data import ImagesFolder, Size, TrainFiles, recipe_names_for, sized
 
 EXAMPLES = (
@@ -34,19 +33,19 @@ def new(
     train: TrainFiles = None,
     images: ImagesFolder = None,
     size: Size = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Write a recipe that extends another one, on your own rows if --train names them.
 
     Every stage is written out with its data and steps, so that there is something to change. A
     stage makes the steps of the parent, but at most ten passes over your rows.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         recipe = sized(output, parent, size)
         from manyeyes.training.own.new_recipe import write_recipe
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         path = (
             Path(name).with_suffix(".yaml") if not name.endswith((".yaml", ".yml")) else Path(name)
         )

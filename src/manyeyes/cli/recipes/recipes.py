@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from manyeyes.cli.options import DebugOption, JsonOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import CommonOptions
 from manyeyes.errors import UsageError, nearest
 
 EXAMPLES = (
@@ -22,15 +21,15 @@ def recipes(
     method: Annotated[
         str | None, typer.Argument(metavar="METHOD", help="Only of this method: comm, clip, ...")
     ] = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """List the packaged recipes and what each is made of and takes.
 
     Memory is what ``manyeyes check`` estimates for one process, in the stage that takes most. A
     method alone names its recipe of a size: ``comm`` with --size small is comm/small.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         from manyeyes.recipes.listing import listed_recipes
 
         rows = listed_recipes()

@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, SetOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import CommonOptions, SetOption
 from manyeyes.cli.own_data import Size, recipe_names_for, sized
 
 EXAMPLES = (
@@ -34,20 +33,20 @@ def show(
     as_yaml: Annotated[
         bool, typer.Option("--yaml", help="Print the resolved recipe as a recipe file.")
     ] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Print a recipe as it will run, with where each value comes from.
 
     The source of a value is the recipe that says it last along the chain of ``extends``, --set, or
     the default of its key.
     """
-    with session(as_json=as_json, debug=debug) as output:
+    with common.session() as output:
         recipe = sized(output, recipe, size)
         from manyeyes.recipes import dump_recipe, load_recipe
         from manyeyes.recipes.origins import value_origins
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         found = value_origins(recipe, settings or [])
         if as_yaml:
             output.write(dump_recipe(load_recipe(recipe, settings or [])))

@@ -12,15 +12,14 @@ from rich.table import Table
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
+    AGAIN,
     BudgetOption,
-    DebugOption,
+    CommonOptions,
     JobsOption,
-    JsonOption,
     QuestionsOption,
     StudyDataOption,
     StudyFolderOption,
 )
-from manyeyes.cli.output import session
 
 if TYPE_CHECKING:
     from manyeyes.study.claims.judgement import JudgedClaim
@@ -48,21 +47,21 @@ def claims(
     list_only: Annotated[
         bool, typer.Option("--list", help="Print the claims and their arms; run nothing.")
     ] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Try the papers' claims as named comparisons: reproduced, reversed, or not separable.
 
     Runs every arm that the chosen claims need as one study and writes DIR/claims.md beside its
     report. A stopped run continues with the same command, also elsewhere: DIR/records is enough.
     """
-    with session(as_json=as_json, debug=debug, resume="the same command") as output:
+    with common.session(resume=AGAIN) as output:
         from manyeyes.study.claims.judgement import run_claims
         from manyeyes.study.claims.table import chosen_claims
         from manyeyes.study.comparison.compare import Settings
         from manyeyes.study.trials.budget import parse_budget
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         chosen = chosen_claims(claim or [])
         if list_only:
             output.show(listed(chosen))
@@ -70,7 +69,7 @@ def claims(
             return
         settings = Settings(
             seeds=seeds,
-            budget=None if budget is None else parse_budget(budget),
+            budget=parse_budget(budget),
             data_dir=data,
             limit=limit,
             jobs=jobs,

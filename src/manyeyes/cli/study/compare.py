@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,33 +10,19 @@ import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
+    AGAIN,
     BudgetOption,
-    DebugOption,
+    FolderOptions,
     JobsOption,
-    JsonOption,
     QuestionsOption,
     StudyDataOption,
     StudyFolderOption,
-    TrustOption,
 )
-from manyeyes.cli.output import session
-from manyeyes.cli.own_data import (
-    HELD_OUT,
-    HoldOut,
-    ImagesFolder,
-    MetricName,
-    Size,
-    SplitSeed,
-    TestFile,
-    TrainFiles,
-    check_own,
-    own_data,
-    recipe_names_for,
-    sized,
-)
+from manyeyes.cli.own_data import OwnOptions, Size, recipe_names_for, sized
 
 if TYPE_CHECKING:
     from manyeyes.data.own.folder import OwnData
+    from manyeyes.study.comparison.compare import Settings
     from manyeyes.study.trials.contestants import Contestant
 
 EXAMPLES = (
@@ -47,7 +33,10 @@ EXAMPLES = (
 )
 
 
-def compare(
+@dataclass(frozen=True)
+class ArmOptions:
+    """The arms, and what every one of them gets."""
+
     arms: Annotated[
         list[str] | None,
         typer.Argument(
@@ -55,22 +44,19 @@ def compare(
             help="[NAME=]RECIPE[:KEY=VALUE,...]: recipes or methods (comm), with changes.",
             autocompletion=recipe_names_for,
         ),
-    ] = None,
+    ] = None
     arms_file: Annotated[
         Path | None,
         typer.Option("--arms", metavar="FILE", help="More arms: a YAML file of names to recipes."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm: 0, 1, ...")] = 3,
-    budget: BudgetOption = None,
-    data: StudyDataOption = None,
-    train: TrainFiles = None,
-    test: TestFile = None,
-    images: ImagesFolder = None,
-    hold_out: HoldOut = HELD_OUT,
-    split_seed: SplitSeed = 0,
-    metric: MetricName = None,
-    size: Size = None,
-    out: StudyFolderOption = Path("study"),
+    ] = None
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm: 0, 1, ...")] = 3
+    budget: BudgetOption = None
+
+
+@dataclass(frozen=True)
+class QuestionOptions:
+    """What is asked of the arms, and which of them are compared."""
+
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,20 +65,28 @@ def compare(
             metavar="NAME",
             help="May be repeated. [default: vqa, rec, pope, caption; of own data all that fit]",
         ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Which split is asked.")] = "test",
-    limit: QuestionsOption = None,
+    ] = None
+    split: Annotated[str, typer.Option(help="Which split is asked.")] = "test"
+    limit: QuestionsOption = None
     reference: Annotated[
         str | None,
         typer.Option(metavar="ARM", help="Compare all with this arm only, not every pair."),
-    ] = None,
+    ] = None
+
+
+def compare(
+    *,
+    every: ArmOptions,
+    data: StudyDataOption = None,
+    own_files: OwnOptions,
+    size: Size = None,
+    out: StudyFolderOption = Path("study"),
+    questions: QuestionOptions,
     jobs: JobsOption = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Accepted and ignored: a study always continues.")
     ] = False,
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    common: FolderOptions,
 ) -> None:
     """Compare recipes: same data and order, budget, seeds and questions; verdicts with intervals.
 
@@ -103,46 +97,40 @@ def compare(
     With --train every arm trains on your rows instead of its recipe's data and is asked --test, or
     a share of --train that is held out by image; how answers are scored follows from the answers.
     """
-    with session(
-        as_json=as_json, debug=debug, resume="the same command", trust=trust_remote_code
-    ) as output:
-        from manyeyes.cli.study_tables import show_study
-        from manyeyes.study.comparison.compare import Settings
+    with common.session(resume=AGAIN) as output:
+        from manyeyes.cli.study.tables import show_study
         from manyeyes.study.comparison.compare import compare as run
-        from manyeyes.study.record import Seen
         from manyeyes.study.trials.budget import parse_budget
 
-        quiet_libraries(debug=debug)
-        amount = None if budget is None else parse_budget(budget)
-        chosen = parse_arms(arms or [], arms_file)
+        quiet_libraries(debug=common.debug)
+        amount = parse_budget(every.budget)
+        chosen = parse_arms(every.arms or [], every.arms_file)
         chosen = [replace(arm, recipe=sized(output, arm.recipe, size)) for arm in chosen]
-        check_own(train, test, data, reason="a comparison trains every arm first")
-        own = own_data(
-            output,
-            out,
-            train=train,
-            test=test,
-            images=images,
-            hold_out=hold_out,
-            split_seed=split_seed,
-            metric=metric,
-        )
-        settings = Settings(
-            seeds=seeds,
-            budget=amount,
-            data_dir=data if own is None else own.folder,
-            benchmarks=tuple(dict.fromkeys(benchmark or (own.benchmarks if own else ()))),
-            split=split,
-            limit=limit,
-            reference=reference,
-            jobs=jobs,
-            seen=None if own is None else Seen(own.test_images, own.leaking_images, own.compared),
+        own_files.check(data, reason="a comparison trains every arm first")
+        own = own_files.prepare(output, out)
+        settings = replace(
+            study_settings(questions, own, data), seeds=every.seeds, budget=amount, jobs=jobs
         )
         chosen = on_own_data(chosen, own)
         with output.progress() as report:
             done = run(chosen, out, settings, progress=report, note=output.note)
         output.note(f"{done.run} trials run, {done.kept} kept from before")
         show_study(output, out, done.summary)
+
+
+def study_settings(asked: QuestionOptions, own: OwnData | None, data: Path | None) -> Settings:
+    """Return what is asked, of own files if there are any."""
+    from manyeyes.study.comparison.compare import Settings
+    from manyeyes.study.record import Seen
+
+    return Settings(
+        data_dir=data if own is None else own.folder,
+        benchmarks=tuple(dict.fromkeys(asked.benchmark or (own.benchmarks if own else ()))),
+        split=asked.split,
+        limit=asked.limit,
+        reference=asked.reference,
+        seen=None if own is None else Seen(own.test_images, own.leaking_images, own.compared),
+    )
 
 
 def on_own_data(arms: list[Contestant], own: OwnData | None) -> list[Contestant]:

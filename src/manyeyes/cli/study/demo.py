@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption, SetOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import AGAIN, CommonOptions, SetOption
 
 if TYPE_CHECKING:
     from manyeyes.study.demonstration.demo import DemoSize
@@ -35,24 +33,19 @@ def demo(
         int | None, typer.Option(min=1, help="Questions per benchmark, for a smaller demo.")
     ] = None,
     settings: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Train CLIP, DINOv2 and COMM on the built-in world, score them, write a report with pictures.
 
     Leaves DIR/report.html and DIR/model, a model to chat with. A stopped demo continues when the
     same command is given again.
     """
-    again = ["manyeyes", "demo", "--out", str(out), "--seed", str(seed)]
-    again += ["--images", str(images)] if images else []
-    again += ["--limit", str(limit)] if limit else []
-    for setting in settings or []:
-        again += ["--set", setting]
-    with session(as_json=as_json, debug=debug, resume=shlex.join(again)) as output:
-        from manyeyes.cli.study_tables import study_tables
+    with common.session(resume=AGAIN) as output:
+        from manyeyes.cli.study.tables import study_tables
         from manyeyes.study.demonstration.demo import run_demo
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         with output.progress() as report:
             found = run_demo(
                 out, seed=seed, size=_size(images, limit, settings or []), progress=report

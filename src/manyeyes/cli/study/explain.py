@@ -9,14 +9,9 @@ import typer
 
 from manyeyes.cli.libraries import quiet_libraries
 from manyeyes.cli.options import (
-    DebugOption,
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
     ModelArgument,
-    TrustOption,
+    ModelOptions,
 )
-from manyeyes.cli.output import session
 
 EXAMPLES = (
     'manyeyes explain runs/comm/model photo.jpg "Where is the cup?" --out cup.html',
@@ -39,11 +34,8 @@ def explain(
         ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 64,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = "auto",
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: ModelOptions,
 ) -> None:
     """Answer one question and show what the answer came from, in one HTML page.
 
@@ -51,16 +43,16 @@ def explain(
     depended on. Beside that stand the weights of levels, where the fusion's attention lay in the
     image, and what the detector found. Attention is weak evidence; masking is the stronger.
     """
-    with session(as_json=as_json, debug=debug, trust=trust_remote_code) as output:
-        from manyeyes.cli.study_tables import masking_table
+    with common.session() as output:
+        from manyeyes.cli.study.tables import masking_table
         from manyeyes.inference.perceived import PerceivedImages, named_tags
         from manyeyes.inference.predictor import ModelPredictor
         from manyeyes.model.loading import load_model
         from manyeyes.study.explanation import explain as study
         from manyeyes.study.explanation.page import write_explanation
 
-        quiet_libraries(debug=debug)
-        loaded, processor = load_model(model, dtype=dtype, device=device)
+        quiet_libraries(debug=common.debug)
+        loaded, processor = load_model(model, dtype=common.dtype, device=common.device)
         named = None if tags is None else [n.strip() for n in tags.split(",") if n.strip()]
         base = ModelPredictor(
             loaded,

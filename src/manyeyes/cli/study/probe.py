@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, DeviceOption, JsonOption, TrustOption
-from manyeyes.cli.output import Output, session
+from manyeyes.cli.options import AGAIN, DeviceOptions
+from manyeyes.cli.output import Output
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,62 @@ SCENES = ("scenes/train.json", "scenes/test.json")
 """Label files of a world's folder: to learn from, and to be measured on."""
 
 
+@dataclass(frozen=True)
+class LabelOptions:
+    """Which pictures are read, and what is asked of them."""
+
+    held_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labels to measure on; without it 40 % of --data."),
+    ] = None
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder that image paths are relative to.")
+    ] = None
+    task: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this task. May be repeated.")
+    ] = None
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--probe", metavar="NAME", help="linear or attention. May be repeated."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """How much is read and fitted."""
+
+    limit: Annotated[
+        int, typer.Option(min=2, help="Most pictures of each set, or questions with an LLM.")
+    ] = 1500
+    seeds: Annotated[int, typer.Option(min=1, help="Fits per figure.")] = 1
+    grid: Annotated[
+        int, typer.Option(min=1, help="Finer grids are averaged to so many patches a side.")
+    ] = 16
+    memory_gb: Annotated[
+        float, typer.Option(min=0.1, help="RAM for features; decides how many levels at a time.")
+    ] = 4.0
+
+
+@dataclass(frozen=True)
+class LevelOptions:
+    """The study of levels with a language model."""
+
+    with_llm: Annotated[
+        bool, typer.Option("--with-llm", help="Train the recipe once per level, and ask it.")
+    ] = False
+    level: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="With an LLM: only these. Repeatable.")
+    ] = None
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", "-b", metavar="NAME", help="With an LLM: what is asked."),
+    ] = None
+    budget: Annotated[
+        str | None, typer.Option(metavar="UNIT=AMOUNT", help="With an LLM: as for compare.")
+    ] = None
+    jobs: Annotated[int, typer.Option(min=1, help="With an LLM: trainings at a time.")] = 1
+
+
 def probe(
     sources: Annotated[
         list[str],
@@ -39,48 +96,10 @@ def probe(
         typer.Option(metavar="PATH", help="A world's folder, a COCO instances or a scene file."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for table, map and results.")],
-    held_out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Labels to measure on; without it 40 % of --data."),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder that image paths are relative to.")
-    ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this task. May be repeated.")
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option("--probe", metavar="NAME", help="linear or attention. May be repeated."),
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(min=2, help="Most pictures of each set, or questions with an LLM.")
-    ] = 1500,
-    seeds: Annotated[int, typer.Option(min=1, help="Fits per figure.")] = 1,
-    grid: Annotated[
-        int, typer.Option(min=1, help="Finer grids are averaged to so many patches a side.")
-    ] = 16,
-    memory_gb: Annotated[
-        float, typer.Option(min=0.1, help="RAM for features; decides how many levels at a time.")
-    ] = 4.0,
-    with_llm: Annotated[
-        bool, typer.Option("--with-llm", help="Train the recipe once per level, and ask it.")
-    ] = False,
-    level: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="With an LLM: only these. Repeatable.")
-    ] = None,
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="With an LLM: what is asked."),
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="UNIT=AMOUNT", help="With an LLM: as for compare.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="With an LLM: trainings at a time.")] = 1,
-    device: DeviceOption = "auto",
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    labels: LabelOptions,
+    size: SizeOptions,
+    levels: LevelOptions,
+    common: DeviceOptions,
 ) -> None:
     """Probe every level of encoders: what is there, where, how many, which mark, what is in front.
 
@@ -91,69 +110,79 @@ def probe(
     --with-llm asks what a level is worth to a language model instead (COMM): SOURCE is one recipe,
     and each level of its encoders becomes an arm of a study like that of `manyeyes compare`.
     """
-    resume = "the same command" if with_llm else None
-    with session(as_json=as_json, debug=debug, resume=resume, trust=trust_remote_code) as output:
-        quiet_libraries(debug=debug)
-        if with_llm:
-            refuse_options("without", held_out=held_out, images=images, task=task, probe=kind)
-            settings = study_settings(data, seeds, budget, benchmark, limit, jobs)
-            probe_with_llm(output, sources, out, settings, level or [])
-            return
-        refuse_options("with", level=level, benchmark=benchmark, budget=budget)
-        from manyeyes.model.loading import choose_device
-        from manyeyes.study.probing.data import make_tasks
-        from manyeyes.study.probing.features import Reading, open_eyes
-        from manyeyes.study.probing.probe import probe_notes, run_probes, write_probes
+    with common.session(resume=AGAIN if levels.with_llm else None) as output:
+        quiet_libraries(debug=common.debug)
+        if levels.with_llm:
+            refuse_options("without", **vars(labels))
+            probe_with_llm(output, sources, out, study_settings(data, size, levels), levels.level)
+        else:
+            refuse_options(
+                "with", level=levels.level, benchmark=levels.benchmark, budget=levels.budget
+            )
+            probe_features(output, sources, data, out, labels, size, common.device)
 
-        probes = known_probes(kind or [])
-        train, held = read_sets(data, held_out, images)
-        eyes, geometry = open_eyes(sources)
-        made = make_tasks(train[:limit], held[:limit], geometry=geometry, only=task or ())
-        how = Reading(geometry, choose_device(device), grid=grid, memory_gb=memory_gb)
-        with output.progress() as report:
-            study = run_probes(eyes, made, how, probes=probes, seeds=seeds, told=report)
-        write_probes(study, out)
-        for note in probe_notes(study):
-            output.line(note)
-        output.line(f"table, heat map and results: {out}")
-        output.result({**vars(study), "out": out})
+
+def probe_features(
+    output: Output,
+    sources: list[str],
+    data: Path,
+    out: Path,
+    labels: LabelOptions,
+    size: SizeOptions,
+    device: str,
+) -> None:
+    """Fit probes on frozen features, and tell and write what they read."""
+    from manyeyes.model.loading import choose_device
+    from manyeyes.study.probing.data import make_tasks
+    from manyeyes.study.probing.features import Reading, open_eyes
+    from manyeyes.study.probing.probe import probe_notes, run_probes, write_probes
+
+    probes = known_probes(labels.kind or [])
+    train, held = read_sets(data, labels.held_out, labels.images)
+    eyes, geometry = open_eyes(sources)
+    made = make_tasks(
+        train[: size.limit], held[: size.limit], geometry=geometry, only=labels.task or ()
+    )
+    how = Reading(geometry, choose_device(device), grid=size.grid, memory_gb=size.memory_gb)
+    with output.progress() as report:
+        study = run_probes(eyes, made, how, probes=probes, seeds=size.seeds, told=report)
+    write_probes(study, out)
+    for note in probe_notes(study):
+        output.line(note)
+    output.line(f"table, heat map and results: {out}")
+    output.result({**vars(study), "out": out})
 
 
 def probe_with_llm(
-    output: Output, sources: list[str], out: Path, settings: Settings, levels: list[int]
+    output: Output, sources: list[str], out: Path, settings: Settings, levels: list[int] | None
 ) -> None:
     """Run the study of one recipe's levels and print its tables."""
-    from manyeyes.cli.study_tables import show_study
+    from manyeyes.cli.study.tables import show_study
     from manyeyes.study.probing.level_sweep import HEATMAP_FILE, sweep_levels
 
     if len(sources) != 1:
         raise UsageError(f"--with-llm takes one recipe, got {', '.join(sources)}")
     with output.progress() as report:
-        done = sweep_levels(sources[0], out, settings, levels, progress=report, note=output.note)
+        done = sweep_levels(
+            sources[0], out, settings, levels or [], progress=report, note=output.note
+        )
     output.note(f"{done.run} trials run, {done.kept} kept from before")
     output.line(f"levels: {out / HEATMAP_FILE}")
     show_study(output, out, done.summary)
 
 
-def study_settings(
-    data: Path,
-    seeds: int,
-    budget: str | None,
-    benchmarks: list[str] | None,
-    limit: int,
-    jobs: int,
-) -> Settings:
+def study_settings(data: Path, size: SizeOptions, levels: LevelOptions) -> Settings:
     """Return what the levels are compared on; raises ``UsageError`` for a budget that is none."""
     from manyeyes.study.comparison.compare import Settings
     from manyeyes.study.trials.budget import parse_budget
 
     return Settings(
-        seeds=seeds,
-        budget=None if budget is None else parse_budget(budget),
+        seeds=size.seeds,
+        budget=parse_budget(levels.budget),
         data_dir=data,
-        benchmarks=tuple(dict.fromkeys(benchmarks or [])),
-        limit=limit,
-        jobs=jobs,
+        benchmarks=tuple(dict.fromkeys(levels.benchmark or [])),
+        limit=size.limit,
+        jobs=levels.jobs,
     )
 
 
@@ -161,7 +190,8 @@ def refuse_options(way: str, **options: object) -> None:
     """Raise ``UsageError`` for options that say something only ``way`` a language model."""
     for name, value in options.items():
         if value is not None:
-            raise UsageError(f"--{name.replace('_', '-')} goes {way} --with-llm")
+            option = "probe" if name == "kind" else name.replace("_", "-")
+            raise UsageError(f"--{option} goes {way} --with-llm")
 
 
 def known_probes(names: list[str]) -> list[str]:

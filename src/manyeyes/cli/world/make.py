@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from manyeyes.cli.options import DebugOption, JsonOption, NewFolderOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import AGAIN, CommonOptions, NewFolderOption
 
 EXAMPLES = (
     "manyeyes world make --out data --images 1000 --seed 0",
@@ -33,15 +32,15 @@ def make(
             help="training, standard (the default), all, or a format. May be repeated.",
         ),
     ] = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Make scenes with exact ground truth, in the formats of the public data sets.
 
     Annotations of nearly every format are written. --formats training leaves out what recipes do
     not train on; --formats all adds what brings pictures of its own; parquet must be named.
     """
-    with session(as_json=as_json, debug=debug, resume="the same command") as output:
+    with common.session(resume=AGAIN) as output:
         from manyeyes.world.make import make_world
         from manyeyes.world.splits import SPLITS
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import DebugOption, JsonOption
-from manyeyes.cli.output import session
+from manyeyes.cli.options import CommonOptions
+from manyeyes.cli.parsing import resume_command
 
 EXAMPLES = (
     "manyeyes world pretrain --part clip --part dinov2 --out parts",
@@ -21,6 +19,7 @@ EXAMPLES = (
 
 
 def pretrain(
+    context: typer.Context,
     part: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Part to train; default: all. May be repeated."),
@@ -46,21 +45,19 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue runs in --out where they stopped.")
     ] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Train the parts that ship with the package, from pictures rendered on the fly.
 
     Each part becomes an ordinary Hugging Face folder with a card of what it can do. A recipe uses
     it by that folder's path.
     """
-    options = {"--minutes": minutes, "--steps": steps, "--start": start}
-    again = _again(out, seed, part or [], options)
-    with session(as_json=as_json, debug=debug, resume=again) as output:
+    with common.session(resume=resume_command(context)) as output:
         from manyeyes.world.pretrain.run import RECIPES, find_recipe
         from manyeyes.world.pretrain.run import pretrain as run
 
-        quiet_libraries(debug=debug)
+        quiet_libraries(debug=common.debug)
         names = part or list(RECIPES)
         for name in names:
             find_recipe(name)
@@ -80,13 +77,3 @@ def pretrain(
                 )
             output.line(f"{out / name}: {cards[name].training['steps']} steps")
         output.result({"out": out, "parts": cards})
-
-
-def _again(out: Path, seed: int, parts: Sequence[str], options: Mapping[str, object]) -> str:
-    """Return the command that continues the run; options that are not set are left out."""
-    words = ["manyeyes", "world", "pretrain", "--out", str(out), "--seed", str(seed)]
-    for name in parts:
-        words += ["--part", name]
-    for option, value in options.items():
-        words += [option, str(value)] if value else []
-    return shlex.join([*words, "--resume"])

@@ -34,12 +34,14 @@ class Budget:
         return f"{self.unit}={int(self.amount) if whole else self.amount}"
 
 
-def parse_budget(text: str) -> Budget:
-    """Return the budget that ``UNIT=AMOUNT`` names; amounts may be written ``2e12``.
+def parse_budget(text: str | None) -> Budget | None:
+    """Return the budget that ``UNIT=AMOUNT`` names, None for None; amounts may be ``2e12``.
 
     Raises:
         UsageError: another form, an unknown unit, or an amount that is not positive.
     """
+    if text is None:
+        return None
     unit, sign, amount = text.partition("=")
     if not sign:
         raise UsageError(f"--budget takes UNIT=AMOUNT, such as steps=400, got {text!r}")
