@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -19,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import transformers
 from rich.console import Console
 from rich.table import Table
+
+from manyeyes.environment import environment
 
 
 @dataclass
@@ -94,13 +93,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+    return {**environment(), "threads": torch.get_num_threads()}
 
 
 def show(

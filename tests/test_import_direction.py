@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "manyeyes"
 Line = tuple[tuple[str, ...], ...]
 LINES: dict[str, Line] = {
     "": (
-        ("errors", "lines", "records", "probes"),
+        ("errors", "lines", "records", "probes", "environment"),
         ("options", "files"),
         ("images", "checkpoints"),
         ("conversation",),
@@ -35,7 +35,7 @@ LINES: dict[str, Line] = {
         ("annotations", "convert", "own"),
     ),
     "evaluation": (
-        ("contract", "environment", "scorers", "confidence"),
+        ("contract", "scorers", "confidence"),
         ("benchmarks",),
         ("answers", "tables"),
         ("asking",),

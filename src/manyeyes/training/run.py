@@ -20,6 +20,7 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
+from manyeyes.environment import environment
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.files import file_sha256, marked_folder, remove_unfinished, write_json
 from manyeyes.recipes import Recipe, StageRecipe
@@ -29,7 +30,6 @@ from manyeyes.training.quantization import check_backend
 from manyeyes.training.ranks import held_by_run, join_ranks, wait_for_ranks
 from manyeyes.training.saving.checksums import CHECKSUMS_FILE
 from manyeyes.training.saving.folders import STATE_FILE
-from manyeyes.training.saving.results import environment
 from manyeyes.training.saving.resume import check_same_recipe
 from manyeyes.training.saving.resume_state import read_object
 from manyeyes.training.saving.run_folder import (

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import manyeyes
 from manyeyes.evaluation.answers.predictions import write_rows
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import Source, place_images
 from manyeyes.evaluation.contract import BenchmarkResult, Prediction
-from manyeyes.evaluation.environment import describe_environment
 from manyeyes.files import file_sha256
 from manyeyes.inference.questions import Item
 
@@ -72,7 +72,7 @@ def describe_files(paths: Sequence[str | Path]) -> dict[str, Any]:
     """What a score must say about where it came from: our version, and the SHA-256 of the files."""
     files = [file for path in map(Path, paths) for file in _files_of(path)]
     return {
-        "version": describe_environment()["manyeyes"],
+        "version": manyeyes.__version__,
         "files": {str(file): file_sha256(file) for file in files},
     }
 

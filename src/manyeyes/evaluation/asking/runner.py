@@ -7,12 +7,14 @@ both stand the best constant answers. A run that was killed continues at the ite
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manyeyes.environment import environment
 from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.answers.predictions import (
     AnswerStore,
@@ -33,8 +35,7 @@ from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.evaluation.benchmarks.contract import Benchmark
 from manyeyes.evaluation.benchmarks.files import Source
 from manyeyes.evaluation.contract import BenchmarkResult, Prediction
-from manyeyes.evaluation.environment import describe_environment, hash_files
-from manyeyes.files import check_outputs, check_rows, held, write_text
+from manyeyes.files import check_outputs, check_rows, file_sha256, held, write_text
 from manyeyes.inference.questions import Item, Measuring, PartlyAnswered, Predictor
 
 RESULTS_FILE = "results.json"
@@ -181,7 +182,10 @@ def _run_benchmark(
         "prompt": plan.prompt_of(benchmark),
         "choice": plan.choice,
         "n": model["n"],
-        "files": hash_files(benchmark.paths(source), plan.data_dir),
+        "files": {
+            os.path.relpath(path, plan.data_dir): file_sha256(path)
+            for path in benchmark.paths(source)
+        },
         "model": model,
         "text_only": job.arm(with_images=False) if plan.text_only else None,
         "majority": {**job.score(constant.answers).to_json(), "source": constant.source},
@@ -284,6 +288,6 @@ def _describe(
         },
         "benchmarks": dict(entries),
         "seeds": {"bootstrap": _BOOTSTRAP_SEED},
-        "environment": describe_environment(),
+        "environment": environment(),
         "seconds": round(seconds, 2),
     }

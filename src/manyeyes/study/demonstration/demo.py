@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manyeyes.evaluation.environment import describe_environment
+from manyeyes.environment import environment
 from manyeyes.files import check_mark, held, marked_folder
 from manyeyes.study.comparison.compare import RUNS, Settings, compare_held
 from manyeyes.study.comparison.page import REPORT_FILE
@@ -164,7 +164,7 @@ def _presentation(folder: Path, seed: int, arms: tuple[DemoArm, ...]) -> Present
     manifest = read_manifest(folder / "world")
     counts = ", ".join(f"{count:,} {split}" for split, count in manifest["images"].items())
     picture = f"{folder.name}/world/images/{SPLIT}/000000.png"
-    found = describe_environment()
+    found = environment()
     return Presentation(
         title="One encoder or two? CLIP alone against COMM",
         challenger=CHALLENGER,

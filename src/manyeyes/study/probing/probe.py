@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manyeyes.environment import environment
 from manyeyes.evaluation.confidence.families import claimed_sign, holm
 from manyeyes.evaluation.confidence.intervals import estimate_mean, paired_difference
-from manyeyes.evaluation.environment import describe_environment
 from manyeyes.files import write_text
 from manyeyes.probes.fitting import standardized
 from manyeyes.probes.tasks import PROBES, Task, blind_scores
@@ -130,7 +130,7 @@ def run_probes(
         "geometry": how.geometry,
         "largest grid": how.grid,
         "encoders": {eye.name: eye.encoder.spec.checkpoint for eye in eyes},
-        "environment": describe_environment(),
+        "environment": environment(),
     }
     return ProbeStudy(tuple(found), tasks, blind, gains, data.skipped, tuple(probes), seeds, facts)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from manyeyes.environment import environment
 from manyeyes.errors import UsageError
 from manyeyes.files import file_sha256, remove_folder, wait_until_free, write_json
 from manyeyes.inference.questions import Item
@@ -36,7 +37,6 @@ from manyeyes.study.trials.measurement import Pace, encode_ms, forget_peak, peak
 from manyeyes.study.trials.shared_stages import STAGES_FILE, note_stages, take_finished
 from manyeyes.study.trials.trial import Measured, Said, Trial, load_trial, save_trial
 from manyeyes.training import train
-from manyeyes.training.saving.results import environment
 
 INPUTS_FILE, PACE_FILE = "inputs.json", "pace.json"
 EVALUATION = "evaluation"
