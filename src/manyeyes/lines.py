@@ -1,4 +1,4 @@
-"""Lines of text files: only line ends end them, as in every editor and every JSON lines reader."""
+"""Text of files and for people: lines end at line ends alone; times and counts as they are said."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ def duration_text(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def count_text(count: float) -> str:
+    """Return a number in three digits: ``1.86 M``; small ones as they are."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:g}"

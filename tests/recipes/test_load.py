@@ -8,8 +8,8 @@ import pytest
 
 from manyeyes.errors import RecipeError
 from manyeyes.recipes import dump_recipe, load_recipe, recipe_names
+from manyeyes.recipes.blocks import DataSource
 from manyeyes.recipes.load import merge, stage_model
-from manyeyes.recipes.schema import DataSource
 from manyeyes.recipes.yaml_io import dump_yaml, parse_yaml
 
 BASE = """

@@ -44,6 +44,9 @@ class EncodedImages:
         pictures: RGB images, in the order of the rows that `shown` takes.
         known: what is known of each already; objects that it leaves open are found by the model's
             own detector.
+    Attributes:
+        evidence: of the images, None where the fusion reads the question; ``features``: what the
+            fusion reads.
     """
 
     def __init__(
@@ -58,11 +61,11 @@ class EncodedImages:
         self.sizes = [picture.size for picture in pictures]
         pixels: dict[str, Any] = dict(processor.pixels(pictures))
         placed = {name: value.to(model.device) for name, value in pixels.items()}
-        self._features = model.encode(**placed)
-        self._features = self._with_object_texts()
-        self._evidence: VisualEvidence | None = None
+        self.features = model.encode(**placed)
+        self.features = self._with_object_texts()
+        self.evidence: VisualEvidence | None = None
         if not processor.reads_questions:
-            self._evidence = model.fusion(self._features)
+            self.evidence = model.fusion(self.features)
 
     @cached_property
     def objects(self) -> list[Detections] | None:
@@ -70,7 +73,7 @@ class EncodedImages:
         given = [known.objects[0] for known in self._known if known.objects is not None]
         if self._known and len(given) == len(self._known):
             return given
-        return self.processor.perception.read(self._features, self.sizes)
+        return self.processor.perception.read(self.features, self.sizes)
 
     def perceived(self, row: int) -> Perceived:
         """What the prompt says of one image: its tags, and its objects where they are written."""
@@ -82,36 +85,41 @@ class EncodedImages:
         """The features, with the words about objects where the fusion reads them."""
         perception = self.processor.perception
         if not perception.fusion_inputs(None, []):
-            return self._features
+            return self.features
         words = perception.fusion_inputs(self.objects, self.sizes)
         placed = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
-        return self.model.with_object_texts(self._features, FusionText(*placed))
+        return self.model.with_object_texts(self.features, FusionText(*placed))
 
     def refined_objects(self) -> list[Detections] | None:
         """The objects after the fusion's refinement; None where it refines none."""
-        if self.model.fusion.plan.refines is None or self._evidence is None:
+        if self.model.fusion.plan.refines is None or self.evidence is None:
             return None
-        refined = self.model.refined_objects(self._evidence.trace, self._features)
+        refined = self.model.refined_objects(self.evidence.trace, self.features)
         return read_objects(refined, self.sizes)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes that the detector knows."""
-        name = self.processor.perception.detector_in(self._features)
-        features = self._features.get(name or "")
+        name = self.processor.perception.detector_in(self.features)
+        features = self.features.get(name or "")
         return features.labels if isinstance(features, ObjectFeatures) else ()
 
     def shown(self, rows: Sequence[int], questions: Sequence[str]) -> ShownImages:
         """What B questions are shown; ``rows`` are their images, ``questions`` their texts."""
         index = torch.tensor(rows, device=self.model.device)
-        if self._evidence is not None:
-            return ShownImages(self._evidence, index)
-        inputs = self.processor.question_inputs(questions)
-        text = FusionText(
-            *(inputs[name].to(self.model.device) for name in ("question_ids", "question_mask"))
-        )
-        evidence = self.model.fusion(take_images(self._features, index), text)
+        if self.evidence is not None:
+            return ShownImages(self.evidence, index)
+        text = question_text(self.model, self.processor, questions)
+        evidence = self.model.fusion(take_images(self.features, index), text)
         return ShownImages(evidence, torch.arange(len(rows), device=self.model.device))
+
+
+def question_text(
+    model: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor, questions: Sequence[str]
+) -> FusionText:
+    """Return what a fusion reads of one question per image, on the model's device."""
+    inputs = processor.question_inputs(questions)
+    return FusionText(*(inputs[f"question_{part}"].to(model.device) for part in ("ids", "mask")))
 
 
 def take_images(bundle: FeatureBundle, rows: Tensor) -> FeatureBundle:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
+from manyeyes.inference.encoded_images import EncodedImages, question_text
 from manyeyes.inference.ranking import ShownImages
 from manyeyes.inference.tagging import tag_images
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
@@ -56,23 +56,11 @@ class Sight:
     @torch.inference_mode()
     def see(self, picture: Image.Image, tags: Sequence[str] = ()) -> SeenImage:
         """Encode an upright RGB picture; ``tags``: what a model that reads tags is told of it."""
-        pixels = self.processor.pixels([picture])
-        placed: dict[str, Any] = {k: v.to(self.model.device) for k, v in pixels.items()}
-        names = tuple(tags)
-        if self.processor.perception.writer is None and not self.reads_questions:
-            evidence = self.model.encode_images(**placed)
-            return SeenImage(picture.size, evidence, {}, tags=names)
-        features = self.model.encode(**placed)
-        found = None
-        if self.processor.perception.writer is not None:
-            found = self.processor.perception.read(features, [picture.size])
-        words = self.processor.perception.fusion_inputs(found, [picture.size])
-        if words:
-            parts = (words[f"perception_{part}"].to(self.model.device) for part in ("ids", "mask"))
-            features = self.model.with_object_texts(features, FusionText(*parts))
-        fused = None if self.reads_questions else self.model.fusion(features)
+        images = EncodedImages(self.model, self.processor, [picture])
+        features = images.features if images.evidence is None else {}
+        found = images.perceived(0).objects
         objects = None if found is None else found[0]
-        return SeenImage(picture.size, fused, features, objects, names)
+        return SeenImage(picture.size, images.evidence, features, objects, tuple(tags))
 
     def tags(self, picture: Image.Image, given: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return the tags of a picture: those given, or what the tagger finds.
@@ -112,11 +100,10 @@ class Sight:
         return ShownImages(_together([image.evidence for image in distinct]), rows)
 
     def _shown_for(self, images: Sequence[SeenImage], questions: Sequence[str]) -> ShownImages:
-        inputs = self.processor.question_inputs(questions)
-        ids, mask = (inputs[f"question_{part}"].to(self.model.device) for part in ("ids", "mask"))
+        text = question_text(self.model, self.processor, questions)
         parts = [
-            self.model.fusion(image.features, FusionText(ids[row : row + 1], mask[row : row + 1]))
-            for row, image in enumerate(images)
+            self.model.fusion(image.features, FusionText(ids[None], mask[None]))
+            for image, ids, mask in zip(images, text.ids, text.mask, strict=True)
         ]
         return ShownImages(_together(parts), torch.arange(len(images), device=self.model.device))
 

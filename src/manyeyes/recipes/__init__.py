@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING, Any
 from manyeyes.recipes.names import recipe_names
 
 if TYPE_CHECKING:
+    from manyeyes.recipes.blocks import DataSource, EvalRecipe, PartTraining, WeightSource
     from manyeyes.recipes.load import dump_recipe, load_recipe, stage_model
     from manyeyes.recipes.model_block import model_config
-    from manyeyes.recipes.schema import (
-        DataSource,
-        EvalRecipe,
-        PartTraining,
-        Recipe,
-        StageRecipe,
-        WeightSource,
-    )
+    from manyeyes.recipes.schema import Recipe, StageRecipe
 
 _PLACES = {
     **dict.fromkeys(("dump_recipe", "load_recipe", "stage_model"), "load"),
     "model_config": "model_block",
-    **dict.fromkeys(
-        ("DataSource", "EvalRecipe", "PartTraining", "Recipe", "StageRecipe", "WeightSource"),
-        "schema",
-    ),
+    **dict.fromkeys(("DataSource", "EvalRecipe", "PartTraining", "WeightSource"), "blocks"),
+    **dict.fromkeys(("Recipe", "StageRecipe"), "schema"),
 }
 
 

@@ -29,19 +29,17 @@ from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.layers.adapters.mixture import AdapterOptions
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.perception.text import PerceptionOptions
-from manyeyes.recipes.key_table import KEYS_FILE, Key, markdown
-from manyeyes.recipes.model_block import NOT_IN_RECIPES
-from manyeyes.recipes.schema import (
+from manyeyes.recipes.blocks import (
     DataSource,
     EvalRecipe,
     ObjectSource,
     PartTraining,
-    Recipe,
-    StageRecipe,
     TagsSource,
     WeightSource,
-    WorldRecipe,
 )
+from manyeyes.recipes.key_table import KEYS_FILE, Key, markdown
+from manyeyes.recipes.model_block import NOT_IN_RECIPES
+from manyeyes.recipes.schema import Recipe, StageRecipe, WorldRecipe
 from manyeyes.recipes.training_fields import OWNED
 
 DOCS_FILE = Path("docs/keys.md")

@@ -12,7 +12,7 @@ from manyeyes.data.annotations.tags import read_tags, with_tags
 from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.exclusion import Exclusion, read_exclusion
 from manyeyes.errors import UsageError
-from manyeyes.recipes.schema import DataSource, TagsSource
+from manyeyes.recipes.blocks import DataSource, TagsSource
 from manyeyes.records import Sample, Use
 
 _KEPT_EXCLUSIONS = 8

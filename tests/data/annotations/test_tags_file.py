@@ -12,7 +12,7 @@ from manyeyes.data.annotations.tags import check_tags_file, read_tags, with_tags
 from manyeyes.data.files import read_samples
 from manyeyes.data.mixture import fingerprint
 from manyeyes.errors import DataError, UsageError
-from manyeyes.recipes.schema import DataSource
+from manyeyes.recipes.blocks import DataSource
 from manyeyes.recipes.sources import locate_source
 from manyeyes.records import Sample, TagFeatures
 from manyeyes.world.language.tags import TAGS, tags_of

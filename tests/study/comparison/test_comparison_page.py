@@ -14,9 +14,10 @@ from cli_runs import invoke
 from manyeyes.errors import DataError, ImageError, UsageError
 from manyeyes.study.claims.judgement import claims_page, judge_claims
 from manyeyes.study.claims.table import Claim
+from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.outputs import write_outputs
-from manyeyes.study.comparison.summary import Summary, headline, needed, summarize
-from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, every_pair
+from manyeyes.study.comparison.summary import Summary, summarize
+from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, every_pair, needed
 from manyeyes.study.trials.planned import _with_earlier_answers
 from manyeyes.study.trials.trial import load_trial, trial_file
 from study_trials import TITLES, change_record, write_study

@@ -12,9 +12,10 @@ import pytest
 
 from manyeyes.errors import DataError
 from manyeyes.study.comparison.groups import group_measures
+from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.outputs import write_outputs
 from manyeyes.study.comparison.page import averaged
-from manyeyes.study.comparison.summary import Summary, headline, summarize
+from manyeyes.study.comparison.summary import Summary, summarize
 from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE
 from manyeyes.study.pages.figures import bars, curves, nice_ceiling
 from manyeyes.study.pages.pictures import DISAGREEMENT, FAILURE, SAMPLE, Counts, choose

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.honesty import blind_solvable, few_right, seen_pictures
 from manyeyes.study.comparison.outputs import write_outputs
-from manyeyes.study.comparison.summary import headline
 from manyeyes.study.record import Measure, Seen
 from manyeyes.study.trials.trial import load_plan, load_trial, save_plan, trial_file
 from study_trials import write_study

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from manyeyes.study.comparison.page import render_page
-from manyeyes.study.comparison.summary import figure, summarize
+from manyeyes.study.comparison.summary import summarize
 from manyeyes.study.comparison.verdict_grid import verdict_grids
-from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE
+from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, figure
 from study_trials import TITLES, write_study
 
 SEVEN = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.9, "e": 0.5, "f": 0.5, "g": 0.1}

@@ -13,8 +13,9 @@ import yaml
 import tiny
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import UsageError
+from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.outputs import write_outputs
-from manyeyes.study.comparison.summary import headline, summarize
+from manyeyes.study.comparison.summary import summarize
 from manyeyes.study.demonstration.demo import DEMO_ARMS, DemoSize, better_arm, run_demo
 from study_trials import write_study
 

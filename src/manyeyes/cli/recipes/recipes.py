@@ -10,6 +10,7 @@ from rich.table import Table
 
 from manyeyes.cli.options import CommonOptions
 from manyeyes.errors import UsageError, nearest
+from manyeyes.lines import count_text
 
 EXAMPLES = (
     "manyeyes recipes",
@@ -51,11 +52,3 @@ def recipes(
             "`manyeyes show NAME` prints one, `manyeyes check NAME` what it builds and costs"
         )
         output.result({"recipes": {name: asdict(row) for name, row in chosen.items()}})
-
-
-def count_text(count: float) -> str:
-    """Return a number in three digits: ``1.86 M``; small ones as they are."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:g}"

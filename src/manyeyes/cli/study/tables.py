@@ -8,18 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from manyeyes.cli.output import Output
-from manyeyes.study.comparison.summary import (
-    COSTS,
-    Summary,
-    by_pair,
-    cost_cells,
-    figure,
-    headline,
-    needed,
-    results_of,
-    score_text,
-)
-from manyeyes.study.comparison.verdicts import BETTER, WORSE
+from manyeyes.study.comparison.headline import headline
+from manyeyes.study.comparison.summary import Summary
+from manyeyes.study.comparison.verdicts import BETTER, WORSE, by_pair, figure, needed
+from manyeyes.study.comparison.written import COSTS, cost_cells, results_of, score_text
 from manyeyes.study.explanation.explain import Explanation
 
 _STYLES = {BETTER: "green", WORSE: "red"}

@@ -25,15 +25,19 @@ from manyeyes.study.claims.refined_objects import (
 )
 from manyeyes.study.claims.table import CLAIM_ARMS, AnyClaim, Claim, RefinementClaim
 from manyeyes.study.comparison.compare import Settings, compare_held
-from manyeyes.study.comparison.summary import Summary, constant_warning, figure, needed, score_text
+from manyeyes.study.comparison.headline import constant_warning
+from manyeyes.study.comparison.summary import Summary
 from manyeyes.study.comparison.verdicts import (
     BETTER,
     OPEN,
     WORSE,
     Verdict,
+    figure,
     judge,
     judge_differences,
+    needed,
 )
+from manyeyes.study.comparison.written import score_text
 from manyeyes.study.trials.arms import Progress
 from manyeyes.study.trials.contestants import parse_arm
 from manyeyes.study.trials.trial import arm_folder

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from manyeyes.files import write_text
 from manyeyes.study.comparison.page import write_page
-from manyeyes.study.comparison.summary import Summary, markdown, results_of, summarize
+from manyeyes.study.comparison.summary import Summary, summarize
+from manyeyes.study.comparison.written import markdown, results_of
 
 RESULTS_FILE, TABLE_FILE = "results.json", "table.md"
 

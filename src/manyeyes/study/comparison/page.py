@@ -18,18 +18,11 @@ from manyeyes.errors import ImageError
 from manyeyes.files import write_text
 from manyeyes.records import Box
 from manyeyes.study.comparison.groups import group_measures
-from manyeyes.study.comparison.summary import (
-    COSTS,
-    ArmSummary,
-    Summary,
-    by_pair,
-    cost_cells,
-    figure,
-    headline,
-    needed,
-    score_text,
-)
+from manyeyes.study.comparison.headline import headline
+from manyeyes.study.comparison.summary import ArmSummary, Summary
 from manyeyes.study.comparison.verdict_grid import verdict_grids
+from manyeyes.study.comparison.verdicts import by_pair, figure, needed
+from manyeyes.study.comparison.written import COSTS, cost_cells, score_text
 from manyeyes.study.explanation.explain import CAUTION
 from manyeyes.study.pages import figures, pictures
 from manyeyes.study.pages.page import PALETTE, PictureCard, answer_row, render

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from manyeyes.study.comparison.summary import ArmSummary, Summary, figure
-from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, Verdict
+from manyeyes.study.comparison.summary import ArmSummary, Summary
+from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, Verdict, figure
 
 MOST_PAIRS = 15
 """So many pairs, those of six arms, are still read in a list with all their figures."""

@@ -234,3 +234,33 @@ def _check_comparable(by_arm: Mapping[str, Sequence[Trial]], benchmarks: set[str
 
 def _lost(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
+
+
+def figure(verdict: Verdict) -> str:
+    """Return ``+3.1 [0.2, 6.0]``: the difference in points and its 95 % interval."""
+    text = f"{verdict.difference:+.1f}"
+    if verdict.ci95 is not None:
+        text += f" [{verdict.ci95[0]:.1f}, {verdict.ci95[1]:.1f}]"
+    return text.replace("-", "−")
+
+
+def needed(verdict: Verdict) -> str:
+    """Return what would separate two arms that are not, or an empty text."""
+    if verdict.verdict != OPEN:
+        return ""
+    parts = []
+    if verdict.seeds_required is not None:
+        parts.append(f"{verdict.seeds_required:,} seeds")
+    if verdict.items_required is not None:
+        parts.append(f"{verdict.items_required:,} questions")
+    return " or ".join(parts)
+
+
+def by_pair(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], dict[str, Verdict]]:
+    """Return (challenger, reference) -> benchmark -> verdict, in order."""
+    found: dict[tuple[str, str], dict[str, Verdict]] = {}
+    for verdict in verdicts:
+        question = verdict.question
+        pair = found.setdefault((question.challenger, question.reference), {})
+        pair[question.benchmark] = verdict
+    return found

@@ -23,8 +23,9 @@ from typing import Any
 from manyeyes.environment import environment
 from manyeyes.files import check_mark, held, marked_folder
 from manyeyes.study.comparison.compare import RUNS, Settings, compare_held
+from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.page import REPORT_FILE
-from manyeyes.study.comparison.summary import BENCHMARK_TITLES, ArmSummary, Summary, headline
+from manyeyes.study.comparison.summary import BENCHMARK_TITLES, ArmSummary, Summary
 from manyeyes.study.trials.arms import Progress
 from manyeyes.study.trials.contestants import Contestant
 from manyeyes.study.trials.trial import Presentation, arm_folder

@@ -19,7 +19,8 @@ from manyeyes.errors import UsageError
 from manyeyes.files import held, write_text
 from manyeyes.recipes import load_recipe
 from manyeyes.study.comparison.compare import Finished, Settings, compare_held
-from manyeyes.study.comparison.summary import Summary, constant_warning
+from manyeyes.study.comparison.headline import constant_warning
+from manyeyes.study.comparison.summary import Summary
 from manyeyes.study.pages.heatmap import Column, heatmap, markdown
 from manyeyes.study.probing.features import NOT_PROBED, gives_patches
 from manyeyes.study.trials.arms import Progress
