@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attacks import run
+from attacks import damaged_bytes, run
 
 Change = Callable[[Path], None]
 
@@ -284,11 +284,27 @@ ERRORS: dict[str, Change] = {
     "weights' dtype": header(W, lambda head: first(head).update(dtype="F99")),
     "template binary": put(X, b"\xff\xfe\x00"),
     "generation cache": change(G, cache_implementation="bogus"),
+    "generation beams -1": change(G, num_beams=-1),
+    "generation beams text": change(G, num_beams="x"),
+    "generation end text": change(G, eos_token_id="x"),
+    "generation penalty 0": change(G, repetition_penalty=0),
+    "generation temperature": change(G, do_sample=True, temperature="hot"),
+    "generation temperature 0": change(G, do_sample=True, temperature=-1.0),
+    "generation end none": change(G, eos_token_id=[]),
+    "generation end negative": change(G, eos_token_id=[2, -1]),
+    "generation pad a list": change(G, pad_token_id=[0]),
+    "generation penalty nan": change(G, repetition_penalty=float("nan")),
+    "generation suppressed texts": change(G, suppress_tokens=["x"]),
+    "generation words": change(G, bad_words_ids=[[]]),
+    "generation repeats": change(G, no_repeat_ngram_size=-1),
+    "generation length 0": change(G, max_new_tokens=0),
 }
 """Damages of the light folder that must be errors."""
 
 SAME: dict[str, Change] = {
     "generation missing": drop(G),
+    "generation unused": change(G, do_sample=False, temperature=0, top_p=None),
+    "generation penalty 1": change(G, repetition_penalty=1),
     "more keys": change(C, some_other_tool="x"),
     "bytes mark": lambda folder: (
         (folder / C).write_text((folder / C).read_text() + "\n\n") and None
@@ -309,12 +325,6 @@ EITHER: dict[str, Change] = {
     "template no jinja": put(X, "{% for x in %}"),
     "template open": put(X, "{% if true %}"),
     "template's names": put(X, "{{ nothing.at.all }}"),
-    "generation beams -1": change(G, num_beams=-1),
-    "generation beams text": change(G, num_beams="x"),
-    "generation end text": change(G, eos_token_id="x"),
-    "generation penalty 0": change(G, repetition_penalty=0),
-    "generation temperature": change(G, do_sample=True, temperature="hot"),
-    "generation temperature 0": change(G, do_sample=True, temperature=-1.0),
 }
 """Damages of what this model does not need: an error, or the right answer."""
 
@@ -364,3 +374,57 @@ def test_a_damaged_folder_is_an_error(key: tuple[str, str], whole: Whole, tmp_pa
 @pytest.mark.parametrize("key", sorted(set(ALL) - set(QUICK)), ids="-".join)
 def test_every_damage_is_an_error(key: tuple[str, str], whole: Whole, tmp_path: Path) -> None:
     judge(whole, tmp_path / "model", key)
+
+
+def random_damage(folder: Path, random_: random.Random) -> tuple[bool, str]:
+    """Damage one file; return whether the answer may change, and what was done.
+
+    Nothing tells a changed number in weights or in a vocabulary from a right one.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    file, other = random_.sample(files, 2)
+    kind = random_.choice(("bytes", "bytes", "cut", "cut", "remove", "foreign", "noise"))
+    data = file.read_bytes()
+    if kind == "remove":
+        file.unlink()
+    elif kind == "bytes":
+        file.write_bytes(damaged_bytes(data, random_)[0])
+    elif kind == "cut":
+        file.write_bytes(data[: random_.randrange(len(data))])
+    elif kind == "foreign":
+        file.write_bytes(other.read_bytes())
+    else:
+        file.write_bytes(random_.randbytes(random_.randrange(1, 300)))
+    # generation's file and the template's are one of several right ones
+    free = kind == "bytes" or file.name in (G, X)
+    return free, f"{kind} {file.name} ({other.name})"
+
+
+def attack(whole: Whole, form: str, seed: int, times: int, folder: Path) -> tuple[int, int]:
+    """Return how many damages were refused, and how many did not matter."""
+    random_, refused = random.Random(f"{form} {seed}"), 0
+    for number in range(times):
+        target = whole.copy(form, folder / str(number))
+        free, what = random_damage(target, random_)
+        try:
+            end = ask(target, whole.picture)
+        except AssertionError as error:
+            raise AssertionError(what) from error
+        refused += bool(end.error)
+        assert end.error or free or end.report["answer"] == whole.answer, what
+    return refused, times - refused
+
+
+@pytest.mark.parametrize("form", ["light", "sharded"])
+def test_a_folder_damaged_at_random_is_refused_or_answers(
+    form: str, whole: Whole, tmp_path: Path
+) -> None:
+    assert attack(whole, form, 0, 4, tmp_path)[0] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["light", "full", "sharded"])
+def test_many_folders_damaged_at_random(form: str, whole: Whole, tmp_path: Path) -> None:
+    refused, answered = attack(whole, form, 1, 60, tmp_path)
+    print(f"{form}: {refused} refused, {answered} answered")
+    assert refused > 20

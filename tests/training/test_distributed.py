@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from lora_parts import lora_stage
 from manyeyes.recipes import load_recipe
@@ -116,3 +117,17 @@ def test_shards_of_lora_packed_and_validated_are_those_of_one_process(root: Path
 def test_every_rank_leaves_its_random_state(root: Path, kind: str) -> None:
     files = {path.name for path in (root / kind / "align" / "checkpoint-4").iterdir()}
     assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt", "scheduler.pt"} <= files
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_ranks_draw_dropout_of_their_own(root: Path, kind: str) -> None:
+    folder = root / kind / "align" / "checkpoint-4"
+    one, other, single = (
+        torch.load(path, weights_only=False)["cpu"]
+        for path in (
+            folder / "rng_state_0.pth",
+            folder / "rng_state_1.pth",
+            root / "single" / "align" / "checkpoint-4" / "rng_state.pth",
+        )
+    )
+    assert torch.equal(one, single) and not torch.equal(one, other)

@@ -9,11 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from manyeyes.checkpoints.generation_file import GENERATION_FILE, check_generation
 from manyeyes.errors import CheckpointError
 
 SMALL_FILES = (
     "config.json",
-    "generation_config.json",
+    GENERATION_FILE,
     "model.safetensors.index.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -27,12 +28,14 @@ def check_model_files(folder: Path) -> None:
     """Check that each of ``SMALL_FILES`` that ``folder`` holds is a JSON object.
 
     Raises:
-        CheckpointError: one is not; names file and line.
+        CheckpointError: one is not, or how to generate cannot be read from it; names the file.
     """
     for name in SMALL_FILES:
         file = folder / name
         if file.is_symlink() or file.exists():
-            read_object(file)
+            found = read_object(file)
+            if name == GENERATION_FILE:
+                check_generation(found, file)
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from manyeyes.data.containers.rows import SourceOptions
+from manyeyes.data.containers.rows import SourceOptions, strict
 from manyeyes.data.files import FileReport, Tally, outcomes_of
 from manyeyes.data.writers import WRITERS, ImagePlaces, Writer
 from manyeyes.errors import DataError, ImageError, UsageError, nearest
@@ -95,9 +95,7 @@ def _good_samples(
     progress: Progress | None,
 ) -> Iterator[Sample]:
     """The good samples; a broken row is counted or raised."""
-    for outcome in outcomes:
-        if isinstance(outcome, DataError) and not skip_bad_rows:
-            raise outcome
+    for outcome in outcomes if skip_bad_rows else strict(outcomes):
         sample = tally.take(outcome)
         if sample is not None:
             yield sample

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from manyeyes.data.containers.documents import open_document
-from manyeyes.data.containers.rows import show
+from manyeyes.data.containers.rows import show, strict
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError
 from manyeyes.lines import split_lines
@@ -99,12 +99,7 @@ def _content(path: str) -> Any:
         raise DataError("expected annotations or a list of image ids", file=path)
     if document.layout != "lines":
         return document.content
-    rows = []
-    for row in document.records():
-        if isinstance(row, DataError):
-            raise row
-        rows.append(row.value)
-    return rows
+    return [row.value for row in strict(document.records())]
 
 
 def _written(content: Any) -> Iterator[Key]:

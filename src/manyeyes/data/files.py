@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.data.containers.documents import Document, holds_lists, holds_objects, open_document
-from manyeyes.data.containers.rows import Row, SourceOptions
+from manyeyes.data.containers.rows import Row, SourceOptions, strict
 from manyeyes.data.exclusion import Exclusion
 from manyeyes.data.opened_images import ImageOpener, OpenImages
 from manyeyes.data.readers import READERS, Outcome
@@ -79,10 +79,7 @@ def iter_samples(
         UsageError: an unknown ``format``.
     """
     _, outcomes = outcomes_of(path, format, options or _options(path, image_root))
-    for outcome in outcomes:
-        if isinstance(outcome, DataError):
-            raise outcome
-        yield outcome
+    yield from strict(outcomes)
 
 
 def read_samples(
@@ -134,11 +131,9 @@ def _read(
     name, outcomes = outcomes_of(path, format, options)
     samples: list[Sample] = []
     tally = Tally(str(path), name, exclusion=exclusion)
-    for outcome in outcomes:
-        if isinstance(outcome, DataError):
-            if not skip_bad_rows:
-                raise outcome
-        elif limit is not None and len(samples) >= limit:
+    for outcome in outcomes if skip_bad_rows else strict(outcomes):
+        done = limit is not None and len(samples) >= limit
+        if done and not isinstance(outcome, DataError):
             break
         if (sample := tally.take(outcome)) is not None:
             samples.append(sample)

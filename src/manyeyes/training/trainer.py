@@ -43,7 +43,7 @@ from manyeyes.training.saving.optimizer_state import (
     restore_optimizer,
     restore_scheduler,
 )
-from manyeyes.training.saving.random_state import continues_random_state
+from manyeyes.training.saving.random_state import continues_random_state, draw_apart
 from manyeyes.training.saving.resume_state import (
     DATA_STATE_FILE,
     check_trainer_state,
@@ -262,6 +262,7 @@ class StageTrainer(Trainer):
                 a file that going on exactly needs.
             NonFiniteError: see ``_get_grad_norm``.
         """
+        draw_apart(self.args.seed, self.args.process_index)
         if resume_from_checkpoint:
             self._go_on(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint, *args, **kwargs)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -26,6 +27,7 @@ from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.files import check_file, detect_format, iter_samples, read_samples
 from manyeyes.errors import DataError, UsageError
 from manyeyes.records import Sample, Turn
+from packed import make_tar
 
 
 def _write(path: Path, content: Any) -> Path:
@@ -526,3 +528,17 @@ def test_image_paths_resolve_against_the_image_root(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leads out"):
         bad = _write(tmp_path / "bad.json", [{**LLAVA, "image": "../one.png"}])
         list(iter_samples(bad, image_root="."))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.tar"])
+def test_an_error_that_is_kept_holds_no_file_open(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("tar"):
+        make_tar(path, [("0.json", b"{}"), ("1.json", b"{}")])
+    else:
+        path.write_text("{}\n{}\n")
+    for reading in (read_samples, lambda path, format: list(iter_samples(path, format=format))):
+        with pytest.raises(DataError) as caught:
+            reading(path, format="llava")
+        assert caught.value.file == str(path)
+        assert str(path) not in [file.path for file in psutil.Process().open_files()]

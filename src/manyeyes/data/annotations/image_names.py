@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyeyes.data.containers.documents import open_document
-from manyeyes.data.containers.rows import SourceOptions
+from manyeyes.data.containers.rows import SourceOptions, strict
 from manyeyes.data.files import detect_format, read_samples
 from manyeyes.data.readers.coco import coco_images, entries
-from manyeyes.errors import DataError, UsageError
+from manyeyes.errors import UsageError
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Of files that a folder's images are taken from."""
@@ -73,9 +73,7 @@ def coco_categories(file: Path) -> Mapping[str, str | int]:
     if document.layout != "object" or "categories" not in document.content:
         return {}
     found: dict[str, str | int] = {}
-    for row in entries(document, "categories"):
-        if isinstance(row, DataError):
-            raise row
+    for row in strict(entries(document, "categories")):
         found[row.text("name")] = row.identity("id")
     return found
 

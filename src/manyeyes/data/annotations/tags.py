@@ -15,7 +15,7 @@ from pathlib import Path
 
 from manyeyes.data.annotations.per_image import shuffled
 from manyeyes.data.containers.documents import open_document
-from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show, strict
 from manyeyes.data.files import MAX_LISTED, FileReport
 from manyeyes.errors import DataError
 from manyeyes.files import written_file
@@ -28,12 +28,7 @@ def read_tags(path: str | Path, image_root: str | Path) -> dict[str, tuple[str, 
     Raises:
         DataError: a missing file, a broken row (with line and key), or an image named twice.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for outcome in _outcomes(path, image_root):
-        if isinstance(outcome, DataError):
-            raise outcome
-        found[outcome[0]] = outcome[1]
-    return found
+    return dict(strict(_outcomes(path, image_root)))
 
 
 def check_tags_file(

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import os
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from manyeyes.data.containers.json_text import Repeated
 from manyeyes.errors import DataError, nearest
 from manyeyes.records import Box, PackedImage, Point
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -250,3 +253,15 @@ def _is_finite(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the range of floats
         return False
+
+
+def strict(outcomes: Iterator[Found | DataError]) -> Iterator[Found]:
+    """Yield what was read; raise the first error, when the file behind ``outcomes`` is closed.
+
+    Otherwise the error, which refers to the frames that it came through, would keep it open.
+    """
+    with closing(cast(Generator[Found | DataError, None, None], outcomes)) as rows:
+        for row in rows:
+            if isinstance(row, DataError):
+                raise row
+            yield row

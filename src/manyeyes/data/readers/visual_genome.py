@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.data.containers.documents import Document, open_document
-from manyeyes.data.containers.rows import Row, SourceOptions, image_path, named_image, numbers
+from manyeyes.data.containers.rows import (
+    Row,
+    SourceOptions,
+    image_path,
+    named_image,
+    numbers,
+    strict,
+)
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import REGION_PROMPT, ask, say
 from manyeyes.errors import DataError
@@ -65,9 +72,7 @@ def image_folders(path: str, options: SourceOptions) -> Folders:
     if chosen is None or options.image_name is not None:
         return {}
     found = {}
-    for row in open_document(chosen).records():
-        if isinstance(row, DataError):
-            raise row
+    for row in strict(open_document(chosen).records()):
         identity = _number(row, "image_id")
         if identity in found:
             raise row.error("image_id", f"{identity} is there twice")

@@ -15,7 +15,7 @@ from typing import Any
 
 from manyeyes.conversation.boxes import parse_boxes
 from manyeyes.data.containers.documents import Document, open_document
-from manyeyes.data.containers.rows import Row, SourceOptions, show, size_box
+from manyeyes.data.containers.rows import Row, SourceOptions, show, size_box, strict
 from manyeyes.data.readers.coco import coco_images, entries, image_of
 from manyeyes.data.readers.prompts import NO_OBJECTS
 from manyeyes.errors import DataError
@@ -55,7 +55,7 @@ def detection_items(document: Document, prompt: str) -> list[Item]:
         raise errors[0]
     names = _categories(document)
     objects: dict[str | int, list[Annotated]] = {identity: [] for identity in images}
-    for row in _rows(document, "annotations"):
+    for row in strict(entries(document, "annotations")):
         objects[image_of(row, images).id].append(_annotated(row, names))
     ordered = sorted(images.values(), key=lambda i: (isinstance(i.id, str), i.id))
     return [
@@ -94,7 +94,7 @@ def load_detections(path: Path) -> dict[str, Prediction]:
 def _detection_rows(path: Path) -> Iterator[Row]:
     document = open_document(path)
     if document.layout == "object" and "annotations" in document.content:
-        return _rows(document, "annotations")
+        return strict(entries(document, "annotations"))
     return result_rows(path)
 
 
@@ -193,17 +193,10 @@ def _box(row: Row) -> list[float]:
 def _categories(document: Document) -> dict[str, str]:
     """Category id -> name, in the order of the ids; DataError for an id or a name given twice."""
     found: dict[str | int, str] = {}
-    for row in _rows(document, "categories"):
+    for row in strict(entries(document, "categories")):
         identity, name = row.identity("id"), row.text("name").strip()
         if identity in found or name in found.values():
             key = "id" if identity in found else "name"
             raise row.error(key, f"expected one of its own, got {show(row.value[key])} again")
         found[identity] = name
     return {str(i): found[i] for i in sorted(found, key=lambda i: (isinstance(i, str), i))}
-
-
-def _rows(document: Document, key: str) -> Iterator[Row]:
-    for row in entries(document, key):
-        if isinstance(row, DataError):
-            raise row
-        yield row

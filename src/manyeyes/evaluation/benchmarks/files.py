@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manyeyes.data.containers.documents import Document, open_document
-from manyeyes.data.containers.rows import Row, SourceOptions, image_path
+from manyeyes.data.containers.rows import Row, SourceOptions, image_path, strict
 from manyeyes.data.containers.tables import CellImage, in_base64, table_rows
 from manyeyes.data.files import iter_samples
 from manyeyes.data.readers.coco import entries
@@ -163,10 +163,7 @@ def expect_files(paths: Sequence[Path], *what: str) -> list[Path]:
 
 def record_rows(document: Document) -> Iterator[Row]:
     """The objects of a JSON list or of JSON lines, in order; DataError for the first broken one."""
-    for row in document.records():
-        if isinstance(row, DataError):
-            raise row
-        yield row
+    return strict(document.records())
 
 
 def file_rows(path: Path, key: str | None = None) -> Iterator[Row]:
@@ -203,11 +200,7 @@ def list_rows(document: Document, key: str) -> list[Row]:
     """
     if document.layout != "object":
         raise DataError(f"expected an object with the list {key!r}", file=document.path)
-    rows = []
-    for row in entries(document, key):
-        if isinstance(row, DataError):
-            raise row
-        rows.append(row)
+    rows = list(strict(entries(document, key)))
     if not rows:
         raise DataError("holds no rows", file=document.path, key=key)
     return rows

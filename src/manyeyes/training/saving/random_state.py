@@ -5,9 +5,21 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
+
+from manyeyes.data.counters import mixed_seed
 from manyeyes.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
+
+
+def draw_apart(seed: int, rank: int) -> None:
+    """Let process ``rank`` draw dropout of its own; the first one draws as a single process does.
+
+    What all processes must draw alike comes from `layers.ranks.shared_generator`.
+    """
+    if rank:
+        torch.manual_seed(mixed_seed(seed, rank))
 
 
 def random_state_file(rank: int, ranks: int) -> str:
