@@ -18,17 +18,22 @@ from manyeyes.evaluation.benchmarks import (
     cv_bench,
     flickr30k_entities,
     gqa,
+    hallusion_bench,
     iconqa,
     identification,
     mmbench,
     mme,
+    mmmu,
     mmvp,
     naturalbench,
+    ocrbench,
     okvqa,
     pointqa,
     pope,
     question_answer,
+    realworldqa,
     reg,
+    scienceqa,
     seed_bench,
     visdial,
     visual7w,
@@ -37,8 +42,10 @@ from manyeyes.evaluation.benchmarks import (
 from manyeyes.evaluation.benchmarks.caption_sets import CAPTION_SETS
 from manyeyes.evaluation.benchmarks.choice_sets import CHOICE_SETS
 from manyeyes.evaluation.benchmarks.contract import Benchmark
+from manyeyes.evaluation.benchmarks.count_sets import COUNT_SETS
 from manyeyes.evaluation.benchmarks.detection_sets import DETECTION_SETS
 from manyeyes.evaluation.benchmarks.hr_bench import HR_SETS
+from manyeyes.evaluation.benchmarks.reading_sets import READING_SETS
 from manyeyes.evaluation.benchmarks.rec_sets import REC_SETS
 from manyeyes.evaluation.benchmarks.vqa_sets import VQA_SETS
 from manyeyes.options import names_with_plugins
@@ -51,24 +58,32 @@ _ALONE: Mapping[str, Benchmark] = {
     "cv-bench": cv_bench.BENCHMARK,
     "flickr30k-entities": flickr30k_entities.BENCHMARK,
     "gqa": gqa.BENCHMARK,
+    "hallusion-bench": hallusion_bench.BENCHMARK,
     "iconqa": iconqa.BENCHMARK,
     "identification": identification.BENCHMARK,
     "mmbench": mmbench.BENCHMARK,
     "mme": mme.BENCHMARK,
+    "mmmu": mmmu.BENCHMARK,
     "mmvp": mmvp.BENCHMARK,
     "naturalbench": naturalbench.BENCHMARK,
+    "ocrbench": ocrbench.BENCHMARK,
     "okvqa": okvqa.BENCHMARK,
     "pointqa": pointqa.BENCHMARK,
     "pope": pope.BENCHMARK,
     "question_answer": question_answer.BENCHMARK,
+    "realworldqa": realworldqa.BENCHMARK,
     "reg": reg.BENCHMARK,
+    "scienceqa": scienceqa.BENCHMARK,
     "seed-bench": seed_bench.BENCHMARK,
     "visdial": visdial.BENCHMARK,
     "visual7w": visual7w.BENCHMARK,
     "vsr": vsr.BENCHMARK,
 }
 
-_TABLES = (_ALONE, CAPTION_SETS, CHOICE_SETS, DETECTION_SETS, HR_SETS, REC_SETS, VQA_SETS)
+_TABLES = (
+    *(_ALONE, CAPTION_SETS, CHOICE_SETS, COUNT_SETS, DETECTION_SETS, HR_SETS),
+    *(READING_SETS, REC_SETS, VQA_SETS),
+)
 _ALL = {name: benchmark for table in _TABLES for name, benchmark in table.items()}
 BENCHMARKS: dict[str, Benchmark] = {name: _ALL[name] for name in sorted(_ALL)}
 

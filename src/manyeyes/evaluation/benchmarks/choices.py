@@ -148,14 +148,15 @@ def column_reader(columns: ChoiceColumns) -> Callable[[Sequence[Path], str], lis
 
     def read(paths: Sequence[Path], prompt: str) -> list[Item]:
         return [
-            _column_item(row, str(number), columns, prompt)
+            column_item(row, str(number), columns, prompt)
             for number, row in enumerate(rows_of(paths), start=1)
         ]
 
     return read
 
 
-def _column_item(row: Row, number: str, columns: ChoiceColumns, prompt: str) -> Item:
+def column_item(row: Row, number: str, columns: ChoiceColumns, prompt: str) -> Item:
+    """The question of one row; ``number`` is its id where the rows have none."""
     images = row_images(row, columns.image)
     question, options = _question(row, columns)
     if columns.context is not None and columns.context in row.value:

@@ -7,20 +7,18 @@ without a number count as 0 in MAE and RMSE. On COCO's file the constant answer 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from manyeyes.data.containers.rows import Row
 from manyeyes.evaluation.benchmarks.contract import Answers, Grade
+from manyeyes.evaluation.benchmarks.count_grades import count_grader
 from manyeyes.evaluation.benchmarks.gvt import constant_note, gvt_benchmark, read_gvt
-from manyeyes.evaluation.benchmarks.measures import Corpus, corpus_scores, mean_score
-from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.evaluation.scorers.counting import COUNT_VARIANTS
 from manyeyes.inference.questions import Item
 
+_counted = count_grader(COUNT_VARIANTS)
 _BIN = 3
 """GVT breaks its figures down by 0-2, 3-5, 6-8, ... objects."""
 
@@ -32,25 +30,7 @@ def read(path: Path, prompt: str) -> list[Item]:
 
 def grade(answers: Answers) -> Grade:
     """Accuracy in 0..100, MAE and RMSE in objects, by counted and by present objects."""
-    items = answers.items
-    count = COUNT_VARIANTS[answers.variant]
-    counted = [None if text is None else count(text) for text in answers.texts]
-    right = [float(c == int(i.references[0])) for i, c in zip(items, counted, strict=True)]
-    errors = [float((c or 0) - int(i.references[0])) for i, c in zip(items, counted, strict=True)]
-    squares = np.array(errors) ** 2
-
-    def rmse(weights: FloatArray) -> list[float]:
-        return [math.sqrt(float(weights @ squares / weights.sum()))]
-
-    corpus = Corpus(("RMSE",), rmse)
-    scores = (
-        mean_score("accuracy", right, items),
-        mean_score("MAE", [abs(error) for error in errors], items, scale=1.0),
-        *corpus_scores(corpus, items),
-    )
-    missing = sum(text is None for text in answers.texts)
-    failures = counted.count(None) - missing
-    return Grade(scores, right, failures, (constant_note(items),), corpus)
+    return replace(_counted(answers), notes=(constant_note(answers.items),))
 
 
 def _groups(row: Row, answer: str) -> Mapping[str, str]:

@@ -25,12 +25,12 @@ from manyeyes.evaluation.benchmarks.choices import (
     chosen_letter,
     from_losses,
     lettered,
-    parse_losses,
 )
 from manyeyes.evaluation.benchmarks.contract import Answers, Benchmark, Grade
-from manyeyes.evaluation.benchmarks.files import Source, find_file, record_rows, written_image
+from manyeyes.evaluation.benchmarks.files import Source, find_file, written_image
 from manyeyes.evaluation.benchmarks.measures import mean_score
-from manyeyes.evaluation.benchmarks.results import is_own, keyed_rows, own_prediction, unique_id
+from manyeyes.evaluation.benchmarks.place_results import load_places
+from manyeyes.evaluation.benchmarks.results import keyed_rows
 from manyeyes.evaluation.benchmarks.vqa_pairs import majority_answers
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.scorers.exact_match import EXACT_VARIANTS, exact_match
@@ -94,32 +94,6 @@ def grade(answers: Answers) -> Grade:
     return Grade((score,), right, graded.count(None) - missing)
 
 
-def load(path: Path) -> dict[str, Prediction]:
-    """Read ``{"results": {pid: answer}}``, ``{pid: answer}``, or rows of question_id and answer.
-
-    A whole number is the place of a choice (or the number in a blank); ``losses`` of all choices
-    may stand for the answer of a row.
-    """
-    document = open_document(path)
-    if document.layout == "object" and "question_id" not in document.content:
-        content = document.content.get("results", document.content)
-        if not isinstance(content, dict):
-            raise DataError(
-                f"expected an object, got {show(content)}", file=str(path), key="results"
-            )
-        whole = Row(str(path), 1, content)
-        return {key: _answer(whole, key) for key in content}
-    found: dict[str, Prediction] = {}
-    for row in record_rows(document):
-        if is_own(row):
-            found[unique_id(row, "id", found)] = own_prediction(row)
-        else:
-            losses = "losses" in row.value
-            key = unique_id(row, "question_id", found)
-            found[key] = parse_losses(row, "losses") if losses else _answer(row, "answer")
-    return found
-
-
 def _grade_one(item: Item, prediction: Prediction | None, variant: str) -> bool | None:
     """Whether a prediction is right, None where it is missing or chooses nothing."""
     if prediction is None:
@@ -133,15 +107,6 @@ def _grade_one(item: Item, prediction: Prediction | None, variant: str) -> bool 
 
 def _pairs(answers: Answers) -> Iterator[tuple[Item, Prediction | None]]:
     return zip(answers.items, answers.predictions, strict=True)
-
-
-def _answer(row: Row, key: str) -> Prediction:
-    value = row.get(key, "a text or a whole number")
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"choice": value}
-    raise row.error(key, f"expected a text or a whole number, got {show(value)}")
 
 
 def _by_skill(items: Sequence[Item], right: Sequence[float]) -> dict[str, float]:
@@ -215,7 +180,7 @@ BENCHMARK = Benchmark(
     read=read,
     grade=grade,
     constant=majority_answers,
-    load=load,
+    load=load_places,
     ranking_prompt=RANKING_PROMPT,
     from_losses=from_losses,
 )

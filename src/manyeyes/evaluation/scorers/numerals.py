@@ -1,6 +1,7 @@
 """Numbers in answers: equal, or within five per cent of the reference.
 
 relaxed   ChartQA: numbers within 5 % of the reference, other texts equal in any letter case
+chart     likewise, by the letter of the scripts that ChartQA's figures are made with
 number    the first number of the answer equals the reference's; number words up to ten count (ours)
 """
 
@@ -36,6 +37,18 @@ def relaxed_match(prediction: str, reference: str) -> float:
     return float(abs(said - wanted) / abs(wanted) <= TOLERANCE)
 
 
+def chart_match(prediction: str, reference: str) -> float:
+    """ChartQA's relaxed accuracy as pix2struct's script has it, which others copied: 0 or 1.
+
+    A number is what Python's ``float`` reads, "1e3" but not "1,000"; "5%" is a hundredth of it. A
+    reference of 0 must be met letter by letter, and blanks around other texts count.
+    """
+    said, wanted = _float(prediction), _float(reference)
+    if said is None or not wanted:
+        return float(prediction.lower() == reference.lower())
+    return float(abs(said - wanted) / abs(wanted) <= TOLERANCE)
+
+
 def number_match(prediction: str, reference: str) -> float:
     """1.0 if the first number of the answer is that of the reference, else 0.0."""
     said, wanted = first_number(prediction), first_number(reference)
@@ -62,6 +75,13 @@ def _whole_number(text: str) -> float | None:
         return None
     value = float(bare.replace(",", ""))
     return value / 100.0 if tidy.endswith("%") else value
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
 
 
 def _same(a: str, b: str) -> bool:
