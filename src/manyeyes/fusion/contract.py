@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from manyeyes.records import FeatureBundle, FusionText, GridFeatures, ObjectFeat
 
 Shapes = Mapping[str, GridShape]
 """Shape of each encoder by its name, in the recipe's order."""
+
+Kind = TypeVar("Kind", GridFeatures, ObjectFeatures)
 
 _KINDS: Mapping[type[Shape], str] = {GridShape: "patch features", ObjectShape: "detected objects"}
 
@@ -168,25 +170,19 @@ def grid_features(bundle: FeatureBundle, name: str) -> GridFeatures:
     Raises:
         PartError: the bundle lacks them, or they are of another kind.
     """
-    features = bundle.get(name)
-    if not isinstance(features, GridFeatures):
-        raise PartError(
-            f"the fusion needs grid features of {name!r}; the bundle holds {', '.join(bundle)}"
-        )
-    return features
+    return _features_of(bundle, name, GridFeatures, "grid features")
 
 
 def object_features(bundle: FeatureBundle, name: str) -> ObjectFeatures:
-    """Return the objects of detector ``name``.
+    """Return the objects of detector ``name``; raises as ``grid_features`` does."""
+    return _features_of(bundle, name, ObjectFeatures, "objects")
 
-    Raises:
-        PartError: the bundle lacks them, or they are of another kind.
-    """
+
+def _features_of(bundle: FeatureBundle, name: str, kind: type[Kind], what: str) -> Kind:
     features = bundle.get(name)
-    if not isinstance(features, ObjectFeatures):
-        raise PartError(
-            f"the fusion needs objects of {name!r}; the bundle holds {', '.join(bundle)}"
-        )
+    if not isinstance(features, kind):
+        held = ", ".join(bundle)
+        raise PartError(f"the fusion needs {what} of {name!r}; the bundle holds {held}")
     return features
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from manyeyes.data.annotations.tags import read_tags, with_tags
 from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.exclusion import Exclusion, read_exclusion
+from manyeyes.data.files import FileReport, read_samples
+from manyeyes.data.opened_images import OpenImages
 from manyeyes.errors import UsageError
 from manyeyes.recipes.blocks import DataSource, TagsSource
 from manyeyes.records import Sample, Use
@@ -38,6 +40,20 @@ class LocatedSource:
     limit: int | None
     objects: LocatedObjects | None = None
     tags: TagsSource | None = None
+
+    def read(
+        self, *, skip_bad_rows: bool = True, open_images: OpenImages | None = None
+    ) -> tuple[list[Sample], FileReport]:
+        """Read the file as `read_samples` does, within ``limit`` and without what is kept out."""
+        return read_samples(
+            self.path,
+            format=self.format,
+            options=self.options,
+            skip_bad_rows=skip_bad_rows,
+            limit=self.limit,
+            exclusion=self.exclusion,
+            open_images=open_images,
+        )
 
     def tagged(self, samples: list[Sample], seed: int) -> list[Sample]:
         """Return the samples with their images' tags, if the source has any; ``seed`` shuffles.

@@ -12,7 +12,7 @@ from torch import nn
 
 from manyeyes.data.annotations.objects import ObjectTable, read_object_table, with_objects
 from manyeyes.data.dataset import Augment, ConversationDataset, image_of
-from manyeyes.data.files import FileReport, read_samples
+from manyeyes.data.files import FileReport
 from manyeyes.data.mixture import Mixture
 from manyeyes.data.opened_images import OpenImages, open_images
 from manyeyes.data.sampler import ResumableSampler
@@ -141,14 +141,8 @@ def read_mixture(
     sources, reports = [], []
     for source in stage.data:
         located = locate_source(source, data_dir)
-        samples, report = read_samples(
-            located.path,
-            format=located.format,
-            options=located.options,
-            skip_bad_rows=skip_bad_rows,
-            limit=located.limit,
-            exclusion=located.exclusion,
-            open_images=open_images if skip_bad_rows else None,
+        samples, report = located.read(
+            skip_bad_rows=skip_bad_rows, open_images=open_images if skip_bad_rows else None
         )
         sources.append(_with_objects(located.tagged(samples, seed), located, seed, look))
         reports.append(report)

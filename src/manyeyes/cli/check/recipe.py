@@ -13,7 +13,7 @@ from manyeyes.cli.check.data import opening, report_files
 from manyeyes.cli.output import Output
 from manyeyes.data.annotations.objects import check_object_file
 from manyeyes.data.annotations.tags import check_tags_file
-from manyeyes.data.files import FileReport, check_file, read_samples
+from manyeyes.data.files import FileReport, check_file
 from manyeyes.data.opened_images import OpenImages
 from manyeyes.errors import DataError
 from manyeyes.recipes import Recipe, load_recipe
@@ -64,13 +64,7 @@ def _check_source(located: LocatedSource, open_images: OpenImages) -> list[FileR
 def _check_tags(located: LocatedSource, file: str) -> FileReport:
     """Whether a tags file can be read and has a line for every image of its source."""
     try:
-        samples, _ = read_samples(
-            located.path,
-            format=located.format,
-            options=located.options,
-            skip_bad_rows=True,
-            exclusion=located.exclusion,
-        )
+        samples, _ = replace(located, limit=None).read()
     except DataError:
         samples = []  # said of the data file itself
     return check_tags_file(file, located.options.image_root, samples)

@@ -8,11 +8,12 @@ and ``task`` (a name for reports).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from manyeyes.data.containers.documents import Document
 from manyeyes.data.containers.rows import (
     Row,
     SourceOptions,
@@ -22,6 +23,7 @@ from manyeyes.data.containers.rows import (
     pixel_point,
     show,
 )
+from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.records import (
     BOXES_PLACEHOLDER,
     IMAGE_PLACEHOLDER,
@@ -65,6 +67,17 @@ def from_value_messages(row: Row) -> list[Message]:
         role = ROLES[one_of(message, "from", ROLES)]
         messages.append(Message(message, role, message.text("value")))
     return messages
+
+
+def read_value_rows(document: Document, options: SourceOptions) -> Iterator[Outcome]:
+    """One outcome per record of the ``conversations: [{from, value}]`` layout."""
+    return convert_rows(document, options, _value_row)
+
+
+def _value_row(row: Row, options: SourceOptions) -> Sample:
+    messages = from_value_messages(row)
+    check_order(row, messages, "conversations", options)
+    return build_sample(row, messages, image_list(row, options))
 
 
 def image_list(row: Row, options: SourceOptions) -> tuple[str, ...]:

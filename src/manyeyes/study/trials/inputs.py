@@ -16,7 +16,6 @@ from typing import Any
 
 import manyeyes
 from manyeyes.checkpoints import hub
-from manyeyes.data.files import read_samples
 from manyeyes.encoders import FILE
 from manyeyes.errors import CheckpointError, DataError
 from manyeyes.files import file_sha256
@@ -194,14 +193,7 @@ def _file_digest(file: str | Path) -> str:
 
 
 def _images_digest(located: LocatedSource) -> str:
-    samples, _ = read_samples(
-        located.path,
-        format=located.format,
-        options=located.options,
-        skip_bad_rows=True,
-        limit=located.limit,
-        exclusion=located.exclusion,
-    )
+    samples, _ = located.read()
     root = Path(located.options.image_root or ".")
     images = dict.fromkeys(image for sample in samples for image in sample.images)
     return digest_of([(_relative(image, root), _size(image)) for image in images])
