@@ -136,6 +136,13 @@ def check_counts(where: str, **values: object) -> None:
             raise RecipeError(f"{where}.{key}: {value!r} is not a whole number of at least 1")
 
 
+def check_heads(where: str, width: int, heads: int) -> None:
+    """Raise ``RecipeError`` unless both are counts and ``heads`` divides ``width``."""
+    check_counts(where, width=width, heads=heads)
+    if width % heads:
+        raise RecipeError(f"{where}.heads: {heads} heads do not divide the width {width}")
+
+
 def plain(options: object) -> dict[str, Any]:
     """Return the dataclass ``options`` as JSON-ready data (tuples become lists)."""
     return {key: _thaw(value) for key, value in dataclasses.asdict(options).items()}  # type: ignore[call-overload]

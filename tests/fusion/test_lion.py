@@ -136,6 +136,7 @@ def test_fresh_cross_attention_gets_no_gradient_in_its_first_step() -> None:
         ({"visual_input": "both"}, RecipeError, r"visual_input: 'both' is not one of"),
         ({"aggregator_levels": [39, 30, 19]}, PartError, "needs level 30.*gives levels 19, 29, 39"),
         ({"aggregator_levels": [39]}, PartError, "needs a level to read besides the first"),
+        ({"aggregator_heads": 0}, RecipeError, "aggregator_heads: 0 is not a whole number"),
         ({"aggregator_heads": 3}, PartError, "aggregator_heads: 3 heads do not divide"),
         ({"text": "caption"}, PartError, "train its Q-Former .* with fusion 'qformer'"),
     ],

@@ -362,8 +362,9 @@ def test_objectives_need_the_caption_side() -> None:
 def test_wrong_options_are_named() -> None:
     with pytest.raises(RecipeError, match="did you mean 'caption'"):
         parse_fusion({"name": "qformer", "text": "captions"})
-    with pytest.raises(PartError, match="width 16 is not a multiple of heads 3"):
-        build(heads=3)
+    for heads, said in ((3, "3 heads do not divide the width 16"), (0, "heads: 0 is not a whole")):
+        with pytest.raises(RecipeError, match=said):
+            build(heads=heads)
     with pytest.raises(PartError, match="'dino' is no encoder of clip"):
         build(image_encoder="dino")
 

@@ -224,7 +224,7 @@ def test_a_grid_that_is_not_divided_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 10, "heads": 4}, "fusion.width: 10 is not a multiple of heads 4"),
+        ({"width": 10, "heads": 4}, "fusion.heads: 4 heads do not divide the width 10"),
         ({"depth": 0}, "fusion.depth: 0 is not a whole number of at least 1"),
         ({"groups": "2"}, "fusion.groups: '2' is not a whole number"),
         ({"grid": 8}, r"fusion.grid: 8 is not \[rows, columns\]"),

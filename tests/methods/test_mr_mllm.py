@@ -399,8 +399,9 @@ def test_wrong_parts_are_refused_with_their_names(make: Any, build: Build, parts
         make(bridge={"name": "adapter_prompts", "entry": "early", "layers": 2})
     with pytest.raises(PartError, match="box_embed: there is no detector"):
         make(detector=False, fusion={"box_embed": True})
-    with pytest.raises(PartError, match="3 heads do not divide the width 16"):
-        make(fusion={"heads": 3})
+    for heads, said in ((3, "3 heads do not divide the width 16"), (0, "heads: 0 is not a whole")):
+        with pytest.raises(RecipeError, match=said):
+            make(fusion={"heads": heads})
     with pytest.raises(RecipeError, match="did you mean 'early'"):
         make(bridge={"name": "adapter_prompts", "entry": "erly"})
     with pytest.raises(PartError, match="encoder 'detector' gives detected objects"):

@@ -1,14 +1,14 @@
 """LION's two visual branches (arXiv 2311.11860, CVPR 2024): what image-level tasks need and what
 region-level tasks need.
 
-    Z_g = W QFormer(queries, question ; LN(V_39))                    32 tokens
-    Z_l = MLP(LN(VA(V_39; V_29, V_19)))                              one per image token
-    VA(x; y, z) = B_2(B_1(x; y); z),  B(x; y) = FFN(XAttn(Attn(x), y))
+    Z_g = W QFormer(queries, question ; LN(V_39))      32 tokens              (§1.2)
+    Z_l = MLP(LN(VA(V_39; V_29, V_19)))                one per image token    (§1.3)
+    VA(x; y, z) = B_2(B_1(x; y); z)                    the vision aggregator  (§1.3)
+    B(x; y) = FFN(XAttn(Attn(x), y))                   one of its blocks
 
 The vision aggregator VA reads deep levels of one frozen ViT: its stream starts from the top and
 reads the deeper middle level first. Attention is bidirectional; every sub-layer ends in a
-projection that starts at zero, so a fresh aggregator is a LayerNorm of V_39. Source: LION §1.2,
-§1.3.
+projection that starts at zero, so a fresh aggregator is a LayerNorm of V_39.
 
 Shapes: I images, N image tokens of width W (class token first), K visual tokens, H language-model
 width.
@@ -28,7 +28,7 @@ from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, grid_features, 
 from manyeyes.fusion.queries import QueryFusion, QueryOptions, image_encoder
 from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock
 from manyeyes.layers.attention.maps import AttentionSite
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, check_counts
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 VISUAL_INPUTS = ("all", "qformer", "aggregator")
@@ -55,6 +55,7 @@ class LionOptions(QueryOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("fusion", "visual_input", self.visual_input, VISUAL_INPUTS)
+        check_counts("fusion", aggregator_heads=self.aggregator_heads)
 
     @property
     def has_qformer(self) -> bool:

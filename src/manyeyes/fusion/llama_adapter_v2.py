@@ -23,7 +23,8 @@ from manyeyes.fusion.contract import (
     grid_features,
 )
 from manyeyes.layers.attention.maps import AttentionSite
-from manyeyes.layers.attention.query_blocks import QueryBlocks, check_heads, projection, prompt_head
+from manyeyes.layers.attention.query_blocks import QueryBlocks, projection, prompt_head
+from manyeyes.options import check_counts, check_heads
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
@@ -35,6 +36,10 @@ class LlamaAdapterV2Options:
     width: int = 768
     heads: int = 16
     depth: int = 8
+
+    def __post_init__(self) -> None:
+        check_counts("fusion", queries=self.queries, depth=self.depth)
+        check_heads("fusion", self.width, self.heads)
 
 
 class LlamaAdapterV2Fusion(Fusion):
@@ -53,7 +58,6 @@ class LlamaAdapterV2Fusion(Fusion):
 
     @classmethod
     def check(cls, options: LlamaAdapterV2Options, shapes: Shapes) -> None:
-        check_heads(options.width, options.heads, "fusion 'llama_adapter_v2'")
         check_one_encoder(shapes, "llama_adapter_v2")
         check_one_level(shapes, "llama_adapter_v2")
 

@@ -3,7 +3,7 @@
     V^m = VF([Q_s ; LN(W_s S)])_{1..K}       visual forward block over the scene encoder's tokens
     V^p = PF([Q_s ; LN(W_o O)])_{1..K}       perception forward block over a detector's objects
     Q_shared = F([V^m ; V^p])                shared query fusion
-    prompts = LN(MLP_v(Q_shared^m)) + LN(MLP_p(Q_shared^p))
+    prompts = LN(MLP_v(Q_shared^m)) + LN(MLP_p(Q_shared^p))    to the language width
 
 With ``text_depth`` the detections' words are read too: V^t = TF([Q_s ; LN(W_t E)]) over the pooled
 token embeddings E of each object, and LN(MLP_t(V^t)) is added; images without such text get none.
@@ -35,10 +35,10 @@ from manyeyes.fusion.contract import (
     object_features,
 )
 from manyeyes.layers.attention.maps import AttentionSite
-from manyeyes.layers.attention.query_blocks import QueryBlocks, check_heads, projection, prompt_head
+from manyeyes.layers.attention.query_blocks import QueryBlocks, projection, prompt_head
 from manyeyes.layers.mlp import ZeroLinear
 from manyeyes.layers.object_refiner import REFINER_HEADS, ObjectRefiner
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, check_counts, check_heads
 from manyeyes.records import (
     PERCEPTION,
     REFINED,
@@ -73,6 +73,8 @@ class SharedQueriesOptions:
 
     def __post_init__(self) -> None:
         check_choice("fusion", "mlp", self.mlp, MLPS)
+        check_counts("fusion", queries=self.queries, visual_depth=self.visual_depth)
+        check_heads("fusion", self.width, self.heads)
 
 
 class SharedQueriesFusion(Fusion):
@@ -110,7 +112,6 @@ class SharedQueriesFusion(Fusion):
 
     @classmethod
     def check(cls, options: SharedQueriesOptions, shapes: Mapping[str, Shape]) -> None:
-        check_heads(options.width, options.heads, "fusion 'shared_queries'")
         _, detector = _roles(shapes)
         check_one_level(shapes, "shared_queries")
         for name in ("box_embed", "refine"):
@@ -180,8 +181,11 @@ def _check_objects(options: SharedQueriesOptions, detector: str, shape: Shape) -
                 f"fusion.{name} needs one descriptor per object, but {detector!r} describes places "
                 "in the image (object_source: encoder); use object_source: decoder"
             )
-    if options.refine:
-        check_heads(shape.width, REFINER_HEADS, f"fusion.refine, objects of {detector!r}")
+    if options.refine and shape.width % REFINER_HEADS:
+        raise PartError(
+            f"fusion.refine: {REFINER_HEADS} heads do not divide the width {shape.width} of "
+            f"{detector!r}"
+        )
 
 
 def _roles(shapes: Mapping[str, Shape]) -> tuple[str, str | None]:

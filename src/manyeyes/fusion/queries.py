@@ -35,7 +35,7 @@ from manyeyes.layers.attention.qformer import (
 )
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.normal_linear import STD
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, check_counts, check_heads
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 TEXTS = ("none", "question", "caption")
@@ -76,8 +76,8 @@ class QueryOptions:
     def __post_init__(self) -> None:
         check_choice("fusion", "text", self.text, TEXTS)
         check_choice("fusion", "projector", self.projector, PROJECTORS)
-        if self.width % self.heads:
-            raise PartError(f"fusion.width {self.width} is not a multiple of heads {self.heads}")
+        check_counts("fusion", queries=self.queries, layers=self.layers, ffn=self.ffn)
+        check_heads("fusion", self.width, self.heads)
         if self.longest_text > self.max_positions:
             raise PartError(
                 f"fusion.text_length {self.longest_text} is more than max_positions "

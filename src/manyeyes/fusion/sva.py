@@ -27,7 +27,7 @@ from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, check_one_level
 from manyeyes.layers.attention.windows import WindowLayers, WindowShape
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.patches import split_windows
-from manyeyes.options import check_choice, check_counts
+from manyeyes.options import check_choice, check_counts, check_heads
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
@@ -52,11 +52,8 @@ class SvaOptions:
     def __post_init__(self) -> None:
         check_choice("fusion", "projector", self.projector, PROJECTORS)
         check_choice("fusion", "context", self.context, (True, False))
-        check_counts(
-            "fusion", width=self.width, heads=self.heads, depth=self.depth, groups=self.groups
-        )
-        if self.width % self.heads:
-            raise RecipeError(f"fusion.width: {self.width} is not a multiple of heads {self.heads}")
+        check_counts("fusion", depth=self.depth, groups=self.groups)
+        check_heads("fusion", self.width, self.heads)
         if self.grid is None:
             return
         if not isinstance(self.grid, tuple) or len(self.grid) != 2:

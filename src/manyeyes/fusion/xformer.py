@@ -1,8 +1,8 @@
 """X-Former (arXiv 2407.13851): a Q-Former whose queries also read a masked autoencoder's features.
 
-    Zq = QFormer(Q ; C)        C: global features (CLIP)
-    M' = CA1(M, Zq)            M: local features (MAE, half of the patches hidden in stage 1)
-    Z' = CA2(Zq, M')
+    Zq = QFormer(Q ; C)      C: global features (CLIP)
+    M' = CA1(M, Zq)          M: local features (MAE, half of the patches hidden in stage 1)
+    Z' = CA2(Zq, M')         visual tokens, projected to the language width
 
 M' through the frozen MAE decoder gives the reconstruction. Encoders, order of the two attentions,
 mask ratio and stages: the paper, as its notes report them; its text was not available. Everything
@@ -28,7 +28,7 @@ from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock, cau
 from manyeyes.layers.attention.dual import DualAttention, DualShape
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.normal_linear import NormalLinear
-from manyeyes.options import check_choice
+from manyeyes.options import check_choice, check_counts
 from manyeyes.records import LOCAL_STATES, FeatureBundle, FusionText
 
 JOINS = ("dual", "concat")
@@ -70,6 +70,7 @@ class XFormerOptions(QueryOptions):
         check_choice("fusion", "fusion_position", self.fusion_position, FUSION_POSITIONS)
         check_choice("fusion", "itg_route", self.itg_route, ITG_ROUTES)
         check_choice("fusion", "rec_pass", self.rec_pass, REC_PASSES)
+        check_counts("fusion", num_dual_layers=self.num_dual_layers)
         self.dual_shape(local=self.width)
         if self.reconstruct and (self.join == "concat" or not self.mae_enabled):
             raise PartError("fusion.reconstruct needs M', which only the dual attention gives")
@@ -94,8 +95,8 @@ class XFormerFusion(ImageTextFusion):
     """A Q-Former over the image encoder and a dual attention with the local encoder."""
 
     options_class = XFormerOptions
-    partial: ClassVar[tuple[str, ...]] = (*ImageTextFusion.partial, "dual.w_out.*", "writer.*")
     options: XFormerOptions
+    partial: ClassVar[tuple[str, ...]] = (*ImageTextFusion.partial, "dual.w_out.*", "writer.*")
 
     def __init__(self, options: XFormerOptions, shapes: Shapes, out_width: int) -> None:
         super().__init__(options, shapes, out_width)

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manyeyes.errors import PartError
 from manyeyes.layers.attention.maps import AttentionSite, attention_weights
 
 
@@ -115,9 +114,3 @@ def prompt_head(kind: str, width: int, out_width: int) -> nn.Sequential:
     """Return the map to the language width: an MLP (``mlp``) or one ``linear`` layer, LayerNorm."""
     inner = [nn.Linear(width, width), nn.GELU()] if kind == "mlp" else []
     return nn.Sequential(*inner, nn.Linear(width, out_width), nn.LayerNorm(out_width))
-
-
-def check_heads(width: int, heads: int, where: str) -> None:
-    """Raise ``PartError`` unless ``heads`` divides ``width``."""
-    if width % heads:
-        raise PartError(f"{where}: {heads} heads do not divide the width {width}")
