@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from transformers import ViTMAEForPreTraining
+from torch import Tensor
 
 import image_text_parts as tiny_parts
-import tiny
-from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
+from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import DataError, PartError
 from manyeyes.losses import OBJECTIVES
-from manyeyes.losses.reconstruction import reconstruction_loss
-from manyeyes.model.intermediates import read_back
 from manyeyes.recipes import WeightSource
-from manyeyes.records import FusionText, GridFeatures, Masking, Sample, Turn
+from manyeyes.records import FusionText, Sample, Turn
 from manyeyes.training.parts import assign, freeze
 from manyeyes.training.saving.weights import take_weights
+from xformer_models import FIRST, FOUR, first_stage, gradients, make, needs, pairs, xformer
 
 pytestmark = pytest.mark.long
-
-FOUR = ("itc", "itm", "itg", "reconstruction")
-FIRST: dict[str, Any] = {"text": "caption", "text_length": 24}
-Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny clip, mae, llama, t5 and opt checkpoints."""
-    folder = tiny.save_parts(tmp_path_factory.mktemp("parts"))
-    tiny_parts.save_mae(folder / "mae")
-    tiny_parts.save_opt(folder / "opt")
-    tiny.save_t5(folder / "t5")
-    return folder
-
-
-def make(block: dict[str, Any]) -> Built:
-    config = ManyEyesConfig(**block)
-    processor = ManyEyesProcessor.from_config(config)
-    return ManyEyesForConditionalGeneration.from_parts(config), processor
-
-
-def xformer(home: Path, *, ratio: float = 0.5, idle: bool = True, **fusion: Any) -> Built:
-    """The model of the first stage."""
-    options = {**FIRST, "reconstruct": True, **fusion}
-    block = tiny_parts.clip_block(home, "xformer", **options)
-    block["encoders"][1] |= {"mask_ratio": ratio, "decoder": options["reconstruct"]}
-    block["language"] = {**block["language"], "idle": idle}
-    return make(block)
-
-
-def pairs(
-    processor: ManyEyesProcessor, pictures: list[Image.Image], count: int = 3
-) -> dict[str, Tensor]:
-    rows = [
-        processor.encode(
-            Sample(
-                str(i),
-                ("x",),
-                (Turn("user", "<image>\nDescribe."), Turn("assistant", "A red dot" + "!?." * i)),
-            ),
-            [pictures[i % len(pictures)]],
-        )
-        for i in range(count)
-    ]
-    return processor.collate(rows)
-
-
-def needs(*objectives: str) -> list[str]:
-    return [need for name in objectives for need in OBJECTIVES[name].needs]
-
-
-def gradients(model: torch.nn.Module) -> set[str]:
-    """Names of parameters with a gradient that is not zero."""
-    return {
-        name
-        for name, p in model.named_parameters()
-        if p.grad is not None and float(p.grad.abs().max()) > 0
-    }
 
 
 # ---- the language model's side ---------------------------------------------------------------
@@ -231,117 +166,7 @@ def test_captions_are_cleaned_and_cut(home: Path, pictures: list[Image.Image]) -
     assert int(row["caption_ids"][-1]) == reader.last
 
 
-# ---- reconstruction --------------------------------------------------------------------------
-
-
-def test_xformer_check_08_only_hidden_patches_count(
-    home: Path, pictures: list[Image.Image]
-) -> None:
-    model, processor = xformer(home)
-    model.train()
-    trace = model(**pairs(processor, pictures), wanted=needs("reconstruction")).trace
-    predicted, target, hidden = (trace[name].detach() for name in needs("reconstruction"))
-    assert hidden.sum(dim=1).tolist() == [8.0] * 3
-    loss = float(reconstruction_loss(predicted, target, hidden))
-    visible = (1 - hidden)[..., None]
-    assert float(reconstruction_loss(predicted + 5 * visible, target, hidden)) == loss
-    assert float(reconstruction_loss(target + 5 * visible, target, hidden)) == 0.0
-    assert float(reconstruction_loss(predicted + 5 * (1 - visible), target, hidden)) != loss
-
-
-def local_permuted(found: GridFeatures, order: Tensor) -> GridFeatures:
-    """Visible patches in another order, and the places that say where they belong."""
-    assert found.masking is not None
-    place = order.argsort()
-    restore = found.masking.restore.clone()
-    visible = restore < len(order)
-    restore[visible] = place[restore[visible]]
-    return replace(
-        found,
-        levels=tuple(level[:, order] for level in found.levels),
-        masking=Masking(found.masking.hidden, restore),
-    )
-
-
-@torch.no_grad()
-def test_xformer_check_07_permuted_patches_reconstruct_the_same(
-    home: Path, pictures: list[Image.Image]
-) -> None:
-    model, processor = xformer(home)
-    model.train()
-    batch = pairs(processor, pictures)
-    visual = {name: value for name, value in batch.items() if name.startswith("pixel_values_")}
-    bundle = dict(model.encode(**visual))
-    moved = {**bundle, "mae": local_permuted(bundle["mae"], torch.randperm(8))}
-    assert not torch.equal(moved["mae"].levels[0], bundle["mae"].levels[0])
-    read = [model.fusion(given) for given in (bundle, moved)]
-    torch.testing.assert_close(read[1].tokens, read[0].tokens, rtol=0, atol=1e-5)
-    traces = [
-        read_back(model, evidence.trace, given, visual)
-        for evidence, given in zip(read, (bundle, moved), strict=True)
-    ]
-    torch.testing.assert_close(
-        traces[1]["predicted_patches"], traces[0]["predicted_patches"], rtol=0, atol=1e-5
-    )
-    first, second = (float(OBJECTIVES["reconstruction"](trace)) for trace in traces)
-    assert second == pytest.approx(first, abs=1e-5)
-    forgotten = {**moved, "mae": replace(moved["mae"], masking=bundle["mae"].masking)}
-    wrong = read_back(model, read[1].trace, forgotten, visual)
-    assert not torch.allclose(wrong["predicted_patches"], traces[0]["predicted_patches"], atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("normalized", [False, True])
-def test_xformer_check_08_equals_the_loss_of_transformers(
-    home: Path, pictures: list[Image.Image], tmp_path: Path, normalized: bool
-) -> None:
-    """M' := M under given noise, which shuffles ``ids_restore``: the loss of the whole MAE."""
-    shutil.copytree(home, tmp_path / "parts")
-    shutil.rmtree(tmp_path / "parts" / "mae")
-    tiny_parts.save_mae(tmp_path / "parts" / "mae", normalized=normalized)
-    model, processor = xformer(tmp_path / "parts")
-    model.fusion.dual.w_in, model.fusion.dual.w_out = nn.Identity(), nn.Identity()
-    model.fusion.dual.layers[0].local.forward = lambda x, y, mask=None: x  # type: ignore[method-assign]
-    model.fusion.dual.layers[0].query.forward = lambda x, y, mask=None: x  # type: ignore[method-assign]
-    whole: Any = ViTMAEForPreTraining.from_pretrained(tmp_path / "parts" / "mae")
-    whole.config.mask_ratio = whole.vit.config.mask_ratio = 0.5
-    batch = pairs(processor, pictures)
-    noise = torch.rand(3, 16, generator=torch.Generator().manual_seed(1))
-    expected = whole(pixel_values=batch["pixel_values_mae"], noise=noise)
-    assert not torch.equal(expected.ids_restore, torch.arange(16).expand(3, -1))
-    model.train()
-    trace = model(**batch, noise_mae=noise, wanted=needs("reconstruction")).trace
-    assert torch.equal(trace["hidden_patches"], expected.mask)
-    torch.testing.assert_close(trace["predicted_patches"], expected.logits, rtol=1e-5, atol=1e-5)
-    found = float(OBJECTIVES["reconstruction"](trace))
-    assert found == pytest.approx(float(expected.loss), rel=1e-5)
-
-
-def test_xformer_check_08_nothing_hidden_is_an_error(
-    home: Path, pictures: list[Image.Image]
-) -> None:
-    model, processor = xformer(home, ratio=0.0)
-    model.train()
-    with pytest.raises(PartError, match=r"nothing is hidden from encoder 'mae'.* mask_ratio"):
-        model(**pairs(processor, pictures), wanted=needs("reconstruction"))
-    with pytest.raises(PartError, match="no patch is hidden"):
-        reconstruction_loss(torch.ones(1, 2, 3), torch.ones(1, 2, 3), torch.zeros(1, 2))
-
-
-def test_reconstruction_needs_a_fusion_that_gives_local_states(
-    home: Path, pictures: list[Image.Image]
-) -> None:
-    model, processor = make(tiny_parts.clip_block(home, **FIRST))
-    with pytest.raises(PartError, match="reconstruct: true"):
-        model(**pairs(processor, pictures), wanted=needs("reconstruction"))
-
-
 # ---- gradients -------------------------------------------------------------------------------
-
-
-def first_stage(model: ManyEyesForConditionalGeneration) -> None:
-    freeze(model, assign(model, {"fusion": True, "fusion.projector": False}))
-    model.train()
 
 
 def test_xformer_check_09_reconstruction_trains_what_it_passes(
@@ -457,128 +282,3 @@ def test_a_first_stage_checkpoint_comes_back_whole(
         assert torch.equal(one, two)
     parts = set(model.config.references)
     assert parts == {"encoders.clip.backbone", "encoders.mae.backbone", "encoders.mae.decoder"}
-
-
-# ---- learning --------------------------------------------------------------------------------
-
-
-def eight(processor: ManyEyesProcessor) -> dict[str, Tensor]:
-    """Eight pictures of one colour each with a word for it."""
-    names = ("red", "green", "blue", "white", "black", "cyan", "pink", "gold")
-    rows = []
-    for index, name in enumerate(names):
-        generator = torch.Generator().manual_seed(index)
-        pixels = torch.randint(0, 256, (4, 4, 3), generator=generator).byte().numpy()
-        picture = Image.fromarray(pixels).resize((16, 16), Image.Resampling.NEAREST)
-        turns = (Turn("user", "<image>\n?"), Turn("assistant", name))
-        rows.append(processor.encode(Sample(name, ("x",), turns), [picture]))
-    return processor.collate(rows)
-
-
-def test_xformer_check_16_overfit(home: Path, tmp_path: Path) -> None:
-    shutil.copytree(home, tmp_path / "parts")
-    _, processor = xformer(home)
-    tiny_parts.teach_mae(tmp_path / "parts" / "mae", eight(processor)["pixel_values_mae"])
-    model, processor = xformer(tmp_path / "parts", width=32, heads=4, ffn=64, dual_ffn="none")
-    first_stage(model)
-    batch = eight(processor)
-    before = mean_losses(model, batch)
-    overfit(model, batch, steps=250)
-    after = mean_losses(model, batch)
-    assert all(after[name] < 0.9 * before[name] for name in FOUR), (before, after)
-    with torch.no_grad():
-        assert [match_accuracy(model, batch) for _ in range(20)] == [1.0] * 20
-        with_dual = reconstructions(model, batch)
-        local = model.fusion.dual.layers[0].local
-        local.forward = lambda x, y, mask=None: x  # the first cross-attention bypassed
-        bypassed = reconstructions(model, batch)
-        worse = [one > other for one, other in zip(bypassed, with_dual, strict=True)]
-        assert all(worse), (with_dual, bypassed)
-
-
-def overfit(model: ManyEyesForConditionalGeneration, batch: dict[str, Tensor], steps: int) -> None:
-    """Minimise the sum of the four losses; the rate falls, so that the end is not noisy."""
-    torch.manual_seed(0)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
-    for _ in range(steps):
-        trace = model(**batch, wanted=needs(*FOUR)).trace
-        optimizer.zero_grad()
-        torch.stack([OBJECTIVES[name](trace) for name in FOUR]).sum().backward()
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
-        optimizer.step()
-        schedule.step()
-
-
-@torch.no_grad()
-def mean_losses(
-    model: ManyEyesForConditionalGeneration, batch: dict[str, Tensor], draws: int = 20
-) -> dict[str, float]:
-    """Return each loss as the mean over ``draws`` fixed draws of masks and negatives."""
-    totals = dict.fromkeys(FOUR, 0.0)
-    for draw in range(draws):
-        torch.manual_seed(draw)
-        trace = model(**batch, wanted=needs(*FOUR)).trace
-        for name in FOUR:
-            totals[name] += float(OBJECTIVES[name](trace)) / draws
-    return totals
-
-
-def match_accuracy(model: ManyEyesForConditionalGeneration, batch: dict[str, Tensor]) -> float:
-    trace = model(**batch, wanted=needs("itm")).trace
-    right = trace["match_logits"].argmax(dim=-1) == trace["match_labels"]
-    return float(right.float().mean())
-
-
-def reconstructions(
-    model: ManyEyesForConditionalGeneration, batch: dict[str, Tensor], draws: int = 10
-) -> list[float]:
-    """Return the loss under ``draws`` masks that were not trained on."""
-    generator = torch.Generator().manual_seed(99)
-    found = []
-    for _ in range(draws):
-        noise = torch.rand(8, 16, generator=generator)
-        trace = model(**batch, noise_mae=noise, wanted=needs("reconstruction")).trace
-        found.append(float(OBJECTIVES["reconstruction"](trace)))
-    return found
-
-
-def test_xformer_check_16_writes_what_it_learnt(home: Path) -> None:
-    torch.manual_seed(0)
-    model, processor = make(tiny_parts.clip_block(home, **FIRST, width=32, heads=4, ffn=64))
-    first_stage(model)
-    batch = eight(processor)
-    optimizer = torch.optim.AdamW(model.fusion.parameters(), 5e-3, weight_decay=0.0)
-    for _ in range(120):
-        loss = OBJECTIVES["itg"](model(**batch, wanted=needs("itg")).trace)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert math.isfinite(float(loss.detach()))
-    model.eval()
-    reader = processor.text_reader
-    assert reader is not None
-    bundle = model.encode(pixel_values_clip=batch["pixel_values_clip"])
-    written = [reader.tokenizer.decode(row) for row in model.fusion.write(bundle, last=reader.last)]
-    right = sum(
-        a == b
-        for a, b in zip(
-            written,
-            ("red", "green", "blue", "white", "black", "cyan", "pink", "gold"),
-            strict=True,
-        )
-    )
-    assert right >= 7, written
-
-
-def test_xformer_check_17_reconstruction_in_the_second_stage(
-    home: Path, pictures: list[Image.Image]
-) -> None:
-    model, processor = xformer(home, idle=False, text="none")
-    freeze(model, assign(model, {"fusion": True}))
-    model.train()
-    output = model(**pairs(processor, pictures), wanted=needs("next_token", "reconstruction"))
-    assert set(output.trace) >= set(needs("next_token", "reconstruction"))
-    (output.loss + OBJECTIVES["reconstruction"](output.trace)).backward()
-    assert model.fusion.dual.w_out.weight.grad is not None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 LLAVA = {
     "id": "a",
     "image": "one.png",
@@ -165,3 +169,18 @@ POINTING = {
     "answer": [1, 1, 3, 3],
     "point": [2, 2],
 }
+
+
+def write_rows(path: Path, content: Any) -> Path:
+    """Write JSON, or JSON lines for ``.jsonl``; return the path."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+    else:
+        path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def write_vqa(folder: Path, questions: Any = QUESTIONS, answers: Any = ANSWERS) -> Path:
+    """Write VQAv2's two files; return that of the questions."""
+    write_rows(folder / "v2_mscoco_val2014_annotations.json", answers)
+    return write_rows(folder / "v2_OpenEnded_mscoco_val2014_questions.json", questions)

@@ -15,14 +15,6 @@ from manyeyes.errors import DataError
 from manyeyes.records import Sample, Turn
 
 
-def _write(path: Path, content: Any) -> Path:
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
-    else:
-        path.write_text(json.dumps(content), encoding="utf-8")
-    return path
-
-
 def _read(path: Path, **options: Any) -> list[Sample]:
     return list(iter_samples(path, options=SourceOptions("pics", **options)))
 
@@ -52,17 +44,17 @@ def _error(path: Path, **options: Any) -> DataError:
     ],
 )
 def test_detected_by_content(tmp_path: Path, content: Any, name: str) -> None:
-    assert detect_format(_write(tmp_path / "data.json", content)) == name
+    assert detect_format(good.write_rows(tmp_path / "data.json", content)) == name
 
 
 def test_statements_with_labels_are_no_captions(tmp_path: Path) -> None:
     row = {"image": "one.png", "caption": "The cat is on the mat.", "label": 0}
     with pytest.raises(DataError, match="is in no known format"):
-        detect_format(_write(tmp_path / "vsr.jsonl", [row]))
+        detect_format(good.write_rows(tmp_path / "vsr.jsonl", [row]))
 
 
 def test_karpathy(tmp_path: Path) -> None:
-    path = _write(tmp_path / "dataset_coco.json", good.KARPATHY)
+    path = good.write_rows(tmp_path / "dataset_coco.json", good.KARPATHY)
     first, second, third = _read(path)
     assert first.images == ("pics/val2014/COCO_val2014_000000000008.jpg",)
     assert (first.id, first.turns[-1].text, second.turns[-1].text) == ("4", "A cube.", "One cube .")
@@ -72,7 +64,7 @@ def test_karpathy(tmp_path: Path) -> None:
 
 
 def test_karpathys_train_takes_restval(tmp_path: Path) -> None:
-    path = _write(tmp_path / "dataset_coco.json", good.KARPATHY)
+    path = good.write_rows(tmp_path / "dataset_coco.json", good.KARPATHY)
     assert [sample.id for sample in _read(path, split="train")] == ["4", "5"]
     assert [sample.id for sample in _read(path, split="test")] == ["6"]
     error = _error(path, split="val")
@@ -80,7 +72,7 @@ def test_karpathys_train_takes_restval(tmp_path: Path) -> None:
 
 
 def test_gqa_short_and_full_answers(tmp_path: Path) -> None:
-    path = _write(tmp_path / "val_balanced_questions.json", good.GQA)
+    path = good.write_rows(tmp_path / "val_balanced_questions.json", good.GQA)
     (short,) = _read(path)
     assert short.turns == (
         Turn("user", "<image>\nWhat color is it?"),
@@ -95,14 +87,14 @@ def test_gqa_short_and_full_answers(tmp_path: Path) -> None:
 
 def test_gqa_test_questions_have_no_answers(tmp_path: Path) -> None:
     row = {key: good.GQA["001"][key] for key in ("question", "imageId")}
-    path = _write(tmp_path / "test_all_questions.json", {"001": row})
+    path = good.write_rows(tmp_path / "test_all_questions.json", {"001": row})
     assert "001.answer: is missing" in str(_error(path))
     (sample,) = _read(path, require_answers=False)
     assert [turn.role for turn in sample.turns] == ["user"]
 
 
 def test_genome_regions_ask_for_the_phrase(tmp_path: Path) -> None:
-    path = _write(tmp_path / "region_descriptions.json", good.REGIONS)
+    path = good.write_rows(tmp_path / "region_descriptions.json", good.REGIONS)
     (sample,) = _read(path)
     assert sample.turns == (
         Turn("user", "<image>\nWhat is at <boxes>?", (((1, 2, 4, 6),),)),
@@ -113,23 +105,23 @@ def test_genome_regions_ask_for_the_phrase(tmp_path: Path) -> None:
 
 def test_genome_folders_come_from_image_data(tmp_path: Path) -> None:
     data = [{"image_id": 7, "url": "https://host/x/VG_100K_2/7.jpg", "coco_id": None}]
-    _write(tmp_path / "image_data.json", data)
-    path = _write(tmp_path / "question_answers.json", good.GENOME_QUESTIONS)
+    good.write_rows(tmp_path / "image_data.json", data)
+    path = good.write_rows(tmp_path / "question_answers.json", good.GENOME_QUESTIONS)
     (sample,) = _read(path)
     assert sample.images == ("pics/VG_100K_2/7.jpg",)
-    _write(tmp_path / "image_data.json", [{**data[0], "image_id": 8}])
+    good.write_rows(tmp_path / "image_data.json", [{**data[0], "image_id": 8}])
     assert "qas[0].image_id: expected an id of image_data.json, got 7" in str(_error(path))
 
 
 def test_plain_rows(tmp_path: Path) -> None:
-    (caption,) = _read(_write(tmp_path / "captions.jsonl", [good.IMAGE_TEXT]))
+    (caption,) = _read(good.write_rows(tmp_path / "captions.jsonl", [good.IMAGE_TEXT]))
     assert (caption.id, caption.turns[-1].text, caption.task) == ("c", "A cube.", "caption")
-    (answer,) = _read(_write(tmp_path / "qa.jsonl", [good.QUESTION_ANSWER]))
+    (answer,) = _read(good.write_rows(tmp_path / "qa.jsonl", [good.QUESTION_ANSWER]))
     assert (answer.id, answer.turns[0].text) == ("9", "<image>\nWhat?")
 
 
 def test_shikra_conversation(tmp_path: Path) -> None:
-    (sample,) = _read(_write(tmp_path / "train.jsonl", [good.SHIKRA]))
+    (sample,) = _read(good.write_rows(tmp_path / "train.jsonl", [good.SHIKRA]))
     assert sample.turns == (
         Turn("user", "What joins <boxes> in <image>?", (((0, 0, 2, 2), (1, 1, 3, 3)),)),
         Turn(
@@ -143,13 +135,13 @@ def test_shikra_conversation(tmp_path: Path) -> None:
 
 def test_shikra_without_an_image_placeholder_gets_one(tmp_path: Path) -> None:
     row = json.loads(json.dumps(good.SHIKRA).replace(" in <image>", ""))
-    (sample,) = _read(_write(tmp_path / "train.jsonl", [row]))
+    (sample,) = _read(good.write_rows(tmp_path / "train.jsonl", [row]))
     assert sample.turns[0].text == "<image>\nWhat joins <boxes>?"
 
 
 def test_shikra_phrases_are_followed_by_their_boxes(tmp_path: Path) -> None:
     rows = [good.SHIKRA_REASONING, good.SHIKRA_SENTENCE]
-    reasoning, sentence = _read(_write(tmp_path / "train.jsonl", rows))
+    reasoning, sentence = _read(good.write_rows(tmp_path / "train.jsonl", rows))
     assert reasoning.turns[0].text == "<image>\nIs the cube <boxes> red?"
     assert reasoning.turns[1].text == "The cube <boxes> is beside a ball <boxes> . Yes."
     assert reasoning.turns[1].boxes == (((0, 0, 2, 2),), ((1, 1, 3, 3),))
@@ -159,7 +151,7 @@ def test_shikra_phrases_are_followed_by_their_boxes(tmp_path: Path) -> None:
 
 def test_shikra_questions_by_box_and_by_point(tmp_path: Path) -> None:
     rows = [good.POINT_QUESTION, good.POINTING]
-    by_box, by_point, box, point = _read(_write(tmp_path / "train.jsonl", rows))
+    by_box, by_point, box, point = _read(good.write_rows(tmp_path / "train.jsonl", rows))
     assert (by_box.id, by_point.id) == ("train:1-box", "train:1-point")
     assert by_box.turns[0].boxes == (((0, 0, 2, 2),),)
     assert by_point.turns[0].points == (((1, 1.5),),)
@@ -178,7 +170,7 @@ def test_shikra_questions_by_box_and_by_point(tmp_path: Path) -> None:
     ],
 )
 def test_broken_shikra_rows_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    path = _write(tmp_path / "train.jsonl", [{**good.SHIKRA, **change}])
+    path = good.write_rows(tmp_path / "train.jsonl", [{**good.SHIKRA, **change}])
     report = check_file(path, format="shikra", options=SourceOptions("pics"))
     assert message in str(report.errors[0])
 
@@ -193,11 +185,11 @@ def test_points_of_our_own_rows_go_to_their_turns(tmp_path: Path) -> None:
         "boxes": [[[0, 0, 9, 9]]],
         "points": [[[1, 2], [3, 4]]],
     }
-    (sample,) = _read(_write(tmp_path / "train.json", [row]))
+    (sample,) = _read(good.write_rows(tmp_path / "train.json", [row]))
     assert sample.turns[0].points == (((1, 2), (3, 4)),)
-    error = _error(_write(tmp_path / "train.json", [{**row, "points": [[[1, 2, 3]]]}]))
+    error = _error(good.write_rows(tmp_path / "train.json", [{**row, "points": [[[1, 2, 3]]]}]))
     assert error.key == "points[0][0]"
-    error = _error(_write(tmp_path / "train.json", [{**row, "points": []}]))
+    error = _error(good.write_rows(tmp_path / "train.json", [{**row, "points": []}]))
     assert "1 <points> in the text but 0 groups of points" in str(error)
 
 
@@ -212,7 +204,7 @@ def test_points_of_our_own_rows_go_to_their_turns(tmp_path: Path) -> None:
 def test_captions_answer_the_prompt_of_their_source(
     tmp_path: Path, name: str, content: Any
 ) -> None:
-    path = _write(tmp_path / name, content)
+    path = good.write_rows(tmp_path / name, content)
     for prompt, text in ((None, "Describe the image."), ("", ""), ("A photo of", "A photo of")):
         asked = {sample.turns[0].text for sample in _read(path, caption_prompt=prompt)}
         assert asked == {f"<image>\n{text}"}
