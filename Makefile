@@ -9,8 +9,11 @@ OUT ?= demo
 # lmms-eval brings 2.4 GB of packages: it has an environment of its own
 LMMS_VENV ?= .venv-lmms
 LMMS_READY := $(LMMS_VENV)/.ready
+# the site is made from the sources alone, without PyTorch
+DOCS_VENV ?= .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
 
-.PHONY: demo test lint types check slow lmms-eval-test setup clean
+.PHONY: demo test lint types docs check slow lmms-eval-test setup clean
 
 demo: $(READY)
 	$(BIN)/manyeyes demo --out $(OUT)
@@ -34,7 +37,12 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-check: lint types test
+# the documentation site, in build/docs; a page outside the navigation or a broken link is an error
+# (--quiet would hide warnings from --strict too)
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(DOCS_VENV)/bin:$$PATH" $(DOCS_VENV)/bin/mkdocs build --strict
+
+check: lint types docs test
 
 setup: $(READY)
 
@@ -54,5 +62,10 @@ $(LMMS_READY): pyproject.toml constraints.txt
 	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $(LMMS_READY)
 
+$(DOCS_READY): constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt mkdocs-material 'mkdocstrings[python]' ruff
+	touch $(DOCS_READY)
+
 clean:
-	rm -rf $(VENV) $(LMMS_VENV) demo
+	rm -rf $(VENV) $(LMMS_VENV) $(DOCS_VENV) build demo
