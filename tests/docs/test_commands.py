@@ -24,6 +24,8 @@ pytestmark = pytest.mark.long
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 BLOCK = re.compile(r"(?:<!-- (slow|server) -->\n)?```bash\n(.*?)```", flags=re.DOTALL)
 
+PYTHON = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+
 
 def commands(kind: str = "") -> list[list[str]]:
     """Return the page's command lines, of blocks marked as of a kind or of the others.
@@ -65,8 +67,10 @@ def run_all(lines: list[list[str]]) -> None:
         assert result.exit_code == 0, f"{words}: {result.stderr} {result.exception!r}"
 
 
-def test_every_command_of_the_page_runs(folder: Path) -> None:
+def test_every_command_of_the_page_runs_and_its_python_afterwards(folder: Path) -> None:
     run_all(commands())
+    for block in PYTHON.findall(PAGE.read_text()):
+        exec(compile(block, str(PAGE), "exec", dont_inherit=True), {})
     assert (folder / "runs" / "comm" / "model" / "config.json").is_file()
     assert (folder / "comm-full" / "model.safetensors").is_file()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,8 @@ def test_every_key_of_ours_has_a_meaning() -> None:
         if not key.meaning and block != "training"
     ]
     assert not silent
+    said = {key.meaning for block in known_keys().values() for key in block.values()} - {""}
+    assert [text for text in said if not re.match(r"(?:[A-Z]|``).*\.$", text)] == []
     assert {f"fusion.{name}" for name in FUSIONS} <= set(known_keys())
 
 

@@ -31,20 +31,19 @@ GATE_LAYERS = ("adapted", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterPromptsOptions(BridgeOptions):
-    """See ``BridgeOptions``.
-
-    layers: L, the last ones; None = all but the first.
-
-    entry: ``late`` adds the image to the queries of every adapted layer (MR-MLLM; LLaMA-Adapter
-    V2's released code); ``early`` hands it to the first layer alone, as that paper's text has it.
-    gates: layers that hold gates; ``all`` as in the released code, whose first layer never uses
-    them. gate_scale: one more factor per layer, starting at 1 (released models with LoRA).
-    """
+    """The options of ``BridgeOptions``, and where prompts and gates are."""
 
     layers: int | None = None
+    """Number of adapted layers (L), counted from the last. By default all but the first."""
     entry: str = "late"
+    """``late`` adds the image to the queries of every adapted layer (MR-MLLM, and LLaMA-Adapter
+    V2's released code). ``early`` hands it to the first layer alone, as that paper's text has
+    it."""
     gates: str = "adapted"
+    """Which layers hold gates. ``all`` as in the released code, whose first layer never uses them.
+    """
     gate_scale: bool = False
+    """One more factor per layer, which starts at 1 (released models with LoRA)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,13 +48,13 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeOptions:
-    """What every bridge takes. adapters: ``AdapterOptions`` of adapters beside the language model's
-    feed-forward layers (LION); None = there are none. tags: how the tags of an image stand in the
-    prompt, one of ``tags.VARIANTS``.
-    """
+    """What every bridge takes."""
 
     adapters: AdapterOptions | None = None
+    """Adapters beside the language model's feed-forward layers (LION). By default there are none.
+    """
     tags: str = "none"
+    """How the tags of an image stand in the prompt: ``soft``, ``hard`` or ``none``."""
 
     def __post_init__(self) -> None:
         check_choice("bridge", "tags", self.tags, VARIANTS)

@@ -23,19 +23,17 @@ POSITIONS = ("learned", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceholderOptions(BridgeOptions):
-    """See ``BridgeOptions``.
-
-    start_end: one learned vector before and one after every image (COMM §1.9).
-    positions: ``learned`` adds a learned vector to each visual token, which tells the language
-        model where it stands in the image (ours): waves at first where the tokens are a grid, zeros
-        elsewhere. ``none`` leaves that to the features, as the papers do.
-    neighbours: side of the square of tokens that each token of a grid sees before it is read, an
-        odd number (ours); 1 = itself alone.
-    """
+    """The options of ``BridgeOptions``, and what stands around and in the visual tokens."""
 
     start_end: bool = True
+    """One learned vector before and one after every image (COMM §1.9)."""
     positions: str = "none"
+    """``learned`` adds a learned vector to each visual token, which tells the language model where
+    it stands in the image (ours). The vectors begin as waves where the tokens are a grid, and as
+    zeros elsewhere. ``none`` leaves that to the features, as the papers do."""
     neighbours: int = 1
+    """Each token of a grid sees a square of tokens around it before it is read. This is the
+    square's side, an odd number (ours). 1: itself alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -67,7 +67,8 @@ class WrittenOptions:
         typer.Option(metavar="FILE", help="Write the detector's objects, for training."),
     ] = None
     out_refined: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the refined objects alike.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the refined objects in the same form."),
     ] = None
     draw: Annotated[
         Path | None,
@@ -76,7 +77,7 @@ class WrittenOptions:
         ),
     ] = None
     min_score: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Leave out objects below it.")
+        float, typer.Option(min=0.0, max=1.0, help="Leave out objects with a lower score.")
     ] = 0.05
 
 
@@ -90,14 +91,24 @@ class MergeOptions:
     gamma: Annotated[
         float,
         typer.Option(
-            min=0.0, max=1.0, help="Weight of the model's list where it agrees or differs."
+            min=0.0, max=1.0, help="How much the model's list counts where both found an object."
         ),
     ] = 0.0
     drop: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How far unwritten objects lose score.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of its score that an object loses if only the detector found it.",
+        ),
     ] = 0.0
     add: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Score factor of objects only written.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Score of objects that only the model wrote, as a share of its certainty.",
+        ),
     ] = 0.0
 
     def weights(self) -> MergeWeights | None:

@@ -76,7 +76,7 @@ class PerceivedOptions:
         ),
     ] = None
     objects_use: Annotated[
-        str, typer.Option(metavar="USE", help="Of --objects: given, shuffled or empty.")
+        str, typer.Option(metavar="USE", help="How --objects is used: given, shuffled or empty.")
     ] = "given"
     tags: Annotated[
         Path | None,
@@ -87,7 +87,7 @@ class PerceivedOptions:
         ),
     ] = None
     tags_use: Annotated[
-        str, typer.Option(metavar="USE", help="Tags as given, shuffled among images, or empty.")
+        str, typer.Option(metavar="USE", help="How --tags is used: given, shuffled or empty.")
     ] = "given"
 
 
@@ -99,11 +99,14 @@ class ApiOptions:
         str, typer.Option(help="How a model behind an API writes boxes: shikra, lion, int1000.")
     ] = "shikra"
     concurrency: Annotated[
-        int, typer.Option(min=1, help="Questions under way together, for a model behind an API.")
+        int,
+        typer.Option(min=1, help="Questions asked at the same time, for a model behind an API."),
     ] = 8
     prices: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="IN OUT", help="Of a million tokens read and written, for the cost."),
+        typer.Option(
+            metavar="IN OUT", help="Prices of a million tokens read and written, for the cost."
+        ),
     ] = None
 
 

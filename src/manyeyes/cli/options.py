@@ -136,7 +136,8 @@ BudgetOption = Annotated[
     str | None,
     typer.Option(
         metavar="UNIT=AMOUNT",
-        help="Of every arm: steps, samples, flops or minutes; else each recipe's own steps.",
+        help="Training of every arm in steps, samples, flops or minutes. "
+        "[default: each recipe's own steps]",
     ),
 ]
 StudyDataOption = Annotated[
@@ -144,7 +145,7 @@ StudyDataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Training data and benchmark files; else a world's own.",
+        help="Folder of training data and benchmark files. [default: a world is made]",
     ),
 ]
 QuestionsOption = Annotated[

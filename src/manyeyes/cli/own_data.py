@@ -41,7 +41,8 @@ Size = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Of recipes given by method alone: world, small or paper. [default: what fits here]",
+        help="Size of recipes that are named by method alone: world, small or paper. "
+        "[default: what fits here]",
     ),
 ]
 

@@ -55,14 +55,18 @@ def score(
         Path | None, typer.Option(metavar="FILE", help="Other answers to compare with.")
     ] = None,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Missing answers are wrong, not an error.")
+        bool,
+        typer.Option("--allow-missing", help="Count missing answers as wrong instead of stopping."),
     ] = False,
     box_style: Annotated[
         str, typer.Option(help="How answers write boxes: shikra, lion, int1000.")
     ] = "shikra",
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Images, where sizes are needed and not in the files."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the images, for files that do not say how large they are.",
+        ),
     ] = None,
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write each item's score as JSON lines.")

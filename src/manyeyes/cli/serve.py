@@ -85,7 +85,7 @@ def serve(
     ] = "localhost",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     name: Annotated[
-        str | None, typer.Option(help="What requests call the model; default: MODEL as given.")
+        str | None, typer.Option(help="Name of the model in requests. [default: MODEL as given]")
     ] = None,
     *,
     access: AccessOptions,

@@ -39,7 +39,9 @@ def tag(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="A data file of any known format, or a folder.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The tags file to write; new.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The tags file to write. It must not exist yet.")
+    ],
     image_root: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder that image paths start from, in DATA and FILE."),

@@ -57,11 +57,11 @@ class RunOptions:
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Keep frozen encoders' outputs here, shared by all runs that say so.",
+            help="Keep what frozen encoders compute in this folder. Runs that name it share it.",
         ),
     ] = None
     max_gb: Annotated[
-        float, typer.Option(min=0.0, help="Most that --features may hold, in GB.")
+        float, typer.Option(min=0.0, help="Largest size of the --features folder, in GB.")
     ] = 50.0
     export: Annotated[
         Path | None,

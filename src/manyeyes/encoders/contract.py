@@ -34,55 +34,61 @@ NORMALIZATIONS: Mapping[str, tuple[tuple[float, float, float], tuple[float, floa
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-    """One encoder of a recipe.
-
-    name: its key in the feature bundle. family: a key of ``ENCODERS``. checkpoint: hub id, folder
-    or ``world:`` part. levels: hidden-state indices (negative counts from the end), ``"a-b"``
-    ranges, or ``"all"`` (1..L). image_size: side of the square input in pixels; None = the
-    checkpoint's own. normalization: ``own`` = the family's. final_norm: apply the backbone's last
-    LayerNorm to every level. feature_norm: bring every token of every level to one scale, last
-    of all: ``rms`` divides it by its root mean square, ``layer`` takes its mean away
-    first; neither has weights. keep_prefix: keep class and register tokens. resample: target
-    (rows, columns); None = the encoder's own grid; resample_mode:
-    ``bilinear``, ``bicubic`` or ``area``. bgr: channels in the order blue, green, red,
-    as models trained on OpenCV's images expect. backbone: configuration fields, so that no file is
-    needed to build it. fused: the fusion reads it; off for a detector that only writes text.
-
-    Masked autoencoders only: mask_ratio, eval_mask_ratio: share of patches hidden in training and
-    otherwise. decoder: keep the checkpoint's pixel decoder, for reconstruction. target: what that
-    decoder predicts, ``raw`` or per-patch ``normalized`` pixels; ``own`` = as its configuration
-    says.
-
-    Family ``auto`` only: grid, prefix: rows and columns of patches, and tokens before them, that
-    the recipe counts on; a model that gives others is refused.
-
-    Detectors only: object_source: what describes the objects, the last states of the ``decoder``,
-    one per query, or of the ``encoder``, one per place. labels: the class names that the recipe
-    counts on, in order; a checkpoint with others is refused. Empty = the checkpoint's own.
-    """
+    """One encoder of a recipe."""
 
     name: str
+    """Its key among the features."""
     family: str
+    """A key of ``ENCODERS``."""
     checkpoint: str = ""
+    """Hub id, folder or ``world:`` part."""
     levels: Any = (-2,)
+    """Indices of hidden states. Negative ones count from the end, ``"19-24"`` is a range, ``"all"``
+    is 1..L."""
     image_size: int | None = None
+    """Side of the square input in pixels. By default the checkpoint's own."""
     normalization: str = "own"
+    """Of pixels: ``clip``, ``imagenet``, ``half`` (−1..1) or ``none`` (0..1). ``own`` is the
+    family's."""
     final_norm: bool = False
+    """Apply the backbone's last LayerNorm to every level."""
     feature_norm: str = "none"
+    """Bring every token of every level to one scale, last of all. ``rms`` divides it by its root
+    mean square, ``layer`` takes its mean away first. Neither has weights."""
     keep_prefix: bool = False
+    """Keep class and register tokens."""
     resample: tuple[int, int] | None = None
+    """Resize the grid of features to these rows and columns. By default the encoder's own grid
+    stays."""
     resample_mode: str = "bilinear"
+    """How the grid is resized: ``bilinear``, ``bicubic`` or ``area``."""
     bgr: bool = False
+    """Feed channels in the order blue, green, red, as models trained on OpenCV's images expect."""
     backbone: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration fields of the backbone. With them the encoder is built without any file."""
     fused: bool = True
+    """The fusion reads this encoder. Switch it off for a detector that only writes text."""
     mask_ratio: float = 0.0
+    """Masked autoencoders: share of patches hidden in training."""
     eval_mask_ratio: float = 0.0
+    """Masked autoencoders: share of patches hidden outside training."""
     decoder: bool = False
+    """Masked autoencoders: keep the checkpoint's pixel decoder, for reconstruction."""
     target: str = "own"
+    """Masked autoencoders: what the decoder predicts, ``raw`` or per-patch ``normalized`` pixels.
+    ``own`` is what its configuration says."""
     grid: tuple[int, int] | None = None
+    """Family ``auto``: rows and columns of patches that the recipe counts on. A model that gives
+    others is refused."""
     prefix: int | None = None
+    """Family ``auto``: number of tokens before the patches that the recipe counts on. A model that
+    gives another is refused."""
     object_source: str = "decoder"
+    """Detectors: what describes the objects, the last states of the ``decoder`` (one per query) or
+    of the ``encoder`` (one per place)."""
     labels: tuple[str, ...] = ()
+    """Detectors: the class names that the recipe counts on, in order. A checkpoint with others is
+    refused. Empty: the checkpoint's own."""
 
     def __post_init__(self) -> None:
         where = f"encoders.{self.name}"

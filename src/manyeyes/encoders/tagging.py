@@ -31,24 +31,24 @@ FILE = "file"
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerSpec:
-    """A recipe's ``tagger:`` block.
-
-    family: a key of ``TAGGERS``, or ``file``: a tags file in place of a tagger, for evaluation.
-    checkpoint: what it is loaded from; a tags file's path is relative to the data folder and may
-    hold ``{split}``. tags: file of the class names,
-    one a line, for checkpoints without them. thresholds: file of one threshold per class, one a
-    line. threshold: one for all classes instead; None = the file's, or else 0.5. backbone: fields
-    of the image tower's configuration that differ from the published ones. use: of a tags file:
-    ``given``, ``shuffled`` or ``empty``.
-    """
+    """A recipe's ``tagger:`` block."""
 
     family: str = "classifier"
+    """A key of ``TAGGERS``. ``file`` takes a tags file in place of a tagger, for evaluation."""
     checkpoint: str = ""
+    """What the tagger is loaded from. The path of a tags file is relative to the data folder and
+    may hold ``{split}``."""
     tags: str | None = None
+    """File of the class names, one a line, for checkpoints without them."""
     thresholds: str | None = None
+    """File of one threshold per class, one a line."""
     threshold: float | None = None
+    """One threshold for all classes. By default that of the file, or else 0.5."""
     backbone: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the image tower's configuration that differ from the published ones."""
     use: str = "given"
+    """Tags file: each image gets its own tags (``given``), another image's (``shuffled``), or none
+    (``empty``)."""
 
     def __post_init__(self) -> None:
         check_choice("tagger", "use", self.use, USES if self.family == FILE else USES[:1])

@@ -39,30 +39,40 @@ JOINS = ("channel", "sum", "token")
 
 @dataclass(frozen=True, kw_only=True)
 class CommOptions:
-    """Every switch of COMM §2 and §9. What the paper leaves open has our default, marked (ours).
-
-    merge: how levels of one encoder are merged. weight_norm: softmax (ours) or none.
-    lln_order: ln_linear as in the equation. lln_shared: one LN and Linear for all levels.
-    conv_kernel: of ``conv_layerscale`` (ours: 3). align: module after the merge of the encoders in
-    ``align_encoders`` (None = every encoder but the first). mlp_blocks, mlp_ratio, mlp_residual,
-    mlp_act: its shape (activation and residual ours). join: channel (ours), sum or token.
-    projector: linear. merge_patches: fold f x f patches into one token (ours: 1).
-    """
+    """Every switch of COMM §2 and §9. What the paper leaves open has our default, marked (ours)."""
 
     merge: str = "lln_layerscale"
+    """How the levels of one encoder become one: ``lln_layerscale`` (LayerNorm, Linear and a weight
+    for each level), ``layerscale`` (a weight for each), ``conv_layerscale`` (convolution,
+    BatchNorm and a weight), ``mean``, or ``single`` for one level."""
     weight_norm: str = "softmax"
+    """``softmax`` makes the weights of the levels add up to 1 (ours). ``none`` leaves them free."""
     lln_order: str = "ln_linear"
+    """``ln_linear`` as in the paper's equation, or ``linear_ln``."""
     lln_shared: bool = False
+    """One LayerNorm and Linear for all levels."""
     conv_kernel: int = 3
+    """Side of the kernel of ``conv_layerscale`` (ours: 3)."""
     align: str = "mlp"
+    """Module after the merge of the encoders in ``align_encoders``: ``mlp``, ``linear`` or
+    ``none``."""
     align_encoders: tuple[str, ...] | None = None
+    """Names of the encoders that are aligned. By default every encoder but the first."""
     mlp_blocks: int = 1
+    """Blocks of the aligning MLP."""
     mlp_ratio: int = 4
+    """Its inner width, as a multiple of the encoder's."""
     mlp_residual: bool = False
+    """Add each block's input to its output (ours)."""
     mlp_act: str = "gelu"
+    """Its activation (ours)."""
     join: str = "channel"
+    """How encoders meet: side by side in ``channel`` (ours), ``sum``, or one after the other as
+    tokens (``token``)."""
     projector: str = "linear"
+    """To the language model, see ``PROJECTORS``."""
     merge_patches: int = 1
+    """Fold f x f patches into one token (ours: 1)."""
 
     def __post_init__(self) -> None:
         check_choice("fusion", "merge", self.merge, MERGES)

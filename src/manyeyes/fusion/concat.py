@@ -28,10 +28,12 @@ from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 @dataclass(frozen=True, kw_only=True)
 class ConcatOptions:
-    """projector: see ``PROJECTORS``; merge_patches: fold f x f patches into one token."""
+    """Options of the channel concatenation."""
 
     projector: str = "mlp3x_fused"
+    """To the language model, see ``PROJECTORS``."""
     merge_patches: int = 1
+    """Fold f x f patches into one token."""
 
     def __post_init__(self) -> None:
         check_choice("fusion", "projector", self.projector, PROJECTORS)

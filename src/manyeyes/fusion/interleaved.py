@@ -31,12 +31,13 @@ from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 @dataclass(frozen=True, kw_only=True)
 class InterleavedOptions:
-    """projector: of each encoder, see ``PROJECTORS`` (``mlp2x`` as in LLaVA-1.5, on which I-MoF
-    builds); merge_patches: fold f x f patches of an encoder into one token (ours: 1).
-    """
+    """Options of I-MoF."""
 
     projector: str = "mlp2x"
+    """Of each encoder, see ``PROJECTORS``. ``mlp2x`` is that of LLaVA-1.5, on which I-MoF builds.
+    """
     merge_patches: int = 1
+    """Fold f x f patches of an encoder into one token (ours: 1)."""
 
     def __post_init__(self) -> None:
         check_choice("fusion", "projector", self.projector, PROJECTORS)

@@ -36,21 +36,24 @@ VISUAL_INPUTS = ("all", "qformer", "aggregator")
 
 @dataclass(frozen=True, kw_only=True)
 class LionOptions(QueryOptions):
-    """See ``QueryOptions`` for the Q-Former, which reads the question unless ``text: none``.
-
-    visual_input: both branches, or one alone, without building the other (stages 1 and 2).
-    aggregator_levels: of the encoder, first the stream's, then the one each block reads; None = all
-    its levels, deepest first. aggregator_heads, aggregator_ffn: of a block; aggregator_dropout: in
-    training. aggregator_mlp: inner width of the MLP as a multiple of W.
-    """
+    """The options of ``QueryOptions``, and those of the vision aggregator."""
 
     text: Literal["none"] | ReaderKind = "question"
+    """``question``: the Q-Former reads the question. ``none``: it reads the image alone."""
     visual_input: str = "all"
+    """``all``, or ``qformer`` or ``aggregator`` alone, without building the other (stages 1 and 2).
+    """
     aggregator_levels: tuple[int, ...] | None = None
+    """Levels of the encoder: first the stream's, then the one that each block reads. By default
+    all, deepest first."""
     aggregator_heads: int = 16
+    """Heads of a block."""
     aggregator_ffn: int = 3072
+    """Inner width of a block's feed-forward layer."""
     aggregator_dropout: float = 0.1
+    """In training."""
     aggregator_mlp: int = 4
+    """Inner width of the MLP after the blocks, as a multiple of the encoder's width."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

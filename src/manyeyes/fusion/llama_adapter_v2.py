@@ -30,12 +30,16 @@ from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaAdapterV2Options:
-    """queries: K. width, heads, depth: of the blocks; the defaults are the released model's."""
+    """Sizes of the released model."""
 
     queries: int = 10
+    """Prompts per layer (K)."""
     width: int = 768
+    """Of the blocks."""
     heads: int = 16
+    """Of the blocks."""
     depth: int = 8
+    """Number of blocks."""
 
     def __post_init__(self) -> None:
         check_counts("fusion", queries=self.queries, depth=self.depth)

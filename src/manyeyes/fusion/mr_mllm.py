@@ -54,22 +54,29 @@ MLPS = ("mlp", "linear")
 
 @dataclass(frozen=True, kw_only=True)
 class SharedQueriesOptions:
-    """queries: K. width, heads: of all blocks. visual_depth, perception_depth, fusion_depth: number
-    of blocks in VF, PF and F. text_depth: of blocks in TF, for perception text in the form
-    ``adapter``; 0 = none. mlp: Linear, GELU, Linear or ``linear``. box_embed: add an embedding of
-    each object's box, zero at the start. refine: update the objects from Q_shared.
-    """
+    """Sizes and switches of MR-MLLM's shared queries."""
 
     queries: int = 10
+    """Prompts per layer (K)."""
     width: int = 768
+    """Of all blocks."""
     heads: int = 16
+    """Of all blocks."""
     visual_depth: int = 8
+    """Blocks that read the scene (VF)."""
     perception_depth: int = 2
+    """Blocks that read the objects (PF)."""
     fusion_depth: int = 2
+    """Blocks over both results (F)."""
     text_depth: int = 0
+    """Blocks that read the words about objects (TF), for perception text in the form ``adapter``.
+    0: none."""
     mlp: str = "mlp"
+    """What follows the blocks: ``mlp`` (Linear, GELU, Linear) or ``linear``."""
     box_embed: bool = False
+    """Add an embedding of each object's box. It starts at zero."""
     refine: bool = False
+    """Update the objects from the shared queries."""
 
     def __post_init__(self) -> None:
         check_choice("fusion", "mlp", self.mlp, MLPS)

@@ -43,35 +43,43 @@ TEXTS = ("none", "question", "caption")
 
 @dataclass(frozen=True, kw_only=True)
 class QueryOptions:
-    """Sizes of the Q-Former; the defaults are BLIP-2's.
-
-    queries, width, layers, heads, ffn, dropout: of the transformer. cross_every: every how many
-    layers read the image. image_encoder: whose deepest level the queries read (None = the first).
-    ln_vision: LayerNorm on it, trained with the fusion; ln_vision_eps: 1e-5 in LAVIS, 1e-6 in
-    ``transformers``. text: what text side there is: none; ``question``, read together with the
-    image (InstructBLIP); ``caption``, with the heads of the image-text objectives (first stage).
-    tokenizer, vocab_size (None = the tokenizer's with [DEC]), max_positions, contrast_width: of the
-    text side. text_length: longest text; None = 32 for captions, 128 for questions. projector: to
-    the language model.
-    """
+    """Sizes of the Q-Former; the defaults are BLIP-2's."""
 
     queries: int = 32
+    """Number of queries, which is the number of visual tokens."""
     width: int = 768
+    """Of the transformer."""
     layers: int = 12
+    """Of the transformer."""
     heads: int = 12
+    """Of its attention."""
     ffn: int = 3072
+    """Inner width of its feed-forward layers."""
     dropout: float = 0.1
+    """In training."""
     cross_every: int = 2
+    """Every so many layers one reads the image."""
     image_encoder: str | None = None
+    """The encoder whose deepest level the queries read. By default the first."""
     ln_vision: bool = True
+    """A LayerNorm on what the queries read, trained with the fusion."""
     ln_vision_eps: float = 1e-5
+    """Its epsilon: 1e-5 in LAVIS, 1e-6 in ``transformers``."""
     text: Literal["none"] | ReaderKind = "none"
+    """The text side: ``none``; ``question``, read together with the image (InstructBLIP);
+    ``caption``, with the heads of the image-text objectives (first stage)."""
     tokenizer: str = "bert-base-uncased"
+    """Of the text side."""
     vocab_size: int | None = 30523
+    """Of the text side. nothing: the tokenizer's, with [DEC]."""
     max_positions: int = 512
+    """Of the text side."""
     text_length: int | None = None
+    """Longest text in tokens. By default 32 for captions, 128 for questions."""
     contrast_width: int = 256
+    """Width in which image and text are compared."""
     projector: str = "linear"
+    """To the language model, see ``PROJECTORS``."""
 
     def __post_init__(self) -> None:
         check_choice("fusion", "text", self.text, TEXTS)

@@ -28,10 +28,12 @@ from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 @dataclass(frozen=True, kw_only=True)
 class SingleOptions:
-    """projector: see ``PROJECTORS``; merge_patches: fold f x f patches into one token."""
+    """Options of a single encoder."""
 
     projector: str = "mlp2x"
+    """To the language model, see ``PROJECTORS``."""
     merge_patches: int = 1
+    """Fold f x f patches into one token."""
 
     def __post_init__(self) -> None:
         check_choice("fusion", "projector", self.projector, PROJECTORS)

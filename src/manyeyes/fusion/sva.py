@@ -33,21 +33,24 @@ from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 @dataclass(frozen=True, kw_only=True)
 class SvaOptions:
-    """Sizes of the aggregator; the defaults are the released models'.
-
-    grid: rows and columns of queries, L x L in the paper; None = the smallest of the encoders'
-    grids (ours). width: C. heads: of the attention. depth: D. groups: G. context: whether each
-    layer also reads the mean over the first encoder's map, which the released models do and the
-    paper's equations do not. projector: to the language model, see ``PROJECTORS``.
-    """
+    """Sizes of the aggregator; the defaults are the released models'."""
 
     grid: tuple[int, int] | None = None
+    """Rows and columns of queries, L x L in the paper. By default the smallest of the encoders'
+    grids (ours)."""
     width: int = 1024
+    """Of the queries (C)."""
     heads: int = 16
+    """Of the attention."""
     depth: int = 3
+    """Number of layers (D)."""
     groups: int = 1
+    """Groups of queries (G)."""
     context: bool = True
+    """Each layer also reads the mean over the first encoder's map. The released models do, the
+    paper's equations do not."""
     projector: str = "mlp2x"
+    """To the language model, see ``PROJECTORS``."""
 
     def __post_init__(self) -> None:
         check_choice("fusion", "projector", self.projector, PROJECTORS)

@@ -39,30 +39,38 @@ REC_PASSES = ("image", "both")
 
 @dataclass(frozen=True, kw_only=True)
 class XFormerOptions(QueryOptions):
-    """Every switch of x-former.md §2.4; defaults there.
-
-    local_encoder: whose features are M (None = the second; the image encoder itself for its
-    shallowest level in place of MAE). mae_enabled: off = a plain Q-Former. join: ``dual``
-    cross-attention, or ``concat``: M, brought to C's width, stands beside C in the Q-Former's
-    cross-attention. fusion_position: after the last layer or after each (early). num_dual_layers,
-    dual_self_attention, dual_ffn, dual_norm, mae_width_adapter: see ``DualShape``. itg_route: text
-    reads the Q-Former's query states, or Z' in one more causal layer. reconstruct: build what only
-    reconstruction needs. rec_pass: M' of the query-only pass is reconstructed, or also that of the
-    matching pass of own pairs.
-    """
+    """The options of ``QueryOptions``, and those of the dual attention (X-Former §2.4)."""
 
     local_encoder: str | None = None
+    """The encoder whose features are M. By default the second. The image encoder's own name takes
+    its shallowest level in place of MAE."""
     mae_enabled: bool = True
+    """Read M. Without it this is a plain Q-Former."""
     join: str = "dual"
+    """``dual`` cross-attention. ``concat``: M, brought to C's width, stands beside C in the
+    Q-Former's cross-attention."""
     fusion_position: str = "top"
+    """The dual attention stands after the last layer (``top``) or after each (``interleaved``, the
+    paper's early variant)."""
     num_dual_layers: int = 1
+    """Dual layers after the last one."""
     dual_self_attention: bool = False
+    """The queries also attend to each other there."""
     dual_ffn: str = "both"
+    """Which of the two attentions have a feed-forward layer."""
     dual_norm: str = "post"
+    """``post``: norms after the attentions, as in BERT. ``pre``: before them."""
     mae_width_adapter: str = "project"
+    """How M's width meets the queries'. ``project`` maps it there and back. ``native`` runs the
+    first attention at M's width. ``narrow`` keeps M's width outside and the queries' inside."""
     itg_route: str = "blip2"
+    """Captions are written from the Q-Former's query states (``blip2``), or from Z' in one more
+    causal layer (``fused``)."""
     reconstruct: bool = False
+    """Build what only reconstruction needs."""
     rec_pass: str = "image"
+    """``image``: M' of the query-only pass is reconstructed. ``both``: also that of the matching
+    pass of own pairs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

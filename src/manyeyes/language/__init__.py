@@ -28,22 +28,21 @@ KINDS: dict[str, LanguageKind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageSpec:
-    """The language model of a recipe.
-
-    checkpoint: hub id, folder or ``world:`` part. config: its configuration fields with
-    ``model_type``, so that the architecture is known without any file. added_biases: linear layers,
-    by their last name, that get a zero bias where they have none (LLaMA-Adapter V2). idle: build
-    everything but the language model, for stages that do not run it. kind: the key of ``KINDS``
-    that a recipe is written for; another is refused (None = either). dropout: let a frozen
-    language model's own dropout act in training, as LION's released code does.
-    """
+    """The language model of a recipe."""
 
     checkpoint: str = ""
+    """Hub id, folder or ``world:`` part."""
     config: Mapping[str, Any] = field(default_factory=dict)
+    """Its configuration fields with ``model_type``, so that the architecture is known without any
+    file."""
     added_biases: tuple[str, ...] = ()
+    """Last names of linear layers that get a zero bias where they have none (LLaMA-Adapter V2)."""
     idle: bool = False
+    """Build everything but the language model, for stages that do not run it."""
     kind: str | None = None
+    """The key of ``KINDS`` that the recipe is written for. A model of another kind is refused."""
     dropout: bool = False
+    """Let a frozen language model's own dropout act in training, as LION's released code does."""
 
     def __post_init__(self) -> None:
         check_choice("language", "kind", self.kind, (None, *KINDS))

@@ -174,7 +174,10 @@ class PartsModel(NotCopied, PreTrainedModel):
         self._touched.update(names)
 
     def stored_names(self, names: Iterable[str]) -> set[str]:
-        """Return those tensors that a light checkpoint holds; parts' references hold the others."""
+        """Return the names that a light checkpoint holds.
+
+        The other tensors are found through the references to their parts' own checkpoints.
+        """
         self._note_trainable()
         referenced = tuple(f"{part}." for part in self.config.references)
         return {n for n in names if n in self._touched or not n.startswith(referenced)}

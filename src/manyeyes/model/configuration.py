@@ -62,25 +62,24 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
     """All that is needed to rebuild a model and its processor.
 
     Args:
-        encoders: one mapping per encoder, see ``EncoderSpec``; order matters to the fusion.
-        fusion: ``{"name": ..., options}``, see ``FUSIONS``.
-        bridge: ``{"name": ..., options}``, see ``BRIDGES``.
-        language: ``{"checkpoint": ..., "config": ...}``, see ``LanguageSpec``.
-        text_config: the language model's own configuration; read from its checkpoint when absent.
-        geometry: how any image becomes square: ``pad``, ``squash`` or ``crop``.
+        encoders: One block for each encoder. Their order matters to the fusion.
+        fusion: ``name`` is a key of ``FUSIONS``; the other keys are that fusion's options.
+        bridge: ``name`` is a key of ``BRIDGES``; the other keys are that bridge's options.
+        language: The language model.
+        text_config: The language model's own configuration. Read from its checkpoint when absent.
+        geometry: How any image becomes square: ``pad``, ``squash`` or ``crop``.
         pad_color: RGB of the padding, 0..255.
-        box_style: how boxes are written in text, see ``BOX_STYLES``.
-        prompt_style: see ``PROMPT_STYLES``.
-        perception_text: how detected objects are written into the prompt, see
-            ``PerceptionOptions``; None = they are not.
-        tagger: who tags images for the prompt where nobody else did, see ``TaggerSpec``; None =
-            tags are always handed over.
-        max_tokens: longest training sequence, visual tokens included; None = no limit. Tags give
-            way first. Of encoder-decoder models: longest prompt; an answer may be as long as a
-            prompt's text beside one image.
+        box_style: How boxes are written in text: ``shikra``, ``lion`` or ``int1000``.
+        prompt_style: How turns become one text. ``chat`` is the language model's own template; the
+            others are ``vicuna_v1.1``, ``alpaca``, ``plain`` and ``blip2``.
+        perception_text: How detected objects are written into the prompt. By default they are not.
+        tagger: Finds the tags of images that come without any. By default nothing does.
+        max_tokens: Longest training sequence, visual tokens included. Where one is too long, tags
+            are left out first. Encoder-decoder models: longest prompt; the answer may be as long as
+            the prompt's text beside one image. By default there is no limit.
         image_tokens: ids of ``<image>``, ``<im_start>``, ``<im_end>`` and, with a soft prompt, of
             its slot; set by ``ManyEyesProcessor.from_config``.
-        answer_end: id of the token that ends an answer besides the language model's own, where the
+        answer_end: Id of the token that ends an answer besides the language model's own, where the
             prompt style has one; set by ``ManyEyesProcessor.from_config``.
         references: frozen parts that a light checkpoint does not hold: ``{part: {checkpoint,
             sha256, changed}}``, the last being what it holds of them all the same.

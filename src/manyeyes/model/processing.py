@@ -57,8 +57,9 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         visual_tokens: K; with 0 and no ``start_end`` a placeholder leaves nothing in the text.
         start_end: images stand between two marker tokens.
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
-        max_length: its ``max_tokens``. positions: how many tokens the language model reads; None =
-            any number. target_labels: its ``target_labels``, see ``targets``.
+        max_length: longest training sequence, the ``max_tokens`` of ``ManyEyesConfig``.
+        positions: how many tokens the language model reads; None = any number.
+        target_labels: the detector's class names, for rows with true objects, see ``targets``.
         answers_in_sequence: False for encoder-decoder language models.
         routed: every sample needs the route of its task type, see ``conversation.task_types``.
         tags: how the tags of an image stand in the prompt, see ``manyeyes.conversation.tags``.

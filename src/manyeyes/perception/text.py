@@ -34,32 +34,37 @@ _SCORE = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptionOptions:
-    """How detected objects become text.
-
-    detector: the encoder whose objects are written where a sample brings none; None = the only
-    detector there is. form: ``prompt``, words before the question, or ``adapter``: each object's
-    words pooled and read by the shared queries. min_score: objects below it are left out.
-    max_objects: the best-scored ones are kept. max_tokens: budget of an image's text, ``lead``
-    included; the worst-scored objects are left out until it fits. scores: write them. whole_pixels:
-    round boxes to them first, for a language model that knows no finer numbers. lead: before the
-    list. file: in evaluation, objects come from this file of the data folder (COCO's layout;
-    ``{split}`` is replaced), not from the detector; use: each image's objects as ``given`` there,
-    another's (``shuffled``) or none (``empty``). In training drop_objects is the share of objects
-    left out and drop_text that of samples without any text.
-    """
+    """How detected objects become text."""
 
     detector: str | None = None
+    """The encoder whose objects are written where a sample brings none. By default the only
+    detector there is."""
     form: str = "prompt"
+    """``prompt`` writes words before the question. ``adapter`` pools each object's words, and the
+    shared queries read them."""
     min_score: float = 0.7
+    """Objects with a lower score are left out."""
     max_objects: int = 20
+    """At most so many objects, the best-scored ones."""
     max_tokens: int | None = None
+    """Most tokens of an image's text, ``lead`` included. The worst-scored objects are left out
+    until it fits."""
     scores: bool = True
+    """Write the scores too."""
     whole_pixels: bool = False
+    """Round boxes to whole pixels first, for a language model that knows no finer numbers."""
     lead: str = "Detected objects: "
+    """What stands before the list."""
     file: str | None = None
+    """In evaluation, objects come from this file of the data folder instead of the detector. It has
+    COCO's layout; ``{split}`` is replaced."""
     use: str = "given"
+    """Each image gets its own objects of ``file`` (``given``), another image's (``shuffled``), or
+    none (``empty``)."""
     drop_objects: float = 0.1
+    """In training: share of objects that are left out."""
     drop_text: float = 0.1
+    """In training: share of samples that get no text of objects."""
 
     def __post_init__(self) -> None:
         check_choice("perception_text", "form", self.form, FORMS)

@@ -50,17 +50,16 @@ class Block(BaseModel):
 
 
 class PartTraining(Block):
-    """Arguments of the parameters under one pattern of ``train``; None = the stage's own value.
-
-    learning_rate: the highest one, which the schedule scales. weight_decay: AdamW's. lora: learn
-    LoRA on the part of that name, and nothing else of it.
-    """
+    """Arguments of the parameters under one pattern of ``train``; None = the stage's own value."""
 
     later = frozenset({"lora"})
 
     learning_rate: float | None = Field(default=None, ge=0)
+    """The highest one, which the schedule scales."""
     weight_decay: float | None = Field(default=None, ge=0)
+    """AdamW's."""
     lora: LoraOptions | None = None
+    """Learn LoRA on the part of that name, and nothing else of it."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -69,25 +68,24 @@ class PartTraining(Block):
 
 
 class ObjectSource(Block):
-    """Detected objects of a source's images, for perception text.
-
-    ``path``: a file in COCO's layout, detections or annotations; None = the model's own detector
-    looks at the images once, before the stage. ``use``: each image's objects as ``given``, or for
-    comparison another image's (``shuffled``) or none at all (``empty``).
-    """
+    """Detected objects of a source's images, for perception text."""
 
     path: str | None = None
+    """A file in COCO's layout, detections or annotations. Without it the model's own detector looks
+    at every image once, before the stage."""
     use: Use = "given"
+    """Each image gets its own objects (``given``), for comparison another image's (``shuffled``),
+    or none (``empty``)."""
 
 
 class TagsSource(Block):
-    """Where the tags of a source's images come from: a tags ``file``, see ``manyeyes tag``.
-
-    ``use``: as ``given``, ``shuffled`` among the images of the file, or ``empty`` (no file needed).
-    """
+    """Where the tags of a source's images come from."""
 
     file: str | None = None
+    """A tags file, as ``manyeyes tag`` writes it."""
     use: Use = "given"
+    """Each image gets its own tags (``given``), another image's (``shuffled``), or none (``empty``,
+    which needs no file)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -102,34 +100,41 @@ class TagsSource(Block):
 
 
 class DataSource(Block):
-    """One data file of a stage's mixture.
-
-    ``path``: the file, relative to the data folder or absolute; also shards by a range of numbers.
-    ``format``: a key of ``READERS``, or ``auto``, found by content. ``image_root``: where the image
-    paths in it start; by default the file's folder. ``weight`` is the share of samples drawn from
-    this file (relative to the other weights); ``limit`` keeps its first rows only. ``annotations``,
-    ``image_name``, ``split``, ``full_answer``, ``refine`` and ``caption_prompt`` are for formats
-    that need them (see ``SourceOptions``). ``objects``: see ``ObjectSource``; a text is its path.
-    ``exclude`` names files of evaluation sets; rows with one of their images are left out.
-    ``tags``: a tags file, or a block, see ``TagsSource``.
-    """
+    """One data file of a stage's mixture."""
 
     later = frozenset({"caption_prompt"})
 
     path: str
+    """The file, relative to the data folder or absolute. A range of numbers names several shards.
+    """
     format: str = "auto"
+    """A key of ``READERS``. ``auto`` finds the format by content."""
     image_root: str | None = None
+    """Folder that image paths in the file start from. By default the file's own folder."""
     weight: float = Field(default=1.0, gt=0)
+    """Share of samples drawn from this file, relative to the weights of the others."""
     limit: int | None = Field(default=None, ge=1)
+    """Keep the first rows only, so many."""
     annotations: str | None = None
+    """The second file of VQA pairs, of RefCOCO's pickles and of Visual Genome. By default it is
+    found by name."""
     image_name: str | None = None
+    """Pattern of image files for formats that name images by number:
+    ``COCO_val2014_{image_id:012d}.jpg``."""
     split: str | None = None
+    """Keep one split of a file that holds several (RefCOCO's pickles, Karpathy's JSON)."""
     full_answer: bool = False
+    """GQA: train on whole sentences instead of short answers."""
     refine: bool = False
+    """COCO instances: rows ask to correct a detector's objects."""
     caption_prompt: str | None = None
+    """The question that captions answer, by default "Describe the image." Empty: no question."""
     objects: ObjectSource | None = None
+    """Detected objects of the images. A text is the ``path`` of the block."""
     exclude: tuple[str, ...] = ()
+    """Files of evaluation sets. Rows with one of their images are left out."""
     tags: TagsSource | None = None
+    """Tags of the images. A text is the ``file`` of the block."""
 
     @field_validator("objects", mode="before")
     @classmethod
@@ -138,19 +143,20 @@ class DataSource(Block):
 
 
 class WeightSource(Block):
-    """Where a stage takes weights from: an earlier ``stage`` of the run or a ``checkpoint`` folder.
-
-    ``rename`` maps prefixes of stored parameter names to prefixes in this stage's model (LION moves
-    ``adapters.0`` of stage 1 to ``adapters.1``); ``only`` keeps the stored names under one pattern.
-    ``format``: whose files a checkpoint holds: ours, Hugging Face's BLIP-2 or InstructBLIP, or
-    BERT's, as the start of a Q-Former; both keys then see our names.
-    """
+    """Where a stage takes weights from: an earlier stage of the run, or a checkpoint."""
 
     stage: str | None = None
+    """Name of an earlier stage of the run."""
     checkpoint: str | None = None
+    """Folder or hub id of a checkpoint."""
     format: Literal["manyeyes", "blip2", "instructblip", "bert"] = "manyeyes"
+    """Whose files the checkpoint holds: ours, BLIP-2's or InstructBLIP's in Hugging Face's form, or
+    BERT's as the start of a Q-Former. ``rename`` and ``only`` then see our names."""
     rename: dict[str, str] = {}
+    """Prefix of stored names → prefix in this stage's model. LION moves ``adapters.0`` of stage 1
+    to ``adapters.1``."""
     only: tuple[str, ...] = ()
+    """Take the stored names under these patterns and no others."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> WeightSource:
@@ -160,23 +166,24 @@ class WeightSource(Block):
 
 
 class EvalRecipe(Block):
-    """Validation while a stage trains: after ``every`` steps and at its end.
-
-    data: files like the stage's own, of which the loss is measured. benchmarks: scored on the files
-    of ``split``. limit: at most so many rows of ``data``, and items of each benchmark. metric:
-    ``loss``, or the benchmark that decides which step is best. keep_best: keep the checkpoint of
-    that step, and let it be what the stage ends with. patience: stop after so many validations
-    without a better one.
-    """
+    """Validation while a stage trains: every so many steps and at its end."""
 
     data: list[DataSource] = []
+    """Files like the stage's own. The loss of their rows is measured."""
     every: int = Field(ge=1)
+    """Steps between two validations."""
     limit: int | None = Field(default=None, ge=1)
+    """At most so many rows of ``data``, and items of each benchmark."""
     benchmarks: tuple[str, ...] = ()
+    """Benchmarks to score, on the files of ``split``."""
     split: str = "val"
+    """Which files of the benchmarks."""
     metric: str = "loss"
+    """Decides which step is best: ``loss``, or the name of a benchmark."""
     keep_best: bool = False
+    """Keep the checkpoint of the best step, and end the stage with it."""
     patience: int | None = Field(default=None, ge=1)
+    """Stop after so many validations without a better one."""
 
     @model_validator(mode="after")
     def _metric_is_measured(self) -> EvalRecipe:

@@ -2,18 +2,21 @@
 
     python -m manyeyes.recipes.reference      writes recipes/keys.json and docs/keys.md again
 
-Meanings are what the classes' own docstrings say of their fields.
+Meanings are the texts that stand under the fields of the classes.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import json
 import re
+import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +77,7 @@ def reference() -> dict[str, dict[str, Key]]:
 
 
 def _keys(cls: type[Any]) -> Iterator[tuple[str, Key]]:
-    names = [name for name, _, _ in _fields(cls)]
-    said = _meanings(cls, names)
+    said = _meanings(cls)
     for name, kind, default in _fields(cls):
         yield name, Key(kind, default, said.get(name, ""))
 
@@ -99,7 +101,7 @@ def _fields(cls: type[Any]) -> Iterator[tuple[str, str, str | None]]:
 def _model_keys() -> Iterator[tuple[str, Key]]:
     parameters = inspect.signature(ManyEyesConfig.__init__).parameters
     names = [name for name in parameters if name not in NOT_IN_RECIPES]
-    said = _meanings(ManyEyesConfig, names)
+    said = _arguments(ManyEyesConfig)
     hints = typing.get_type_hints(ManyEyesConfig.__init__)
     for name in names:
         default = _shown(parameters[name].default)
@@ -157,34 +159,32 @@ def _shown(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
-def _meanings(cls: type[Any], names: list[str]) -> dict[str, str]:
-    """Field -> what the docstrings of a class and its bases say of it; bases say less."""
+def _meanings(cls: type[Any]) -> dict[str, str]:
+    """Field -> the text that stands under it, in the class or in the base that has it."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        if base.__doc__ and base.__module__.startswith("manyeyes"):
-            found |= _said(inspect.cleandoc(base.__doc__), names)
+        if base.__module__.startswith("manyeyes"):
+            found |= dict(_under_fields(base))
     return found
 
 
-def _said(text: str, names: list[str]) -> dict[str, str]:
-    """``key: meaning`` and ``key, other: meaning`` by marks; else the sentences that name a key."""
-    name = r"`{0,2}(?:" + "|".join(map(re.escape, names)) + r")`{0,2}(?: \([^)]*\))?"
-    mark = re.compile(rf"(?<![\w{{.])({name}(?:(?:,| and)\s+{name})*):\s")
-    words = " ".join(re.split(r"\n\s*(?:Raises|Returns):", text)[0].split())
-    marks = list(mark.finditer(words))
-    found: dict[str, str] = {}
-    for at, here in enumerate(marks):
-        end = marks[at + 1].start() if at + 1 < len(marks) else len(words)
-        meaning = words[here.end() : end].strip().rstrip(";,")
-        bare = re.sub(r"\([^)]*\)", " ", here[1]).replace(" and ", " ")
-        for key in re.findall(r"\w+", bare):
-            found.setdefault(key, meaning)
-    for sentence in re.split(r"(?<=[.;]) ", words):
-        for key in re.findall(r"``(\w+)``|\b(\w+_\w+)\b", sentence):
-            for said in key:
-                if said in names and said not in found:
-                    found[said] = sentence.strip().rstrip(";")
-    return found
+def _under_fields(cls: type[Any]) -> Iterator[tuple[str, str]]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    for field, below in pairwise(tree.body):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(said))),
+            ):
+                yield name, " ".join(said.split())
+
+
+def _arguments(cls: type[Any]) -> dict[str, str]:
+    """Argument -> what the ``Args`` of a class's docstring say of it."""
+    text = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+    said = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", text, flags=re.MULTILINE)
+    return {name: " ".join(words.split()) for name, words in said}
 
 
 def write(docs: Path = DOCS_FILE) -> None:

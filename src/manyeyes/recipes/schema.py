@@ -23,44 +23,46 @@ from manyeyes.recipes.training_fields import GROUPED, STRATEGY, check_training
 
 
 class StageRecipe(Block):
-    """One training stage.
-
-    name: of its folder in the run. data: the files of its mixture. training: its own fields of
-        ``transformers.TrainingArguments``, over those of the recipe's ``training``. seed: instead
-        of the recipe's.
-    train: name pattern → false (frozen), true (the stage's learning rate), a learning rate, or
-        ``{learning_rate, weight_decay, lora}``. A pattern without ``*`` covers the part of that
-        name; the last matching pattern decides; what no pattern covers is frozen.
-    objectives: objective → weight in the total loss; 0 takes out what a parent recipe has.
-    mixture: ``weighted`` draws samples by weight; ``concatenate`` takes every row once per epoch;
-        ``alternate`` fills each global batch from one source, in turn.
-    global_batch_size: samples per optimizer step over all ranks; sets the accumulation steps.
-    model: changes to the recipe's model block in this stage.
-    start: weights to begin with; empty = those of the stage before.
-    fresh: begin from the parts' own checkpoints alone, not from the stage before.
-    packing: put the texts of each micro-batch into one row without padding; same loss. ``auto``:
-        where the model can.
-    eval: validation while it trains, see ``EvalRecipe``.
-    cache_features: compute the features of frozen encoders once and keep up to ``cache_max_gb``.
-    """
+    """One training stage."""
 
     later = frozenset({"packing", "eval"})
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    """Of the stage, and of its folder in the run."""
     train: dict[str, bool | float | PartTraining]
+    """What learns: name pattern → false (frozen), true (the stage's learning rate), a learning
+    rate, or ``{learning_rate, weight_decay, lora}``. A pattern without ``*`` covers the part of
+    that name. The last matching pattern decides. What no pattern covers is frozen."""
     objectives: dict[str, float] = Field(default={"next_token": 1.0})
+    """Objective → its weight in the total loss. A weight of 0 takes out an objective of the parent
+    recipe."""
     data: list[DataSource] = Field(min_length=1)
+    """The files that the stage learns from."""
     mixture: Literal["weighted", "concatenate", "alternate"] = "weighted"
+    """How the files are mixed. ``weighted`` draws samples by weight, ``concatenate`` takes every
+    row once per epoch, ``alternate`` fills each global batch from one file, in turn."""
     global_batch_size: int | None = Field(default=None, ge=1)
+    """Samples per optimizer step, over all processes. It sets the accumulation steps."""
     training: dict[str, Any] = Field(default={})
+    """Fields of ``transformers.TrainingArguments`` for this stage. They replace those of the
+    recipe's ``training``."""
     model: dict[str, Any] = Field(default={})
+    """Changes to the recipe's model block in this stage."""
     start: list[WeightSource] = Field(default=[])
+    """Weights to begin with. Empty: those of the stage before."""
     fresh: bool = False
+    """Begin from the parts' own checkpoints alone, not from the stage before."""
     packing: bool | Literal["auto"] = False
+    """Put the texts of each micro-batch into one row without padding. The loss is the same.
+    ``auto``: where the model can."""
     eval: EvalRecipe | None = None
+    """Validation while the stage trains."""
     cache_features: bool = False
+    """Compute what frozen encoders give once, and keep it on disk."""
     cache_max_gb: float = Field(default=8.0, gt=0)
+    """Most that the kept features may take, in GB. If they need more, nothing is kept."""
     seed: int | None = None
+    """Of this stage. By default the recipe's."""
 
     @model_validator(mode="after")
     def _one_start(self) -> StageRecipe:
@@ -137,35 +139,36 @@ class StageRecipe(Block):
 
 
 class WorldRecipe(Block):
-    """The built-in world's data that a recipe makes for itself when no ``--data`` is given.
-
-    images: how many, four fifths of them for training. seed: of the drawing.
-    """
+    """The built-in world's data that a recipe makes for itself when no ``--data`` is given."""
 
     images: int = Field(ge=1)
+    """How many pictures, four fifths of them for training."""
     seed: int = 0
+    """Of the drawing."""
 
 
 class Recipe(Block):
-    """A whole run: one model, trained through its stages in order.
-
-    name: of the recipe. description: one line about it. seed: of initialisation and data order.
-    dtype: of frozen parts; what learns is kept in float32 (``training.bf16`` computes in bfloat16).
-    model: encoders, fusion, bridge, language model and prompts. stages: what is trained, in order.
-    world: data that it makes for itself.
-    quantization: frozen parts whose linear layers are held in four bits.
-    """
+    """A whole run: one model, trained through its stages in order."""
 
     later = frozenset({"quantization"})
 
     name: str
+    """Of the recipe."""
     description: str = ""
+    """One line about it."""
     seed: int = 0
+    """Of initialisation and data order."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of frozen parts. What learns is kept in float32; ``training.bf16`` computes in
+    bfloat16."""
     model: dict[str, Any]
+    """Encoders, fusion, bridge, language model and prompts."""
     stages: list[StageRecipe] = Field(min_length=1)
+    """What is trained, in order."""
     world: WorldRecipe | None = None
+    """Data that the recipe makes for itself."""
     quantization: dict[str, Literal["nf4"]] = Field(default={})
+    """Part → ``nf4``: its frozen linear layers are held in four bits while it trains."""
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:

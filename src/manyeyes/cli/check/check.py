@@ -59,7 +59,7 @@ def check(
 
 
 def _is_recipe(target: str) -> bool:
-    """Files of other kinds and whatever exists are data; ``comm/world`` is a recipe's name."""
+    """Whether a word is a YAML file, or a name that no file has; anything else is data."""
     path = Path(target)
     if path.suffix in RECIPE_SUFFIXES:
         return True

@@ -28,7 +28,9 @@ def data(
             help="llava, messages, parquet, question_answer, refcoco or vqa.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write; new.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The file to write. It must not exist yet.")
+    ],
     format: Annotated[
         str, typer.Option(help="The format of IN; auto finds it by content.")
     ] = "auto",

@@ -31,7 +31,9 @@ def lion(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="RECIPE", help="Whose model has the file's shape; default: by width."),
+        typer.Option(
+            metavar="RECIPE", help="Recipe of the model in the file. [default: chosen by its width]"
+        ),
     ] = None,
     *,
     common: FolderOptions,

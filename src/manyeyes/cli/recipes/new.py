@@ -19,7 +19,7 @@ EXAMPLES = (
 
 def new(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the recipe; written to NAME.yaml.")
+        str, typer.Argument(metavar="NAME", help="Name of the recipe. It is written to NAME.yaml.")
     ],
     parent: Annotated[
         str,

@@ -20,7 +20,7 @@ EXAMPLES = (
 
 def recipes(
     method: Annotated[
-        str | None, typer.Argument(metavar="METHOD", help="Only of this method: comm, clip, ...")
+        str | None, typer.Argument(metavar="METHOD", help="List only this method: comm, clip, ...")
     ] = None,
     *,
     common: CommonOptions,

@@ -58,7 +58,10 @@ class TruthOptions:
         typer.Option(metavar="FILE", help="True tags, for models that read them."),
     ] = None
     margin: Annotated[
-        float, typer.Option(min=0.0, help="A CUR surely within this share of 0 is redundant.")
+        float,
+        typer.Option(
+            min=0.0, help="An encoder is redundant if its CUR is surely no further from 0."
+        ),
     ] = 0.02
 
 

@@ -53,7 +53,10 @@ class SizeOptions:
     """How much is read and fitted."""
 
     limit: Annotated[
-        int, typer.Option(min=2, help="Most pictures of each set, or questions with an LLM.")
+        int,
+        typer.Option(
+            min=2, help="At most so many pictures of each set, or questions with --with-llm."
+        ),
     ] = 1500
     seeds: Annotated[int, typer.Option(min=1, help="Fits per figure.")] = 1
     grid: Annotated[
@@ -72,16 +75,25 @@ class LevelOptions:
         bool, typer.Option("--with-llm", help="Train the recipe once per level, and ask it.")
     ] = False
     level: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="With an LLM: only these. Repeatable.")
+        list[int] | None,
+        typer.Option(metavar="N", help="With --with-llm: only this level. May be repeated."),
     ] = None
     benchmark: Annotated[
         list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="With an LLM: what is asked."),
+        typer.Option(
+            "--benchmark",
+            "-b",
+            metavar="NAME",
+            help="With --with-llm: a benchmark to ask. May be repeated.",
+        ),
     ] = None
     budget: Annotated[
-        str | None, typer.Option(metavar="UNIT=AMOUNT", help="With an LLM: as for compare.")
+        str | None,
+        typer.Option(metavar="UNIT=AMOUNT", help="With --with-llm: the budget, as for compare."),
     ] = None
-    jobs: Annotated[int, typer.Option(min=1, help="With an LLM: trainings at a time.")] = 1
+    jobs: Annotated[
+        int, typer.Option(min=1, help="With --with-llm: so many trainings at a time.")
+    ] = 1
 
 
 def probe(

@@ -27,19 +27,21 @@ _ADAPTER = "default"
 
 @dataclass(frozen=True, kw_only=True)
 class LoraOptions:
-    """rank: of A and B. alpha: the update counts alpha / rank, with ``rslora`` alpha / √rank.
-
-    targets: ``all-linear`` (every linear layer of the part but the output head), or last names of
-    layers (``[q_proj, v_proj]``). dropout: of the update's input. dora: learn the length of every
-    row of W apart from its direction.
-    """
+    """LoRA on a part: W + scale · B A, A and B of rank r."""
 
     rank: int = 16
+    """Of the update's two matrices A and B."""
     alpha: float = 32.0
+    """The update counts alpha / rank times, with ``rslora`` alpha / √rank."""
     targets: str | tuple[str, ...] = ALL_LINEAR
+    """``all-linear`` is every linear layer of the part but the output head. Otherwise last names of
+    layers: ``[q_proj, v_proj]``."""
     dropout: float = 0.0
+    """Of the update's input, in training."""
     dora: bool = False
+    """Learn the length of every row of W apart from its direction."""
     rslora: bool = False
+    """Scale the update by alpha / √rank instead of alpha / rank."""
 
     def __post_init__(self) -> None:
         check_counts("lora", rank=self.rank)

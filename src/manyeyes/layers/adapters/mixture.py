@@ -41,14 +41,15 @@ routed = _ROUTES.given
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterOptions:
-    """count: adapters per sub-layer: 2, or 1 for a stage of one kind of task or the ablation.
-    bottleneck: their inner width. router: two adapters weighted by the gates of the sample's task
-    type; false = simply added up (ablation, ours).
-    """
+    """Adapters beside the language model's feed-forward layers (LION)."""
 
     count: int = 2
+    """Adapters per layer: 2, or 1 for a stage of one kind of task and for the ablation."""
     bottleneck: int = 64
+    """Inner width of an adapter."""
     router: bool = True
+    """The gates of the sample's task type weight two adapters. false: they are added up (ablation,
+    ours)."""
 
     def __post_init__(self) -> None:
         check_choice("bridge.adapters", "count", self.count, (1, 2))
