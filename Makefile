@@ -28,7 +28,8 @@ slow: $(READY)
 
 # manyeyes inside the real lmms-eval, offline
 lmms-eval-test: $(LMMS_READY)
-	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(LMMS_VENV)/bin/python -m pytest tests/evaluation/harness/test_lmms_eval.py
+	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(LMMS_VENV)/bin/python -m pytest tests/evaluation/harness/test_lmms_eval.py \
+		tests/evaluation/harness/test_lmms_scores.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -7,11 +7,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("openai")
 pytest.importorskip("fastapi")
@@ -23,9 +25,10 @@ from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import RequestError, UsageError
 from manyeyes.evaluation.asking import served
 from manyeyes.evaluation.asking.runner import evaluate
-from manyeyes.evaluation.asking.served import Address, ServedModel, parse_address
+from manyeyes.evaluation.asking.served import Address, ServedModel, image_url, parse_address
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
+from manyeyes.records import Turn
 from served import LIMITS, NAME, Server
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
@@ -75,9 +78,11 @@ class Moody(BaseHTTPRequestHandler):
     """Answers with a status for each question's text, a second time well."""
 
     asked: ClassVar[Counter[str]] = Counter()
+    bodies: ClassVar[list[Any]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.bodies.append(body)
         text = body["messages"][0]["content"][-1]["text"]
         self.asked[text] += 1
         status = int(text) if text.isdigit() and self.asked[text] < 2 else 200
@@ -103,6 +108,7 @@ class Moody(BaseHTTPRequestHandler):
 def moody() -> Iterator[ServedModel]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Moody)
     Moody.asked.clear()
+    Moody.bodies.clear()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     model = ServedModel(Address(f"http://127.0.0.1:{server.server_port}/v1", "m"), retries=2)
@@ -115,6 +121,30 @@ def moody() -> Iterator[ServedModel]:
 
 def question(text: str) -> Item:
     return Item(text, "", text, (), "")
+
+
+def test_every_image_and_turn_of_a_question_is_sent(moody: ServedModel, tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{shade}.png") for shade in (1, 2)]
+    for shade, name in enumerate(names):
+        Image.new("RGB", (20, 10), (shade, 0, 0)).save(name)
+    asked = Item("i", names[0], "Which differs?", ("x",), "c", more_images=(names[1],))
+    before = (Turn("user", "Is <image> like <image>?"), Turn("assistant", "no"))
+    boxed = replace(asked, before=before, prompt="In <boxes>?", boxes=(((0, 0, 10, 10),),))
+    assert moody.answer([asked], with_images=True) == ["said Which differs?"]
+    moody.answer([boxed], with_images=True)
+    moody.answer([asked], with_images=False)
+    images = [{"type": "image_url", "image_url": {"url": image_url(name)}} for name in names]
+    assert images[0] != images[1]
+
+    def text(said: str) -> dict[str, str]:
+        return {"type": "text", "text": said}
+
+    several, talk, blind = ([m["content"] for m in body["messages"]] for body in Moody.bodies)
+    assert several == [[*images, text("Which differs?")]]
+    first = [text("Is "), images[0], text(" like "), images[1], text("?")]
+    assert talk == [first, [text("no")], [text("In [0.000,0.250,0.500,0.750]?")]]
+    assert [m["role"] for m in Moody.bodies[1]["messages"]] == ["user", "assistant", "user"]
+    assert blind == [[text("Which differs?")]]
 
 
 def test_what_fails_for_now_is_asked_again(moody: ServedModel) -> None:

@@ -15,7 +15,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from manyeyes.files import write_text
 from manyeyes.images.reading import image_size, load_image
 from manyeyes.inference.predictor import MAX_NEW_TOKENS
 from manyeyes.inference.questions import Item, PartlyAnswered
-from manyeyes.records import PackedImage, Turn
+from manyeyes.records import IMAGE_PLACEHOLDER, PackedImage
 
 SCHEME = "openai:"
 SENT = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
@@ -173,7 +173,7 @@ class ServedModel:
         try:
             reply = self._client.chat.completions.create(
                 model=self.address.model,
-                messages=[{"role": "user", "content": self._content(item, with_images)}],
+                messages=self._messages(item, with_images),
                 temperature=0,
                 max_tokens=MAX_NEW_TOKENS[item.answer],
             )
@@ -194,14 +194,29 @@ class ServedModel:
             self.usage.completion_tokens += getattr(reply.usage, "completion_tokens", 0)
         return text
 
-    def _content(self, item: Item, with_images: bool) -> list[dict[str, Any]]:
-        turn = Turn("user", item.prompt, item.boxes, points=item.points)
-        if item.boxes or item.points:
-            turn = write_boxes(turn, [item.size or image_size(item.image)], self._style)
-        parts: list[dict[str, Any]] = []
-        if with_images:
-            parts.append({"type": "image_url", "image_url": {"url": image_url(item.image)}})
-        return [*parts, {"type": "text", "text": turn.text}]
+    def _messages(self, item: Item, with_images: bool) -> list[Any]:
+        """The conversation up to the question, every image where its text has it."""
+        turns = item.turns(shown=with_images)
+        if any(turn.boxes or turn.points for turn in turns):
+            first = item.size or image_size(item.image)
+            sizes = [first, *(image_size(image) for image in item.more_images)]
+            turns = [write_boxes(turn, sizes, self._style) for turn in turns]
+        images = iter(item.images)
+        return [{"role": turn.role, "content": _parts(turn.text, images)} for turn in turns]
+
+
+def _parts(text: str, images: Iterator[str]) -> list[dict[str, Any]]:
+    """A text with ``<image>`` in it as the parts of a message, the next image for each."""
+    before, *after = text.split(IMAGE_PLACEHOLDER)
+    parts = [_text_part(before)]
+    for rest in after:
+        url = {"url": image_url(next(images))}
+        parts += [{"type": "image_url", "image_url": url}, _text_part(rest.removeprefix("\n"))]
+    return [part for part in parts if part.get("text", True)] or [_text_part(text)]
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
 
 
 def image_url(image: str) -> str:
