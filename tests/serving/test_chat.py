@@ -37,13 +37,13 @@ def talk(build: Callable[..., Built]) -> Conversation:
 def count_encodings(talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by the number of images of every encoder call."""
     calls: list[int] = []
-    encode = talk.model.encode_images
+    encode = talk.model.encode
 
     def counted(**pixels: Any) -> Any:
         calls.append(len(next(iter(pixels.values()))))
         return encode(**pixels)
 
-    monkeypatch.setattr(talk.model, "encode_images", counted)
+    monkeypatch.setattr(talk.model, "encode", counted)
     return calls
 
 

@@ -20,7 +20,7 @@ from data_rows import (
     write_vqa,
 )
 from manyeyes.data.containers.rows import SourceOptions
-from manyeyes.data.files import detect_format, iter_samples
+from manyeyes.data.files import detect_format, iter_samples, read_samples
 from manyeyes.errors import DataError
 from manyeyes.records import Sample, Turn
 from packed import make_tar
