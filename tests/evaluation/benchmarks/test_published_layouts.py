@@ -10,6 +10,7 @@ import pytest
 from benchmark_files import FILES
 from manyeyes.evaluation.benchmarks import BENCHMARKS
 from manyeyes.evaluation.contract import Prediction
+from manyeyes.evaluation.tables.comparison import compare_predictions
 from manyeyes.images.reading import load_image
 from manyeyes.inference.questions import Item
 
@@ -96,3 +97,29 @@ def test_a_limit_keeps_what_is_scored_as_a_whole(name: str, written: Written) ->
     assert 0 < len(kept) < len(asked)
     for unit in {item.meta[key] for item in kept}:
         assert sum(item.meta[key] == unit for item in kept) == sizes[unit]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_sets_of_answers_compare(name: str, written: Written) -> None:
+    """The truth against silence: every metric by the difference of its two values."""
+    benchmark, asked = BENCHMARKS[name], written.items(name)
+    right, silent = truth(asked), {item.id: "" for item in asked}
+    values = [benchmark.score(asked, said).to_json()["metrics"] for said in (right, silent)]
+    found = compare_predictions(benchmark, asked, right, silent, draws=20)
+    compared = {metric.metric: metric.difference for metric in found.metrics}
+    assert set(compared) == set(values[0])
+    for metric, difference in compared.items():
+        assert abs(difference) == pytest.approx(abs(values[1][metric] - values[0][metric])), metric
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [(name, variant) for name in NAMES for variant in BENCHMARKS[name].variants[1:]],
+)
+def test_the_truth_under_the_other_variants(name: str, variant: str, written: Written) -> None:
+    """Where the release is wrong, its answers are, when corrected: two rows of MMVP here."""
+    benchmark, asked = BENCHMARKS[name], written.items(name)
+    result = benchmark.score(asked, truth(asked), variant=variant)
+    assert result.variant == variant
+    wrong = 50.0 if (name, variant) == ("mmvp", "corrected") else 0.0
+    assert result.headline.value == pytest.approx(100.0 - wrong)
