@@ -17,8 +17,8 @@ from manyeyes.errors import PartError, UsageError
 from manyeyes.inference.ranking import ShownImages, rank_candidates, ranked_question
 from manyeyes.recipes import WeightSource, load_recipe
 from manyeyes.records import Sample, Turn
-from manyeyes.training.parts import assign, freeze
 from manyeyes.training.saving.weights import take_weights
+from manyeyes.training.trainable import assign, freeze
 
 MERGE = {"bridge.mixture.adapters.0": "bridge.mixture.adapters.1"}
 QUESTIONS = ("What is it?", "Find the cup.", "Is it red?", "Give its box.")

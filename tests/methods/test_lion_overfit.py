@@ -23,7 +23,7 @@ import tiny
 from lion_parts import Built, build_lion, lion_block
 from manyeyes.conversation.task_types import IMAGE, REGION
 from manyeyes.records import IGNORE, Sample, Turn
-from manyeyes.training.parts import assign, freeze
+from manyeyes.training.trainable import assign, freeze
 
 WORDS = ("red", "green", "blue", "white", "pink", "cyan", "olive", "tan")
 PLACES = tuple(f"[0.{number}]" for number in range(1, 9))

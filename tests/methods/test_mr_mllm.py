@@ -22,8 +22,8 @@ from manyeyes.model.intermediates import LANGUAGE
 from manyeyes.recipes import load_recipe
 from manyeyes.records import Sample, Turn, VisualEvidence
 from manyeyes.training.attention import choose_attention
-from manyeyes.training.parts import assign
-from manyeyes.training.parts import freeze as freeze_by
+from manyeyes.training.trainable import assign
+from manyeyes.training.trainable import freeze as freeze_by
 from whole_model import Build, Built, Pictures, batch, freeze, prompts
 
 pytestmark = pytest.mark.long

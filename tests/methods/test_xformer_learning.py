@@ -15,7 +15,7 @@ import image_text_parts as tiny_parts
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.losses import OBJECTIVES
 from manyeyes.records import Sample, Turn
-from manyeyes.training.parts import assign, freeze
+from manyeyes.training.trainable import assign, freeze
 from xformer_models import FIRST, FOUR, first_stage, make, needs, pairs, xformer
 
 pytestmark = pytest.mark.long

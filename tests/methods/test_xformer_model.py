@@ -16,8 +16,8 @@ from manyeyes.errors import DataError, PartError
 from manyeyes.losses import OBJECTIVES
 from manyeyes.recipes import WeightSource
 from manyeyes.records import FusionText, Sample, Turn
-from manyeyes.training.parts import assign, freeze
 from manyeyes.training.saving.weights import take_weights
+from manyeyes.training.trainable import assign, freeze
 from xformer_models import FIRST, FOUR, first_stage, gradients, make, needs, pairs, xformer
 
 pytestmark = pytest.mark.long

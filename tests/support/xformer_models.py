@@ -13,7 +13,7 @@ import image_text_parts as tiny_parts
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.losses import OBJECTIVES
 from manyeyes.records import Sample, Turn
-from manyeyes.training.parts import assign, freeze
+from manyeyes.training.trainable import assign, freeze
 
 FOUR = ("itc", "itm", "itg", "reconstruction")
 FIRST: dict[str, Any] = {"text": "caption", "text_length": 24}

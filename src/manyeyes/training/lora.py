@@ -14,7 +14,7 @@ from manyeyes.errors import RecipeError, nearest
 from manyeyes.layers.adapters.lora import LoraOptions, is_lora, lora_layers
 from manyeyes.model.lora import add_lora, lora_parts, merge_lora, parse_lora
 from manyeyes.recipes import PartTraining
-from manyeyes.training.parts import ALIASES, Train, assign
+from manyeyes.training.trainable import ALIASES, Train, assign
 
 ENCODERS = "encoders"
 

@@ -18,7 +18,7 @@ from torch import nn
 from manyeyes.errors import ManyEyesError, RecipeError, nearest
 from manyeyes.layers.adapters.lora import ALL_LINEAR, LoraOptions, find_targets, is_lora
 from manyeyes.model.lora import lora_parts
-from manyeyes.training.parts import ALIASES, Assignment
+from manyeyes.training.trainable import ALIASES, Assignment
 
 BITS = 4.127
 """Bits per weight of nf4: 4, and the quantised scales of blocks."""

@@ -37,7 +37,6 @@ from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.lora import prepare_lora
 from manyeyes.training.opened import open_together
 from manyeyes.training.packing import packed, packs
-from manyeyes.training.parts import Assignment, assign, freeze
 from manyeyes.training.precomputed.encoder_store import StorePlace
 from manyeyes.training.precomputed.features import cached_dataset
 from manyeyes.training.precomputed.objects import look_at
@@ -48,6 +47,7 @@ from manyeyes.training.saving.checksums import check_checksums
 from manyeyes.training.saving.results import stage_results
 from manyeyes.training.saving.resume_state import read_object
 from manyeyes.training.sharding import forget_stage
+from manyeyes.training.trainable import Assignment, assign, freeze
 from manyeyes.training.trainer import StageData, StageTrainer
 from manyeyes.training.validation.rows import HeldOut
 from manyeyes.training.validation.validate import Score, Validate

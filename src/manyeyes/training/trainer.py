@@ -33,7 +33,6 @@ from manyeyes.losses import OBJECTIVES
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.training.attention import choose_attention
 from manyeyes.training.loader import BatchPlan, EndlessOrder, RankBatches
-from manyeyes.training.parts import Assignment, parameter_groups
 from manyeyes.training.saving import folders
 from manyeyes.training.saving.checksums import write_checksums
 from manyeyes.training.saving.optimizer_state import (
@@ -58,6 +57,7 @@ from manyeyes.training.sharding import (
     scalars_again,
     use_fsdp,
 )
+from manyeyes.training.trainable import Assignment, parameter_groups
 
 SCALER_FILE = "scaler.pt"
 

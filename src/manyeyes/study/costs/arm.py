@@ -14,7 +14,7 @@ import torch
 from manyeyes.recipes import Recipe
 from manyeyes.study.costs.recipe import build_on_meta, stage_models
 from manyeyes.study.costs.stage import stage_cost
-from manyeyes.training.parts import assign
+from manyeyes.training.trainable import assign
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from manyeyes.recipes import PartTraining, Recipe, StageRecipe, model_config, st
 from manyeyes.study.costs.stage import ASSUMPTIONS, StageCost, measure_rate, stage_cost
 from manyeyes.training.lora import prepare_lora
 from manyeyes.training.packing import packs
-from manyeyes.training.parts import Assignment, assign
 from manyeyes.training.quantization import check_quantized
+from manyeyes.training.trainable import Assignment, assign
 
 PARTS: Mapping[str, str] = {
     "encoders": "encoders",

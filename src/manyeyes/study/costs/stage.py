@@ -18,8 +18,8 @@ from manyeyes.encoders import ENCODERS, EncoderCost
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.recipes import Recipe, StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
-from manyeyes.training.parts import Assignment
 from manyeyes.training.quantization import BITS, quantizable
+from manyeyes.training.trainable import Assignment
 
 TEXT_TOKENS = 128
 ANSWER_TOKENS = 32

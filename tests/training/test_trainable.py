@@ -8,7 +8,7 @@ from torch import nn
 
 from manyeyes.errors import RecipeError
 from manyeyes.recipes import PartTraining
-from manyeyes.training.parts import assign, covers, freeze, parameter_groups
+from manyeyes.training.trainable import assign, covers, freeze, parameter_groups
 
 
 def small_model() -> nn.Module:
