@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import safe_open
 
@@ -35,6 +38,37 @@ def test_a_light_export_names_what_it_needs(trained: Trained, parts: Path, tmp_p
     report = the_object(invoke("export", trained.model, "--out", tmp_path / "light", "--json"))
     assert report["needs"] == [str(parts / "clip"), str(parts / "dinov2")]
     assert not [name for name in _stored(tmp_path / "light") if name.startswith("encoders.")]
+
+
+def test_the_card_says_recipe_data_and_figures(trained: Trained, tmp_path: Path) -> None:
+    page = (trained.model / "README.md").read_text()
+    assert "| align | " in page and "## Data" in page and "## Figures" not in page
+
+    asked = ("-b", "vqa", "--data", trained.data, "--limit", 2, "--json")
+    results = the_object(invoke("evaluate", trained.model, *asked))["benchmarks"]["vqa"]
+    license = ("--license", "cc-by-4.0")
+    invoke("export", trained.model, "--out", tmp_path / "a", *license)
+    text = (tmp_path / "a" / "README.md").read_text()
+    card = ModelCard(text)
+    assert card.data.license == "cc-by-4.0"
+    model, metric = results["model"], results["metric"]
+    low, high = model["ci95"][metric]
+    value = f"{model['metrics'][metric]:.1f} [{low:.1f}, {high:.1f}]"
+    assert f"| vqa | test | {metric} | 2 | {value} |" in text
+    recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert recipe["stages"][0]["name"] == "align"
+    assert str(trained.out) not in text and str(trained.data) not in text
+
+    stored = trained.out / "evaluation-test" / "results.json"
+    stored.write_text(stored.read_text().replace(model_mark(stored), "0" * 64))
+    told = invoke("export", trained.model, "--out", tmp_path / "b")
+    assert "leaves out figures of other weights" in told.stderr
+    assert "It has not been evaluated" in (tmp_path / "b" / "README.md").read_text()
+    shutil.rmtree(stored.parent)
+
+
+def model_mark(results: Path) -> str:
+    return str(json.loads(results.read_text())["model"]["fingerprint"])
 
 
 def test_an_existing_folder_is_not_touched(trained: Trained, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def _run(
         )
     output.line(f"model: {result.model_dir}")
     if options.export is not None and int(os.environ.get("RANK", "0")) == 0:
-        write_export(str(result.model_dir), options.export)
+        write_export(str(result.model_dir), options.export, note=output.note)
         output.line(f"exported: {options.export}")
     for line in closing_lines(result.results, result.model_dir, data, own):
         output.line(line)

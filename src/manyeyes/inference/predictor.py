@@ -6,8 +6,6 @@ Shapes: I images of a group, B questions of a batch, T positions.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +19,7 @@ from manyeyes.errors import DataError, UsageError
 from manyeyes.images.reading import image_size, load_image
 from manyeyes.inference.decoding import GREEDY, Decoding
 from manyeyes.inference.encoded_images import EncodedImages
+from manyeyes.inference.fingerprint import answers_fingerprint
 from manyeyes.inference.perceived import NOTHING_KNOWN, PerceivedImages
 from manyeyes.inference.prefix_cache import PrefixCache
 from manyeyes.inference.questions import AnswerKind, Item
@@ -151,12 +150,7 @@ class ModelPredictor:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over all weights and the generation arguments."""
-        digest = hashlib.sha256(json.dumps(self.generation, sort_keys=True).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-        return digest.hexdigest()
+        return answers_fingerprint(self.model, self.generation)
 
     def check_lengths(self, items: Sequence[Item]) -> None:
         """Make sure that the language model can read every question, before any is answered.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from manyeyes import files
-from manyeyes.checkpoints import hub, light, tying
+from manyeyes.checkpoints import card, hub, light, tying
 from manyeyes.checkpoints.originals import Originals
 from manyeyes.checkpoints.trust import trusting
 from manyeyes.checkpoints.weight_checks import check_finite, check_names
@@ -121,6 +121,8 @@ class PartsModel(NotCopied, PreTrainedModel):
             WriteError: the files could not be written; the folder is as it was.
         """
         state = dict(self.state_dict() if state_dict is None else state_dict)
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", Path(save_directory).resolve().name)
         # by the names that the model has here: those of old files would not be told from others
         kwargs.setdefault("save_original_format", False)
         kept: dict[str, dict[str, Any]] = {}
@@ -135,8 +137,19 @@ class PartsModel(NotCopied, PreTrainedModel):
         try:
             with files.written_folder(save_directory, ours=light.is_weights) as staging:
                 super().save_pretrained(staging, state_dict=state, **kwargs)
+                if (staging / card.CONFIG_FILE).is_file():  # of several processes one writes it
+                    place = Path(save_directory)
+                    card.write_card(staging, place.resolve().name, instead_of=place)
         finally:
             self.config.references = references
+
+    def _upload_modified_files(
+        self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Upload as ``transformers`` does: our card where the repository has none of its own."""
+        if (Path(working_dir) / card.CARD_FILE).is_file():
+            card.write_card(Path(working_dir), repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     def note_changes(self, state: Mapping[str, Tensor] | None = None) -> None:
         """Compare ``state`` with the checkpoints of the parts, and record what must be saved.

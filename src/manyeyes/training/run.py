@@ -20,6 +20,7 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
+from manyeyes.checkpoints.card import write_card
 from manyeyes.environment import environment
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.files import file_sha256, marked_folder, remove_unfinished, write_json
@@ -28,6 +29,7 @@ from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.training.arguments import rank
 from manyeyes.training.quantization import check_backend
 from manyeyes.training.ranks import held_by_run, join_ranks, wait_for_ranks
+from manyeyes.training.saving.card import training_sections
 from manyeyes.training.saving.checksums import CHECKSUMS_FILE
 from manyeyes.training.saving.folders import STATE_FILE
 from manyeyes.training.saving.resume import check_same_recipe
@@ -175,6 +177,8 @@ def _finish(recipe: Recipe, last: Stage, out: Path) -> None:
     with marked_folder(out / MODEL_FOLDER) as folder:
         left = shutil.ignore_patterns(*TRAINING_STATE, "rng_state*")
         shutil.copytree(result, folder, ignore=left, dirs_exist_ok=True)
+        told = training_sections(recipe, found)
+        write_card(folder, recipe.name, instead_of=out / MODEL_FOLDER, sections=told)
     weights = sorted((out / MODEL_FOLDER).glob("*.safetensors"))
     write_json(
         out / RESULTS_FILE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -10,6 +10,8 @@ from rich.table import Table
 from manyeyes.evaluation.contract import BenchmarkResult
 from manyeyes.evaluation.tables.comparison import Comparison
 from manyeyes.evaluation.tables.paired_grades import BOOTSTRAP
+
+COLUMNS = ("benchmark", "metric", "n", "score [95 %]", "majority", "text only", "unparsed")
 
 
 def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
@@ -21,15 +23,23 @@ def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
     choices = {entry["choice"] for entry in results["benchmarks"].values()} - {"generate"}
     asked = "".join(f", choice {mode}" for mode in sorted(choices))
     table = Table(title=f"split {results['split']}{asked}", title_justify="left")
-    for name in ("benchmark", "metric"):
+    for name in COLUMNS[:2]:
         table.add_column(name)
-    for name in ("n", "score [95 %]", "majority", "text only", "unparsed"):
+    for name in COLUMNS[2:]:
         table.add_column(name, justify="right", no_wrap=True)
+    for row in result_rows(results, details=details):
+        table.add_row(*row)
+    sources = {entry["majority"]["source"] for entry in results["benchmarks"].values()}
+    table.caption = f"majority answers counted on the {' and '.join(sorted(sources))}"
+    return table
+
+
+def result_rows(results: Mapping[str, Any], *, details: bool = False) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of `format_table`, without headings."""
     for name, entry in results["benchmarks"].items():
         model = entry["model"]
-        metrics = list(model["metrics"]) if details else [entry["metric"]]
-        for metric in metrics:
-            table.add_row(
+        for metric in list(model["metrics"]) if details else [entry["metric"]]:
+            yield (
                 name,
                 metric if entry["variant"] == "official" else f"{metric} ({entry['variant']})",
                 str(entry["n"]),
@@ -38,9 +48,6 @@ def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
                 _value(entry["text_only"], metric),
                 str(model["parse_failures"]),
             )
-    sources = {entry["majority"]["source"] for entry in results["benchmarks"].values()}
-    table.caption = f"majority answers counted on the {' and '.join(sorted(sources))}"
-    return table
 
 
 def format_result(result: BenchmarkResult, *, title: str | None = None) -> Table:
