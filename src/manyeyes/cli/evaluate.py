@@ -21,6 +21,7 @@ from manyeyes.cli.options import (
     ModelArgument,
     ModelOptions,
     PresetOption,
+    ServedOptions,
     SplitOption,
     VariantsOption,
 )
@@ -91,25 +92,6 @@ class PerceivedOptions:
     ] = "given"
 
 
-@dataclass(frozen=True)
-class ApiOptions:
-    """How a model behind an API is asked."""
-
-    box_style: Annotated[
-        str, typer.Option(help="How a model behind an API writes boxes: shikra, lion, int1000.")
-    ] = "shikra"
-    concurrency: Annotated[
-        int,
-        typer.Option(min=1, help="Questions asked at the same time, for a model behind an API."),
-    ] = 8
-    prices: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="IN OUT", help="Prices of a million tokens read and written, for the cost."
-        ),
-    ] = None
-
-
 def evaluate(
     model: ModelArgument,
     data: DataOption = None,
@@ -118,7 +100,7 @@ def evaluate(
     own_files: OwnOptions,
     asking: AskingOptions,
     perceived: PerceivedOptions,
-    api: ApiOptions,
+    api: ServedOptions,
     preset: PresetOption = "greedy",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     common: ModelOptions,
@@ -159,7 +141,7 @@ def evaluate(
 
 
 def served_model(
-    model: str, api: ApiOptions, perceived: PerceivedOptions, preset: str
+    model: str, api: ServedOptions, perceived: PerceivedOptions, preset: str
 ) -> ServedModel:
     """Return the model behind an API; raises ``UsageError`` for options that are not for it."""
     from manyeyes.evaluation.asking.served import ServedModel, parse_address

@@ -154,3 +154,28 @@ QuestionsOption = Annotated[
 JobsOption = Annotated[
     int, typer.Option(min=1, help="Trials at a time, each in a process of one thread.")
 ]
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """How models behind an API are asked."""
+
+    concurrency: Annotated[
+        int,
+        typer.Option(min=1, help="Questions asked at the same time, for a model behind an API."),
+    ] = 8
+    prices: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="IN OUT", help="Prices of a million tokens read and written, for the cost."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ServedOptions(ApiOptions):
+    """The same for commands that read boxes of such models alone."""
+
+    box_style: Annotated[
+        str, typer.Option(help="How a model behind an API writes boxes: shikra, lion, int1000.")
+    ] = "shikra"

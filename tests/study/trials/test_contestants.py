@@ -21,6 +21,17 @@ from manyeyes.study.trials.inputs import DATA, TOLD, Inputs, exam_digest
 from manyeyes.study.trials.trial import kept_picture
 
 
+def test_a_model_behind_an_api_is_an_arm_that_is_not_trained() -> None:
+    word = "openai:http://localhost:8000/v1#demo/model"
+    assert parse_arm(word) == Contestant("demo/model", word)
+    assert parse_arm(f"theirs={word}") == Contestant("theirs", word)
+    assert parse_arm(word).served and not parse_arm("comm/world").served
+    with pytest.raises(UsageError, match="expected openai:http://HOST/v1#MODEL"):
+        parse_arm("openai:http://localhost:8000/v1")
+    with pytest.raises(UsageError, match=r"give it another, NAME=openai:http://h/v1#a b"):
+        parse_arm("openai:http://h/v1#a b")
+
+
 @pytest.mark.parametrize(
     ("word", "arm"),
     [

@@ -15,6 +15,7 @@ from manyeyes.cli.options import (
     FolderOptions,
     JobsOption,
     QuestionsOption,
+    ServedOptions,
     StudyDataOption,
     StudyFolderOption,
 )
@@ -30,6 +31,7 @@ EXAMPLES = (
     "manyeyes compare clip/world dinov2/world comm/world --seeds 3 --budget steps=400 --out study",
     "manyeyes compare comm/world sum=comm/world:model.fusion.join=sum --out study",
     "manyeyes compare clip/world comm/world --reference clip/world --jobs 2 --out study",
+    "manyeyes compare comm/world theirs=openai:http://localhost:8000/v1#demo/model --out study",
 )
 
 
@@ -41,7 +43,8 @@ class ArmOptions:
         list[str] | None,
         typer.Argument(
             metavar="ARM...",
-            help="[NAME=]RECIPE[:KEY=VALUE,...]: recipes or methods (comm), with changes.",
+            help="[NAME=]RECIPE[:KEY=VALUE,...]: recipes or methods (comm), with changes; or "
+            "[NAME=]openai:URL#MODEL, which is only asked.",
             autocompletion=recipe_names_for,
         ),
     ] = None
@@ -83,6 +86,7 @@ def compare(
     out: StudyFolderOption = Path("study"),
     questions: QuestionOptions,
     jobs: JobsOption = 1,
+    api: ServedOptions,
     resume: Annotated[
         bool, typer.Option("--resume", help="Accepted and ignored: a study always continues.")
     ] = False,
@@ -94,22 +98,33 @@ def compare(
     makes them again. A stopped study continues with the same command; trials are kept unless their
     recipe, data or parts changed.
 
+    An arm openai:URL#MODEL is not trained: its server is asked the same questions, with the key in
+    the variable OPENAI_API_KEY. The report says so, and what was refused. Answers are kept.
+
     With --train every arm trains on your rows instead of its recipe's data and is asked --test, or
     a share of --train that is held out by image; how answers are scored follows from the answers.
     """
     with common.session(resume=AGAIN) as output:
         from manyeyes.cli.study.tables import show_study
         from manyeyes.study.comparison.compare import compare as run
+        from manyeyes.study.trials.asked import Asking
         from manyeyes.study.trials.budget import parse_budget
 
         quiet_libraries(debug=common.debug)
         amount = parse_budget(every.budget)
         chosen = parse_arms(every.arms or [], every.arms_file)
-        chosen = [replace(arm, recipe=sized(output, arm.recipe, size)) for arm in chosen]
+        chosen = [
+            arm if arm.served else replace(arm, recipe=sized(output, arm.recipe, size))
+            for arm in chosen
+        ]
         own_files.check(data, reason="a comparison trains every arm first")
         own = own_files.prepare(output, out)
         settings = replace(
-            study_settings(questions, own, data), seeds=every.seeds, budget=amount, jobs=jobs
+            study_settings(questions, own, data),
+            seeds=every.seeds,
+            budget=amount,
+            jobs=jobs,
+            asking=Asking(api.box_style, api.concurrency, api.prices),
         )
         chosen = on_own_data(chosen, own)
         with output.progress() as report:
@@ -139,7 +154,7 @@ def on_own_data(arms: list[Contestant], own: OwnData | None) -> list[Contestant]
         return arms
     from manyeyes.training.own.rows import own_training
 
-    return [replace(arm, own=own_training(own)) for arm in arms]
+    return [arm if arm.served else replace(arm, own=own_training(own)) for arm in arms]
 
 
 def parse_arms(words: list[str], file: Path | None) -> list[Contestant]:

@@ -27,10 +27,11 @@ from manyeyes.study.comparison.verdicts import every_pair
 from manyeyes.study.costs.arm import Price, price_of
 from manyeyes.study.record import Seen, StudyItem
 from manyeyes.study.trials.arms import Exam, Progress, path_within, study_item
+from manyeyes.study.trials.asked import ASKED, AskedArm, Asking
 from manyeyes.study.trials.budget import Budget, with_budget
 from manyeyes.study.trials.contestants import Contestant, check_arms
 from manyeyes.study.trials.inputs import Inputs, digest_of, exam_digest
-from manyeyes.study.trials.jobs import run_trials
+from manyeyes.study.trials.jobs import Task, run_trials
 from manyeyes.study.trials.pace import StudyPace, minutes_per_step
 from manyeyes.study.trials.planned import PlannedTrial, check_run
 from manyeyes.study.trials.trial import (
@@ -60,7 +61,7 @@ class Settings:
     benchmarks: names (empty: the four of the demo). limit: questions of each; ``limits``: of one.
     reference: the arm that all others are compared with (None: every pair).
     jobs: trials at a time. presentation: how it presents itself (None: as arms and verdicts).
-    seen: what is known of asked pictures that were trained on.
+    seen: what is known of asked pictures that were trained on. asking: of arms behind an API.
     """
 
     seeds: int = 3
@@ -75,6 +76,7 @@ class Settings:
     limits: Mapping[str, int | None] = field(default_factory=dict)
     presentation: Presentation | None = None
     seen: Seen | None = None
+    asking: Asking = field(default_factory=Asking)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def run_study(
     check_arms(arms)
     benchmarks = settings.benchmarks or tuple(BENCHMARK_TITLES)
     every_pair([arm.name for arm in arms], benchmarks, settings.reference)
-    recipes = {arm.name: arm.load(seed=0) for arm in arms}
+    recipes = {arm.name: arm.load(seed=0) for arm in arms if not arm.served}
     data = study_data(folder, recipes, settings, progress, note)
     limits = {name: settings.limits.get(name, settings.limit) for name in benchmarks}
     exam = Exam(data, settings.split, limits, withheld=all(arm.images for arm in arms))
@@ -151,7 +153,8 @@ def run_study(
     _keep_packed([item for group in questions.values() for item in group], folder, data)
     open_tasks = [task for task in tasks if not _is_done(task, note)]
     for task in open_tasks:
-        check_run(task)
+        if isinstance(task, PlannedTrial):
+            check_run(task)
     pace = StudyPace([task.title for task in tasks], [task.title for task in open_tasks], note)
     run_trials(
         open_tasks,
@@ -177,6 +180,8 @@ def study_data(
     """
     if settings.data_dir is not None:
         return settings.data_dir
+    if not recipes:
+        raise UsageError("give the data folder with --data: no arm is trained, and so makes data")
     worlds = {name: recipe.world for name, recipe in recipes.items()}
     first = next(iter(worlds.values()))
     if first is None or any(world != first for world in worlds.values()):
@@ -201,18 +206,16 @@ class _Planner:
     settings: Settings
     progress: Progress | None
 
-    def tasks(
-        self, arms: Sequence[Contestant], recipes: Mapping[str, Recipe]
-    ) -> list[PlannedTrial]:
-        """All trials, every arm of a seed before the next seed."""
+    def tasks(self, arms: Sequence[Contestant], recipes: Mapping[str, Recipe]) -> list[Task]:
+        """Those that are only asked, then all trials, every arm of a seed before the next seed."""
         budget, inputs = self.settings.budget, Inputs(self.data)
         hashes = {name: exam_digest(items, self.data) for name, items in self.questions.items()}
         prices = {name: price_of(recipe) for name, recipe in recipes.items()}
-        costs = {arm.name: self._costs(arm, recipes[arm.name], prices[arm.name]) for arm in arms}
-        found = []
-        first = self.settings.first_seed
-        for seed in range(first, first + self.settings.seeds):
-            for arm in arms:
+        trained = [arm for arm in arms if not arm.served]
+        costs = {arm.name: self._costs(arm, recipes[arm.name], prices[arm.name]) for arm in trained}
+        found: list[Task] = [self._asked(arm, hashes) for arm in arms if arm.served]
+        for seed in self._seeds:
+            for arm in trained:
                 recipe = with_budget(arm.load(seed), budget, costs[arm.name])
                 found.append(
                     PlannedTrial(
@@ -234,10 +237,29 @@ class _Planner:
                         run=self.folder / RUNS / arm.folder / f"seed-{seed}",
                         record=trial_file(self.folder, arm.folder, seed),
                         images=arm.images,
-                        explain=seed == first and arm.images,
+                        explain=seed == self.settings.first_seed and arm.images,
                     )
                 )
         return found
+
+    @property
+    def _seeds(self) -> range:
+        return range(self.settings.first_seed, self.settings.first_seed + self.settings.seeds)
+
+    def _asked(self, arm: Contestant, hashes: Mapping[str, str]) -> AskedArm:
+        """An arm behind an API; raises ``UsageError`` where it could not be asked at all."""
+        model = self.settings.asking.model(arm.recipe)
+        model.close()
+        return AskedArm(
+            arm=arm.name,
+            model=arm.recipe,
+            inputs={ASKED: model.fingerprint},
+            exam_hashes=hashes,
+            exam=self.exam,
+            asking=self.settings.asking,
+            run=self.folder / RUNS / arm.folder,
+            records={seed: trial_file(self.folder, arm.folder, seed) for seed in self._seeds},
+        )
 
     def _costs(self, arm: Contestant, recipe: Recipe, price: Price) -> Mapping[str, float] | None:
         """What a step costs in the unit of the budget; None where its batch says it."""
@@ -257,7 +279,7 @@ def _plan(
     benchmarks: Sequence[str],
     data: Path,
     folder: Path,
-    tasks: Sequence[PlannedTrial],
+    tasks: Sequence[Task],
 ) -> StudyPlan:
     return StudyPlan(
         arms={arm.name: arm.text for arm in arms},
@@ -269,7 +291,8 @@ def _plan(
         limit=settings.limit,
         reference=settings.reference,
         inputs={
-            arm.name: [digest_of(t.inputs) for t in tasks if t.arm == arm.name] for arm in arms
+            arm.name: [digest_of(t.inputs) for t in tasks if t.arm == arm.name for _ in t.records]
+            for arm in arms
         },
         first_seed=settings.first_seed,
         blind=[arm.name for arm in arms if not arm.images],
@@ -290,14 +313,23 @@ def _question(benchmark: str, item: Item, data: Path) -> StudyItem:
     return study_item(benchmark, item, {}, data)
 
 
-def _is_done(task: PlannedTrial, note: Callable[[str], None]) -> bool:
-    """Whether a record with the same inputs and questions is there; says what changed if not."""
-    trial = load_trial(task.record)
-    if trial is None:
+def _is_done(task: Task, note: Callable[[str], None]) -> bool:
+    """Whether records with the same inputs and questions are there; says what changed if not."""
+    trials = [load_trial(path) for path in task.records.values()]
+    found = [trial for trial in trials if trial is not None]
+    if len(found) < len(trials):
         return False
-    keys = {*task.inputs, *trial.inputs}
-    changed = sorted(key for key in keys if trial.inputs.get(key) != task.inputs.get(key))
-    examined = all(trial.exam.get(name) == value for name, value in task.exam_hashes.items())
+    changed = sorted(
+        {
+            key
+            for trial in found
+            for key in {*task.inputs, *trial.inputs}
+            if trial.inputs.get(key) != task.inputs.get(key)
+        }
+    )
+    examined = all(
+        trial.exam.get(name) == value for trial in found for name, value in task.exam_hashes.items()
+    )
     if changed:
         note(f"{task.title}: run again, because of another {' and '.join(changed)}")
     elif not examined:

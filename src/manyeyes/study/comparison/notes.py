@@ -15,6 +15,9 @@ _SAME = {
 }
 """What a trial's environment says, and what a study notes where trials do not agree."""
 
+NOT_TRAINED = "not trained"
+"""What arms that are only asked are called."""
+
 _COMMIT = 12
 """Characters of a commit that are shown."""
 
@@ -28,6 +31,9 @@ def notes_of(plan: StudyPlan, trials: Sequence[Trial]) -> tuple[str, ...]:
         )
     elif plan.seeds < FEW_SEEDS:
         notes.append("two seeds measure the noise of training poorly; three or more are better")
+    notes += _rules(trials)
+    notes += [_asked(trial) for trial in trials if trial.asked and trial.seed == plan.first_seed]
+    trials = [trial for trial in trials if trial.asked is None]
     samples = {trial.samples for trial in trials}
     if plan.budget is None and len(samples) > 1:
         notes.append(
@@ -37,12 +43,28 @@ def notes_of(plan: StudyPlan, trials: Sequence[Trial]) -> tuple[str, ...]:
     data = {trial.arm: trial.inputs.get("data") for trial in trials}
     if len(set(data.values())) > 1:
         notes.append("the recipes read different training files, so their data differ as well")
-    notes += _rules(trials)
     for key, words in _SAME.items() if all(trial.measured for trial in trials) else ():
         found = {_environment(trial, key) for trial in trials}
         if len(found) > 1:
             notes.append(f"trials were {words}: {', '.join(sorted(found))}")
     return tuple(notes)
+
+
+def _asked(trial: Trial) -> str:
+    """What readers must know of an arm that was only asked."""
+    asked = trial.asked
+    assert asked is not None, "checked by the caller"
+    cost = "" if asked.cost is None else f", for {asked.cost:.4f}"
+    said = (
+        f"{trial.arm} was {NOT_TRAINED}, only asked ({trial.recipe}), and says the same for every "
+        f"seed: {asked.requests:,} questions were answered, {asked.prompt_tokens:,} tokens read "
+        f"and {asked.completion_tokens:,} written{cost}"
+    )
+    if asked.refused:
+        name, reason = next(iter(asked.refused.items()))
+        said += f"; {len(asked.refused):,} were refused and count as wrong, the first is {name}: "
+        said += reason
+    return said
 
 
 def _rules(trials: Sequence[Trial]) -> list[str]:

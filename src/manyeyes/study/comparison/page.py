@@ -114,8 +114,9 @@ def _colours(summary: Summary) -> dict[str, str]:
 
 
 def _priced(summary: Summary) -> bool:
-    """Whether the records say what the arms cost; those of former demos do not."""
-    return all(trial.price is not None for arm in summary.arms for trial in arm.trials)
+    """Whether the records say what the trained arms cost; those of former demos do not."""
+    trials = [trial for arm in summary.arms if arm.asked is None for trial in arm.trials]
+    return bool(trials) and all(trial.price is not None for trial in trials)
 
 
 def _numbers(summary: Summary) -> dict[str, str]:
@@ -287,6 +288,9 @@ def _kept_picture(folder: Path, summary: Summary, item: StudyItem) -> str:
 
 def _facts(arm: ArmSummary) -> dict[str, str]:
     first = arm.trials[0]
+    if arm.asked is not None:
+        counts = {key: str(value) for key, value in vars(arm.asked).items() if key != "refused"}
+        return {"model": arm.recipe, **counts, "refused": str(len(arm.asked.refused))}
     environment = {} if first.measured is None else first.measured.environment
     return {
         "recipe": arm.recipe,

@@ -10,11 +10,12 @@ from pathlib import Path
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.study.comparison.former import is_former, read_former
-from manyeyes.study.comparison.notes import notes_of
+from manyeyes.study.comparison.notes import NOT_TRAINED, notes_of
 from manyeyes.study.comparison.verdicts import Scores, Verdict, every_pair, judge
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trials.inputs import digest_of
 from manyeyes.study.trials.trial import (
+    Asked,
     StudyPlan,
     Trial,
     arm_folder,
@@ -36,7 +37,8 @@ BENCHMARK_TITLES = {
 class ArmSummary:
     """One arm over its seeds: benchmark -> mean and standard deviation in points, and cost.
 
-    ``title``: what readers call it. ``blind``: it was asked without the image.
+    ``title``: what readers call it. ``blind``: it was asked without the image. ``asked``: of an
+    arm that was not trained.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ArmSummary:
     deviations: Mapping[str, float | None]
     trials: tuple[Trial, ...]
     blind: bool
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -155,14 +158,16 @@ def _arm(name: str, scores: Scores, plan: StudyPlan) -> ArmSummary:
         values = [trial.measures[benchmark].value for trial in trials]
         means[benchmark] = statistics.fmean(values)
         deviations[benchmark] = statistics.stdev(values) if len(values) > 1 else None
-    presented = plan.presentation
+    titles = {} if plan.presentation is None else plan.presentation.titles
+    asked = trials[0].asked
     return ArmSummary(
         name=name,
-        title=name if presented is None else presented.titles.get(name, name),
+        title=titles.get(name, name) + ("" if asked is None else f" ({NOT_TRAINED})"),
         recipe=plan.arms[name],
         description=trials[0].description,
         means=means,
         deviations=deviations,
         trials=trials,
         blind=name in plan.blind,
+        asked=asked,
     )

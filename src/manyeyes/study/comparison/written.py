@@ -55,7 +55,8 @@ def markdown(summary: Summary) -> str:
     lines.append("|---" + "|---:" * (len(titles) + len(COSTS)) + "|")
     for arm in summary.arms:
         cells = [score_text(arm, name) for name in titles]
-        lines.append(f"| {arm.name} | " + " | ".join([*cells, *cost_cells(arm)]) + " |")
+        name = arm.name if arm.asked is None else arm.title
+        lines.append(f"| {name} | " + " | ".join([*cells, *cost_cells(arm)]) + " |")
     constant = [f"{summary.majority[name]:.1f}" for name in titles]
     lines.append("| best constant answer | " + " | ".join([*constant, *[""] * len(COSTS)]) + " |")
     blind = summary.blind
@@ -126,6 +127,7 @@ def _arm_json(arm: ArmSummary) -> dict[str, Any]:
             "steps": [trial.steps for trial in arm.trials],
             "samples": [trial.samples for trial in arm.trials],
         },
+        **({} if arm.asked is None else {"asked": asdict(arm.asked)}),
         "weights": [trial.weights for trial in arm.trials],
         "inputs": [dict(trial.inputs) for trial in arm.trials],
         "measured": [t.measured and asdict(t.measured) for t in arm.trials],

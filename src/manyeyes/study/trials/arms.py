@@ -27,6 +27,7 @@ from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import Recipe
 from manyeyes.study.pages.pictures import in_pixels
 from manyeyes.study.record import Answer, CurvePoint, Measure, StudyItem
+from manyeyes.study.trials.trial import Said
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how far it is, and how far it goes."""
@@ -124,6 +125,30 @@ def take_exam(
         )
         found[benchmark] = results["benchmarks"][benchmark]
     return found
+
+
+def stored_answers(folder: Path, benchmark: str, items: Sequence[Item]) -> dict[str, Said]:
+    """Return what `take_exam` stored of the items that the headline counts."""
+    path = folder / benchmark / f"predictions-{benchmark}.jsonl"
+    rows = {row["id"]: row for row in map(json.loads, split_lines(path.read_text("utf-8")))}
+    found = {}
+    for item in items:
+        row = rows[item.id]
+        if row["score"] is not None:
+            said = row["prediction"]
+            text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+            found[item.id] = Said(text, float(row["score"]))
+    return found
+
+
+def labelled(progress: Progress | None, title: str) -> Progress:
+    """Return ``progress`` with a trial's title in front of what it is doing."""
+
+    def report(label: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"{title}: {label}", done, total)
+
+    return report
 
 
 def measures(entries: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, Measure]:

@@ -6,6 +6,9 @@ comm/world:dtype=bfloat16,training.weight_decay=0.1   changes are separated by c
 
 comm: comm/world                                  the same in a file for --arms
 sum: {recipe: comm/world, set: ["model.fusion.join=sum"]}
+
+openai:http://localhost:8000/v1#demo/model        a model behind an API, called demo/model: an arm
+theirs=openai:http://localhost:8000/v1#demo/model that is not trained, only asked
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import RecipeError, UsageError
+from manyeyes.evaluation.asking.served import is_served, parse_address
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.recipes.yaml_io import read_yaml
 from manyeyes.study.trials.trial import arm_folder
@@ -29,6 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 class Contestant:
     """One arm before it is run: its ``name``, a ``recipe`` (name or path) and ``settings``.
 
+    ``recipe`` may be ``openai:URL#MODEL``: then it is only asked.
     ``images`` False: it is asked without the image.
     ``own``: rows to train on in place of the recipe's data.
     """
@@ -43,6 +48,11 @@ class Contestant:
     def folder(self) -> str:
         """The name as that of a folder."""
         return arm_folder(self.name)
+
+    @property
+    def served(self) -> bool:
+        """Whether it is a model behind an API, which is not trained."""
+        return is_served(self.recipe)
 
     @property
     def text(self) -> str:
@@ -70,11 +80,16 @@ class Contestant:
 
 
 def parse_arm(word: str) -> Contestant:
-    """Return the arm that ``[NAME=]RECIPE[:KEY=VALUE,...]`` describes.
+    """Return the arm of ``[NAME=]RECIPE[:KEY=VALUE,...]`` or ``[NAME=]openai:URL#MODEL``.
 
     Raises:
         UsageError: an empty recipe, or a name that cannot be one.
     """
+    called, sign, model = word.partition("=")
+    if is_served(word):
+        return _checked(Contestant(parse_address(word).model, word))
+    if sign and is_served(model):
+        return _checked(Contestant(called, model))
     head, _, rest = word.partition(":")
     name, sign, recipe = head.partition("=")
     if not sign:
@@ -129,7 +144,14 @@ def _default_name(recipe: str) -> str:
 
 def _checked(arm: Contestant) -> Contestant:
     if not _NAME.fullmatch(arm.name):
-        raise UsageError(f"{arm.name!r} cannot name an arm: letters, digits and . _ / + - only")
+        hint = f": give it another, NAME={arm.recipe}" if arm.served else ""
+        raise UsageError(
+            f"{arm.name!r} cannot name an arm: letters, digits and . _ / + - only{hint}"
+        )
+    if arm.served:
+        parse_address(arm.recipe)
+        if arm.settings:
+            raise UsageError(f"arm {arm.name!r} is only asked: nothing of it can be set")
     return arm
 
 

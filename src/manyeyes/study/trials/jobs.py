@@ -23,21 +23,24 @@ from transformers.utils import logging
 
 from manyeyes.errors import ManyEyesError
 from manyeyes.study.trials.arms import Progress
+from manyeyes.study.trials.asked import AskedArm, ask_arm
 from manyeyes.study.trials.planned import PlannedTrial, run_trial
 from manyeyes.study.trials.shared_stages import open_stages
 
-Finished = Callable[[PlannedTrial], None]
+Task = PlannedTrial | AskedArm
+
+Finished = Callable[[Task], None]
 """Called after each trial whose record is written."""
 
 EXPECTED = (ManyEyesError, OSError, MemoryError, torch.OutOfMemoryError)
 """What can go wrong in one trial (input, disk, memory) and need not end the others."""
 
-Failed = Callable[[PlannedTrial, str], None]
+Failed = Callable[[Task, str], None]
 """Called at once when a trial fails, with the reason."""
 
 
 def run_trials(
-    tasks: Sequence[PlannedTrial],
+    tasks: Sequence[Task],
     *,
     jobs: int = 1,
     progress: Progress | None = None,
@@ -54,7 +57,7 @@ def run_trials(
     if jobs == 1:
         for task in tasks:
             try:
-                run_trial(task, progress)
+                run_task(task, progress)
             except EXPECTED as error:
                 failures[task.title] = str(error) or type(error).__name__
                 _tell_failure(failed, task, failures[task.title])
@@ -70,9 +73,17 @@ def run_trials(
         )
 
 
+def run_task(task: Task, progress: Progress | None = None) -> None:
+    """Train and examine, or only ask."""
+    if isinstance(task, AskedArm):
+        ask_arm(task, progress)
+    else:
+        run_trial(task, progress)
+
+
 @dataclass
 class _Running:
-    task: PlannedTrial
+    task: Task
     process: SpawnProcess
     pipe: Connection
     failure: str | None = None
@@ -83,7 +94,7 @@ class _Running:
 class _Pool:
     """Processes at work, and the tasks that wait for one."""
 
-    waiting: list[PlannedTrial]
+    waiting: list[Task]
     jobs: int
     progress: Progress | None
     finished: Finished | None
@@ -108,7 +119,7 @@ class _Pool:
                 one.process.join()
         return self.failures
 
-    def _next(self) -> PlannedTrial | None:
+    def _next(self) -> Task | None:
         """The first task none of whose stages is just being trained for another, or None."""
         busy = {key for one in self.running for key in open_stages(one.task.run, one.task.stages)}
         for task in self.waiting:
@@ -153,7 +164,7 @@ class _Pool:
         self.running = []
 
 
-def _start(task: PlannedTrial) -> _Running:
+def _start(task: Task) -> _Running:
     context: SpawnContext = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(task, theirs, _Told.here()))
@@ -179,7 +190,7 @@ class _Told:
             logging.disable_progress_bar()
 
 
-def _work(task: PlannedTrial, pipe: Connection, told: _Told) -> None:
+def _work(task: Task, pipe: Connection, told: _Told) -> None:
     """The body of a process: one trial, its progress and its failure told through ``pipe``."""
     told.apply()
     if hasattr(os, "setpgrp"):
@@ -193,7 +204,7 @@ def _work(task: PlannedTrial, pipe: Connection, told: _Told) -> None:
             pipe.send(words)
 
     try:
-        run_trial(task, lambda *step: say("progress", *step))
+        run_task(task, lambda *step: say("progress", *step))
         say("done")
     except KeyboardInterrupt:
         say("failure", "stopped")
@@ -218,11 +229,11 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _tell_failure(failed: Failed | None, task: PlannedTrial, reason: str) -> None:
+def _tell_failure(failed: Failed | None, task: Task, reason: str) -> None:
     if failed is not None:
         failed(task, reason)
 
 
-def _tell(finished: Finished | None, task: PlannedTrial) -> None:
+def _tell(finished: Finished | None, task: Task) -> None:
     if finished is not None:
         finished(task)

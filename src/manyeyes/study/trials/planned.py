@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyeyes.environment import environment
 from manyeyes.errors import UsageError
 from manyeyes.files import file_sha256, remove_folder, wait_until_free, write_json
-from manyeyes.inference.questions import Item
-from manyeyes.lines import split_lines
 from manyeyes.recipes import Recipe
 from manyeyes.recipes.training_fields import on_this_machine
 from manyeyes.study.costs.arm import Price
@@ -26,16 +24,24 @@ from manyeyes.study.trials.arms import (
     Exam,
     Progress,
     WithoutImages,
+    labelled,
     level_weights,
     load_predictor,
     measures,
     read_curve,
+    stored_answers,
     take_exam,
 )
 from manyeyes.study.trials.evidence import evidence_items, keep_evidence
 from manyeyes.study.trials.measurement import Pace, encode_ms, forget_peak, peak_gib
 from manyeyes.study.trials.shared_stages import STAGES_FILE, note_stages, take_finished
-from manyeyes.study.trials.trial import Measured, Said, Trial, load_trial, save_trial
+from manyeyes.study.trials.trial import (
+    Measured,
+    Trial,
+    load_trial,
+    save_trial,
+    with_earlier_answers,
+)
 from manyeyes.training import train
 
 INPUTS_FILE, PACE_FILE = "inputs.json", "pace.json"
@@ -82,6 +88,11 @@ class PlannedTrial:
         """The trial in words."""
         return f"{self.arm}, seed {self.seed}"
 
+    @property
+    def records(self) -> Mapping[int, Path]:
+        """Its one record, by seed."""
+        return {self.seed: self.record}
+
 
 def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
     """Run one trial, or continue it; write and return its record.
@@ -89,7 +100,7 @@ def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
     Raises:
         KeyboardInterrupt: stopped, resumable. Otherwise what `train` and `evaluate` raise.
     """
-    told = _labelled(progress, task.title)
+    told = labelled(progress, task.title)
     forget_peak()
     for folder in (task.run, task.run / EVALUATION):
         wait_until_free(folder, _DYING_SECONDS)
@@ -118,7 +129,7 @@ def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
         measures=measures(entries, "model"),
         majority=measures(entries, "majority"),
         blind=measures(entries, "text_only"),
-        answers={name: _said(task, name, items) for name, items in questions.items()},
+        answers={n: stored_answers(task.run / EVALUATION, n, i) for n, i in questions.items()},
         curve=read_curve(task.run, task.recipe),
         level_weights=level_weights(predictor.model),
         price=price,
@@ -132,23 +143,9 @@ def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
     )
     if task.explain:
         keep_evidence(predictor, evidence_items(questions), task.record.parent, told)
-    trial = _with_earlier_answers(trial, load_trial(task.record))
+    trial = with_earlier_answers(trial, load_trial(task.record))
     save_trial(task.record, trial)
     return trial
-
-
-def _with_earlier_answers(trial: Trial, before: Trial | None) -> Trial:
-    """Keep what the same weights said to benchmarks that are not asked now."""
-    if before is None or before.weights != trial.weights:
-        return trial
-    return replace(
-        trial,
-        exam={**before.exam, **trial.exam},
-        measures={**before.measures, **trial.measures},
-        majority={**before.majority, **trial.majority},
-        blind={**before.blind, **trial.blind},
-        answers={**before.answers, **trial.answers},
-    )
 
 
 def _precision(recipe: Recipe) -> str:
@@ -237,25 +234,3 @@ def _train_seconds(run: Path, stages: list[Mapping[str, Any]]) -> float:
 
 def _known_pace(run: Path) -> dict[str, float]:
     return _noted(run / PACE_FILE) or {}
-
-
-def _said(task: PlannedTrial, benchmark: str, items: list[Item]) -> dict[str, Said]:
-    """The answers to the items that the headline counts, from the stored predictions."""
-    path = task.run / EVALUATION / benchmark / f"predictions-{benchmark}.jsonl"
-    rows = {row["id"]: row for row in map(json.loads, split_lines(path.read_text("utf-8")))}
-    found = {}
-    for item in items:
-        row = rows[item.id]
-        if row["score"] is not None:
-            said = row["prediction"]
-            text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
-            found[item.id] = Said(text, float(row["score"]))
-    return found
-
-
-def _labelled(progress: Progress | None, title: str) -> Progress:
-    def report(label: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"{title}: {label}", done, total)
-
-    return report

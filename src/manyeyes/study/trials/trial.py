@@ -14,7 +14,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +56,21 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What asking a model behind an API took, over all runs of the study.
+
+    ``requests`` that were answered; tokens by the server's count; ``refused``: item id -> why, of
+    questions that count as wrong. ``cost``: by the prices that were given.
+    """
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    refused: Mapping[str, str] = field(default_factory=dict)
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
 class Trial:
     """One arm, trained with one seed and examined.
 
@@ -63,7 +78,8 @@ class Trial:
     its questions. ``measures`` and ``majority``: benchmark -> headline; ``blind``: the same with
     the images withheld, of the first seed. ``answers``: benchmark ->
     item id -> what was said. ``box_style`` is that of boxes in the answers. ``weights``: SHA-256.
-    Records of former demos have neither ``price`` nor ``measured``.
+    Records of former demos have neither ``price`` nor ``measured``. ``asked``: of an arm that was
+    not trained; None = it was.
     """
 
     arm: str
@@ -85,6 +101,7 @@ class Trial:
     weights: str
     measured: Measured | None
     blind: Mapping[str, Measure] = field(default_factory=dict)
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,20 @@ def load_trial(path: Path) -> Trial | None:
     if not path.is_file():
         return None
     return read_record(Trial, path)
+
+
+def with_earlier_answers(trial: Trial, before: Trial | None) -> Trial:
+    """Keep what the same weights said to benchmarks that are not asked now."""
+    if before is None or before.weights != trial.weights:
+        return trial
+    return replace(
+        trial,
+        exam={**before.exam, **trial.exam},
+        measures={**before.measures, **trial.measures},
+        majority={**before.majority, **trial.majority},
+        blind={**before.blind, **trial.blind},
+        answers={**before.answers, **trial.answers},
+    )
 
 
 def kept_picture(image: str) -> Path:
