@@ -1,8 +1,8 @@
 """Tokens per second over HTTP: one client and eight, beside plain ``generate``.
 
-COMM with CLIP and DINOv2 in front of a Llama of 8 blocks, float32, random weights. Every question
-has an image that nobody saw before; answers have 32 tokens. The server and its clients run in this
-process, the clients with the ``openai`` package.
+COMM with CLIP and DINOv2 in front of a Llama of 4 blocks of width 512, float32, random weights.
+Every question has an image that nobody saw before; answers have 32 tokens. The server and its
+clients run in this process, the clients with the ``openai`` package.
 
     python benchmarks/serve_speed.py [--rounds 3] [--quick] [--json]
 """
@@ -37,13 +37,13 @@ from manyeyes.serving.api.metrics import Metrics
 
 MIDDLE = Sizes(
     vision_width=192,
-    vision_layers=6,
+    vision_layers=4,
     vision_heads=3,
-    width=384,
-    layers=8,
-    heads=6,
-    kv_heads=3,
-    inner=1024,
+    width=512,
+    layers=4,
+    heads=8,
+    kv_heads=4,
+    inner=1408,
     vocabulary=16_000,
 )
 NEW_TOKENS, CLIENTS = 32, 8
@@ -136,7 +136,7 @@ def main() -> None:
     model, processor = build_comm(sizes)
     model.float()
     model.generation_config.eos_token_id = None  # every answer has its full length
-    questions = 8 if options.quick else 16
+    questions = 8 if options.quick else 24
     with serving(model, processor) as url:
         contest = Contest(sizes, url, model, processor)
         contest.ask()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manyeyes.cli.options import CommonOptions
+from manyeyes.cli.evaluate import default_folder, report_usage
+from manyeyes.cli.options import AnswersOption, ApiOptions, CommonOptions
 from manyeyes.cli.output import Output
 from manyeyes.errors import UsageError
 
@@ -52,7 +53,11 @@ def score(
     *,
     files: AnswerFiles,
     against: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Other answers to compare with.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Other answers to compare with, or a model to ask for them: openai:URL#MODEL.",
+        ),
     ] = None,
     allow_missing: Annotated[
         bool,
@@ -68,6 +73,8 @@ def score(
             help="Folder of the images, for files that do not say how large they are.",
         ),
     ] = None,
+    out: AnswersOption = None,
+    api: ApiOptions,
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write each item's score as JSON lines.")
     ] = None,
@@ -81,12 +88,16 @@ def score(
 
     Needs no model and no images, except where boxes are read and the files do not hold the images'
     sizes. What `manyeyes evaluate` stored can be scored again, under another variant.
+
+    With --against openai:URL#MODEL that model is asked the same questions first, about the pictures
+    in --images; its answers are kept in --out.
     """
     with common.session() as output:
         if listing:
             _list(output)
             return
         from manyeyes.evaluation.answers.score import Scoring, score_file, write_items
+        from manyeyes.evaluation.asking.served import is_served
 
         name, answers, annotations = _required(files)
         plan = Scoring(
@@ -101,9 +112,15 @@ def score(
         scored = score_file(plan, answers)
         if items is not None:
             write_items(items, scored)
-        other = None if against is None else score_file(plan, against)
-        read = [answers, *([against] if against else []), *annotations]
-        _report(output, plan, scored, other, read)
+        other, served = None, {}
+        read = [answers, *annotations]
+        if against is not None:
+            theirs = Path(against)
+            if is_served(against):
+                theirs, served = _asked(output, plan, against, out, api)
+            other = score_file(plan, theirs)
+            read.insert(1, theirs)
+        _report(output, plan, scored, other, read, served)
         if details:
             _show_breakdowns(output, scored)
 
@@ -134,7 +151,12 @@ def _required(files: AnswerFiles) -> tuple[str, Path, list[Path]]:
 
 
 def _report(
-    output: Output, plan: Scoring, scored: Scored, other: Scored | None, files: list[Path]
+    output: Output,
+    plan: Scoring,
+    scored: Scored,
+    other: Scored | None,
+    files: list[Path],
+    served: dict[str, Any],
 ) -> None:
     from manyeyes.evaluation.answers.score import describe_files
     from manyeyes.evaluation.tables.table import format_result
@@ -145,7 +167,37 @@ def _report(
         output.line(f"note: {note}")
     if other is not None:
         found |= _compare(output, plan, scored, other)
-    output.result({**found, **describe_files(files)})
+    output.result({**found, **served, **describe_files(files)})
+
+
+def _asked(
+    output: Output,
+    plan: Scoring,
+    model: str,
+    out: Path | None,
+    api: ApiOptions,
+) -> tuple[Path, dict[str, Any]]:
+    """Let a model behind an API answer; return the file of its answers, and what that took."""
+    from manyeyes.evaluation.answers.score import read_items
+    from manyeyes.evaluation.asking.runner import answer_items
+    from manyeyes.evaluation.asking.served import ServedModel, parse_address
+    from manyeyes.evaluation.benchmarks import get_benchmark
+
+    if plan.images is None:
+        raise UsageError(f"--against {model} is asked about pictures: give their folder, --images")
+    address = parse_address(model)
+    served = ServedModel(address, box_style=plan.box_style, concurrency=api.concurrency)
+    folder = out or default_folder(model, plan.split or "test")
+    benchmark, items = get_benchmark(plan.benchmark), read_items(plan)
+    try:
+        with output.progress() as report:
+            file = answer_items(
+                served, benchmark, items, Path(plan.images), folder, progress=report
+            )
+    finally:
+        used = report_usage(output, served, folder, api.prices)
+        served.close()
+    return file, {"served": used}
 
 
 def _compare(output: Output, plan: Scoring, scored: Scored, other: Scored) -> dict[str, Any]:

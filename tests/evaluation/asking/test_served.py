@@ -26,6 +26,8 @@ from manyeyes.errors import RequestError, UsageError
 from manyeyes.evaluation.asking import served
 from manyeyes.evaluation.asking.runner import evaluate
 from manyeyes.evaluation.asking.served import Address, ServedModel, image_url, parse_address
+from manyeyes.evaluation.benchmarks import get_benchmark
+from manyeyes.evaluation.benchmarks.files import Source
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
 from manyeyes.records import Turn
@@ -72,6 +74,25 @@ def test_our_server_scores_as_the_model_itself(
     again = the_object(invoke(*command, *options, *[w for name in names for w in ("-b", name)]))
     assert again["served"]["requests"] == 0, "answers are kept"
     assert again["benchmarks"] == there["benchmarks"]
+
+
+def test_score_asks_a_served_model_the_questions_of_the_files(
+    built: Built, url: str, world: Path, tmp_path: Path
+) -> None:
+    evaluate(ModelPredictor(*built), ["vqa"], world, "val", tmp_path / "here", text_only=False)
+    files = get_benchmark("vqa").paths(Source(world, "val"))
+    word = f"openai:{url}#{NAME}"
+    command = ["score", "vqa", "--predictions", tmp_path / "here" / "predictions-vqa.jsonl"]
+    command += ["--annotations", *files, "--against", word, "--json"]
+    told = the_object(invoke(*command))
+    assert "give their folder, --images" in told["error"]["message"]
+    command += ["--images", world, "--out", tmp_path / "there"]
+    found = the_object(invoke(*command))
+    assert found["against"] == {key: found[key] for key in found["against"]}
+    compared = found["comparison"]["metrics"]["accuracy"]
+    assert compared["difference"] == 0 and compared["n"] == found["n"]
+    assert found["served"]["requests"] > 0 and found["served"]["refused"] == {}
+    assert the_object(invoke(*command))["served"]["requests"] == 0, "answers are kept"
 
 
 class Moody(BaseHTTPRequestHandler):

@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi")
+pytest.importorskip("openai")
 
 from fastapi.testclient import TestClient
+from openai import OpenAI
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.conversation.boxes import format_boxes
@@ -100,12 +102,31 @@ def test_a_stream_holds_the_same_text(client: TestClient, urls: list[str]) -> No
     options = {"stream": True, "stream_options": {"include_usage": True}}
     streamed = client.post(CHAT, json={**asked, **options})
     assert streamed.headers["content-type"].startswith("text/event-stream")
-    found = events(streamed.text)
+    *found, counts = events(streamed.text)
     pieces = [event["choices"][0]["delta"].get("content") or "" for event in found]
     assert "".join(pieces) == whole["choices"][0]["message"]["content"]
     assert sum(map(bool, pieces)) > 1
     assert found[-1]["choices"][0]["finish_reason"] == "length"
-    assert found[-1]["usage"]["completion_tokens"] == 12 and "manyeyes" in found[-1]
+    assert "usage" not in found[-1] and "manyeyes" in found[-1]
+    assert counts["choices"] == [] and counts["usage"] == whole["usage"]
+    assert counts["usage"]["completion_tokens"] == 12
+    without = events(client.post(CHAT, json={**asked, "stream": True}).text)
+    assert len(without) == len(found) and not any("usage" in event for event in without)
+
+
+def test_the_real_client_reads_the_counts_of_a_stream(client: TestClient, urls: list[str]) -> None:
+    """As its documentation does: the chunk without choices holds the usage."""
+    real = OpenAI(base_url="http://testserver/v1", api_key="none", http_client=client)
+    asked = ask("what?", urls[0], max_tokens=12)
+    whole = real.chat.completions.create(**asked)
+    chunks = list(
+        real.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    )
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    (counts,) = (chunk for chunk in chunks if not chunk.choices)
+    assert counts is chunks[-1] and counts.usage == whole.usage
+    assert not any(chunk.usage for chunk in chunks[:-1])
 
 
 def test_a_stop_text_ends_the_answer_and_is_left_out(client: TestClient, urls: list[str]) -> None:

@@ -54,9 +54,7 @@ def score_file(plan: Scoring, predictions: str | Path) -> Scored:
     """
     benchmark = get_benchmark(plan.benchmark)
     variant = benchmark.checked_variant(plan.variant)
-    items = benchmark.read_files(plan.annotations, split=plan.split)
-    if plan.images is not None:
-        items = place_images(items, Source(Path(plan.images), plan.split or ""))
+    items = read_items(plan)
     found = benchmark.load(Path(predictions))
     result = benchmark.score(
         items,
@@ -66,6 +64,14 @@ def score_file(plan: Scoring, predictions: str | Path) -> Scored:
         allow_missing=plan.allow_missing,
     )
     return Scored(benchmark, items, found, result)
+
+
+def read_items(plan: Scoring) -> list[Item]:
+    """Return the questions of the annotation files; raises as `score_file`."""
+    items = get_benchmark(plan.benchmark).read_files(plan.annotations, split=plan.split)
+    if plan.images is None:
+        return items
+    return place_images(items, Source(Path(plan.images), plan.split or ""))
 
 
 def describe_files(paths: Sequence[str | Path]) -> dict[str, Any]:

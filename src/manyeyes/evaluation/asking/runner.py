@@ -119,6 +119,30 @@ def evaluate(
     return _run(plan, predictor, progress)
 
 
+def answer_items(
+    predictor: Predictor,
+    benchmark: Benchmark,
+    items: list[Item],
+    data_dir: Path,
+    out_dir: Path,
+    *,
+    progress: Progress | None = None,
+) -> Path:
+    """Answer items of annotation files that lie anywhere; return the file of the answers.
+
+    ``data_dir``: of their images. Answers that ``out_dir`` holds already are not made again.
+
+    Raises:
+        UsageError: another file would be replaced. InUseError: another process answers there.
+    """
+    file = out_dir / rows_file(benchmark.name, with_images=True)
+    check_rows(file, ("id", "key", "raw"))
+    plan = Evaluation([benchmark.name], data_dir, "", out_dir)
+    with held(out_dir), AnswerStore(out_dir) as store:
+        _Job(benchmark, items, plan, predictor, store, progress).arm(with_images=True)
+    return file
+
+
 def _run(plan: Evaluation, predictor: Predictor, progress: Progress | None) -> dict[str, Any]:
     # everything that can be wrong with names and files is found before the first answer
     chosen = _checked(plan)

@@ -126,19 +126,21 @@ class Handler(ChatCompletionHandler):
             if error is not None:
                 yield error_event(error)
             else:
-                yield self._last(question, job, request_id)
+                yield self._last(job, request_id)
+                if question.count_tokens:
+                    yield self._counts(job, request_id)
             yield DONE
         finally:
             job.row.cancel()
 
-    def _last(self, question: Question, job: Job, request_id: str) -> str:
-        usage = _usage(job) if question.count_tokens else None
-        event = self._build_chunk_sse(
-            request_id, finish_reason=_finish(job), model=self.name, usage=usage
-        )
-        chunk = json.loads(event.removeprefix("data: "))
-        chunk["manyeyes"] = self.seen(job)
-        return f"data: {json.dumps(chunk)}\n\n"
+    def _last(self, job: Job, request_id: str) -> str:
+        event = self._build_chunk_sse(request_id, finish_reason=_finish(job), model=self.name)
+        return _changed(event, manyeyes=self.seen(job))
+
+    def _counts(self, job: Job, request_id: str) -> str:
+        """The event of ``include_usage``: it holds no choice, and comes after the last one."""
+        event = self._build_chunk_sse(request_id, model=self.name, usage=_usage(job))
+        return _changed(event, choices=[])
 
     def seen(self, job: Job) -> dict[str, Any]:
         """What the model saw, and the boxes of its answer in pixels of the last image."""
@@ -163,6 +165,11 @@ class Handler(ChatCompletionHandler):
 
 def _unheard(text: str) -> None:
     """Nobody reads the pieces of an answer that is not streamed."""
+
+
+def _changed(event: str, **fields: Any) -> str:
+    """Return an event of the stream with other fields."""
+    return f"data: {json.dumps({**json.loads(event.removeprefix('data: ')), **fields})}\n\n"
 
 
 def _finish(job: Job) -> str:
