@@ -92,7 +92,9 @@ def model_card(
     """
     parts = _checkpoints(config)
     licences = {part: licence(checkpoint) for part, checkpoint in parts.items()}
-    said = {"license": said_licence} if said_licence else together(licences.values())
+    said: dict[str, Any] = (
+        {"license": said_licence} if said_licence else together(licences.values())
+    )
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-text-to-text",
@@ -128,9 +130,13 @@ def _body(page: str) -> str:
 def _tags(page: Path) -> list[str]:
     """Tags that were asked for when a page was pushed."""
     try:
-        return [str(tag) for tag in ModelCard(page.read_text(encoding="utf-8")).data.tags or ()]
+        return [str(tag) for tag in _data(page).get("tags") or ()]
     except Exception:  # no page, or one that is damaged: it is written anew
         return []
+
+
+def _data(page: Path) -> dict[str, Any]:
+    return ModelCard(page.read_text(encoding="utf-8")).data.to_dict()
 
 
 def _cell(value: object) -> str:

@@ -112,7 +112,8 @@ def score(
         scored = score_file(plan, answers)
         if items is not None:
             write_items(items, scored)
-        other, served = None, {}
+        other: Scored | None = None
+        served: dict[str, Any] = {}
         read = [answers, *annotations]
         if against is not None:
             theirs = Path(against)
