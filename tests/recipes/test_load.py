@@ -170,6 +170,15 @@ def test_wrong_recipes_say_where_and_what_was_meant(base: Path, text: str, messa
         ("training.max_setps=3", "did you mean 'max_steps'"),
         ("model={a: 1, a: 2}", "written twice"),
         ("seed=[1", "not valid YAML"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0"),
+        ("seed=4294967296", "seed: Input should be less than 2147483648"),
+        ("stages.align.seed=-1", "seed: Input should be greater than or equal to 0"),
+        ("stages.align.train.fusion=-0.1", "fusion: expected a learning rate of 0 or more"),
+        ("stages.align.train.fusion=.nan", "fusion: expected a learning rate of 0 or more"),
+        ("stages.align.train.fusion={learning_rate: .inf}", "learning_rate: .* finite number"),
+        ("stages.align.objectives.next_token=-1", "next_token: expected a weight of 0 or more"),
+        ("stages.align.objectives.next_token=.nan", "next_token: expected a weight of 0 or more"),
+        ("stages.align.data.0.weight=.inf", "weight: .* finite number"),
     ],
 )
 def test_bad_settings_are_named(base: Path, setting: str, message: str) -> None:

@@ -21,6 +21,12 @@ from manyeyes.recipes.training_fields import check_training
         ("per_device_train_batch_size", 0),
         ("gradient_accumulation_steps", 0),
         ("ddp_timeout", 0),
+        *(("learning_rate", value) for value in (-1, float("nan"), float("inf"), True, "nan")),
+        ("weight_decay", -0.1),
+        ("adam_beta1", 1),
+        ("adam_beta2", -0.5),
+        ("max_grad_norm", float("nan")),
+        ("warmup_steps", -1),
     ],
 )
 def test_amounts_that_train_nothing_are_refused(field: str, value: Any) -> None:

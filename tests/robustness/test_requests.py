@@ -33,3 +33,14 @@ def test_a_study_without_arms_has_no_report(key: str, tmp_path: Path) -> None:
     assert end.report["error"]["type"] == "DataError"
     assert end.report["error"]["file"] == str(records / "study.json")
     assert end.report["error"]["key"] == key
+
+
+def test_a_question_that_is_no_text_is_an_error(
+    build: Callable[..., Any], pictures: list[Any], tmp_path: Path
+) -> None:
+    """Bytes on the command line that are not UTF-8 arrive as halves of characters."""
+    pictures[0].save(tmp_path / "x.png")
+    talk = Conversation(*build())
+    talk.show(tmp_path / "x.png")
+    with pytest.raises(UsageError, match="the question holds half a character"):
+        talk.ask("what\udc80?")

@@ -16,7 +16,7 @@ from manyeyes.conversation.boxes import format_boxes, format_points
 from manyeyes.conversation.chat_template import ChatTemplate, takes_system
 from manyeyes.conversation.prompts import PROMPT_STYLES, STYLES_WITH_INPUT
 from manyeyes.errors import DataError, RecipeError, UsageError
-from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Turn
+from manyeyes.records import BOXES_PLACEHOLDER, IMAGE_PLACEHOLDER, POINTS_PLACEHOLDER, Sample, Turn
 
 _PLACEHOLDER_LINE = re.compile(f"{IMAGE_PLACEHOLDER}\\n?")
 _PLACEHOLDERS = re.compile(f"{BOXES_PLACEHOLDER}|{POINTS_PLACEHOLDER}")
@@ -62,6 +62,21 @@ def add_contexts(turns: Sequence[Turn], contexts: Sequence[str]) -> list[Turn]:
         found.append(replace(turn, context="\n".join(filter(None, named[first:last]))))
         first = last
     return found
+
+
+def check_written_size(sample: Sample, image_sizes: Sequence[tuple[int, int]]) -> None:
+    """Check that a sample's image has the size that its file of boxes says.
+
+    Raises:
+        DataError: it has another, so that the boxes are in pixels of another image.
+    """
+    written = sample.meta.get("size")
+    if written is not None and image_sizes and tuple(written) != tuple(image_sizes[0]):
+        (width, height), found = written, image_sizes[0]
+        raise DataError(
+            f"sample {sample.id!r}: its boxes are in pixels of an image of {width}x{height}, but "
+            f"{sample.images[0]} has {found[0]}x{found[1]}; use the images that were annotated"
+        )
 
 
 def write_boxes(turn: Turn, image_sizes: Sequence[tuple[int, int]], style: str) -> Turn:
@@ -143,7 +158,8 @@ def checked_question(text: str) -> str:
     """Return a person's question without blanks around it.
 
     Raises:
-        UsageError: it is empty, or holds a word that stands for something else in prompts.
+        UsageError: it is empty, holds a word that stands for something else in prompts, or bytes
+            that are no text (half of a character).
     """
     question = text.strip()
     if not question:
@@ -151,6 +167,8 @@ def checked_question(text: str) -> str:
     for reserved in (IMAGE_PLACEHOLDER, BOXES_PLACEHOLDER, POINTS_PLACEHOLDER):
         if reserved in question:
             raise UsageError(f"{reserved} cannot be part of a question; show an image instead")
+    if any("\ud800" <= letter <= "\udfff" for letter in question):
+        raise UsageError("the question holds half a character: write it in UTF-8")
     return question
 
 

@@ -18,7 +18,7 @@ from manyeyes.checkpoints import hub
 from manyeyes.checkpoints.trust import trusting, trusts_remote_code
 from manyeyes.conversation.chat_parts import conversation_images, flatten_images, last_question
 from manyeyes.conversation.fusion_text import TextReader, question_of, without_placeholders
-from manyeyes.conversation.rendering import write_boxes
+from manyeyes.conversation.rendering import check_written_size, write_boxes
 from manyeyes.conversation.tags import without_sentence
 from manyeyes.conversation.task_types import route_of, routes_of
 from manyeyes.errors import PlaceholderError, UsageError
@@ -210,6 +210,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         Raises:
             PlaceholderError, DataError: see ``encode``.
         """
+        check_written_size(sample, image_sizes)
         perceived = sample.perceived
         turns = self.write_turns(sample.turns, image_sizes, perceived)
         row = self.text_rows.row(turns, perceived.tags, len(image_sizes), sample.id, cut=cut)

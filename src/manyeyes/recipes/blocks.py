@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -49,14 +49,18 @@ class Block(BaseModel):
         return {k: v for k, v in said.items() if k not in self.later or v != fields[k].default}
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""What NumPy and PyTorch both take, with room for one more of each stage."""
+
+
 class PartTraining(Block):
     """Arguments of the parameters under one pattern of ``train``; None = the stage's own value."""
 
     later = frozenset({"lora"})
 
-    learning_rate: float | None = Field(default=None, ge=0)
+    learning_rate: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """The highest one, which the schedule scales."""
-    weight_decay: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """AdamW's."""
     lora: LoraOptions | None = None
     """Learn LoRA on the part of that name, and nothing else of it."""
@@ -111,7 +115,7 @@ class DataSource(Block):
     """A key of ``READERS``. ``auto`` finds the format by content."""
     image_root: str | None = None
     """Folder that image paths in the file start from. By default the file's own folder."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Share of samples drawn from this file, relative to the weights of the others."""
     limit: int | None = Field(default=None, ge=1)
     """Keep the first rows only, so many."""

@@ -8,6 +8,7 @@ The ``model`` block is checked by ``ManyEyesConfig``, which knows its options.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from manyeyes.errors import RecipeError, nearest
 from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.losses import OBJECTIVES
 from manyeyes.options import parse_options
-from manyeyes.recipes.blocks import Block, DataSource, EvalRecipe, PartTraining, WeightSource
+from manyeyes.recipes.blocks import Block, DataSource, EvalRecipe, PartTraining, Seed, WeightSource
 from manyeyes.recipes.messages import all_messages
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY, check_training
 
@@ -61,7 +62,7 @@ class StageRecipe(Block):
     """Compute what frozen encoders give once, and keep it on disk."""
     cache_max_gb: float = Field(default=8.0, gt=0)
     """Most that the kept features may take, in GB. If they need more, nothing is kept."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Of this stage. By default the recipe's."""
 
     @model_validator(mode="after")
@@ -115,6 +116,8 @@ class StageRecipe(Block):
                     f"{pattern}: expected true, false, a learning rate, or a block of "
                     f"{', '.join(fields)}; got {value!r}"
                 )
+            if isinstance(value, int | float) and not 0 <= value < math.inf:
+                raise ValueError(f"{pattern}: expected a learning rate of 0 or more, got {value!r}")
             if block and not isinstance(value.get("lora"), LoraOptions | None):
                 parse_options(LoraOptions, value["lora"], f"{pattern}.lora")
         return train
@@ -129,9 +132,11 @@ class StageRecipe(Block):
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, objectives: dict[str, float]) -> dict[str, float]:
-        for name in objectives:
+        for name, weight in objectives.items():
             if name not in OBJECTIVES:
                 raise ValueError(f"unknown objective {name!r}{nearest(name, OBJECTIVES)}")
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name}: expected a weight of 0 or more, got {weight!r}")
         used = {name: weight for name, weight in objectives.items() if weight}
         if not used:
             raise ValueError("a stage needs at least one objective")
@@ -143,7 +148,7 @@ class WorldRecipe(Block):
 
     images: int = Field(ge=1)
     """How many pictures, four fifths of them for training."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the drawing."""
 
 
@@ -156,7 +161,7 @@ class Recipe(Block):
     """Of the recipe."""
     description: str = ""
     """One line about it."""
-    seed: int = 0
+    seed: Seed = 0
     """Of initialisation and data order."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of frozen parts. What learns is kept in float32; ``training.bf16`` computes in

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -68,6 +69,9 @@ _POSITIVE = (
     "ddp_timeout",
 )
 
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps")
+_SHARES = ("adam_beta1", "adam_beta2")
+
 STRATEGY = "train_sampling_strategy"
 GROUPED = "group_by_length"
 _STRATEGIES = ("random", GROUPED)
@@ -115,6 +119,8 @@ def _check_field(key: str, value: Any, where: str) -> Any:
         checked = TypeAdapter(types[key]).validate_python(value)
     except ValidationError as error:
         raise RecipeError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from error
+    if isinstance(value, bool) and not isinstance(checked, bool):
+        raise RecipeError(f"{where}: expected a number, got {value!r}")
     _check_amount(key, checked, where)
     if key == STRATEGY and checked not in _STRATEGIES:
         raise RecipeError(
@@ -125,6 +131,12 @@ def _check_field(key: str, value: Any, where: str) -> Any:
 
 
 def _check_amount(key: str, value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{where}: expected a finite number, got {value!r}")
+    if key in _NOT_NEGATIVE and value is not None and value < 0:
+        raise RecipeError(f"{where}: expected 0 or more, got {value!r}")
+    if key in _SHARES and not 0 <= value < 1:
+        raise RecipeError(f"{where}: expected a number from 0 to less than 1, got {value!r}")
     if key in _POSITIVE and not value > 0:
         raise RecipeError(f"{where}: expected more than 0, got {value!r}")
     if key == "max_steps" and value < 1 and value != -1:

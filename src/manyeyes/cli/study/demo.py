@@ -25,7 +25,9 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything made.")] = Path(
         "demo"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of pictures, questions and training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of pictures, questions and training.")
+    ] = 0,
     images: Annotated[
         int | None, typer.Option(min=1, help="Training pictures, for a smaller or larger demo.")
     ] = None,

@@ -20,7 +20,9 @@ def make(
     images: Annotated[
         int, typer.Option(min=1, help="Images in all; four fifths of them for training.")
     ],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same files.")
+    ] = 0,
     split: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this split. May be repeated."),

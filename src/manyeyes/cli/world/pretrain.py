@@ -32,7 +32,9 @@ def pretrain(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps per part, instead of minutes.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of scenes and weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of scenes and weights.")
+    ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     start: Annotated[
         Path | None,

@@ -179,6 +179,7 @@ def corner_box(row: Row, key: str, value: Any) -> Box:
     if x2 < x1 or y2 < y1:
         message = f"expected [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2, got {show(value)}"
         raise row.error(key, message)
+    _check_pixels(row, key, value)
     return x1, y1, x2, y2
 
 
@@ -195,7 +196,17 @@ def size_box(row: Row, key: str) -> Box:
     x, y, width, height = row.number_list(key, expected)
     if width < 0 or height < 0:
         raise row.error(key, f"expected {expected}, got {show(row.value[key])}")
+    if "score" not in row.value:  # a detector may find anything
+        _check_pixels(row, key, row.value[key])
     return x, y, x + width, y + height
+
+
+def _check_pixels(row: Row, key: str, value: Sequence[float]) -> None:
+    """Nobody draws a box inside the first pixel: such numbers are shares of the image's sides."""
+    inside = all(0 <= number <= 1 for number in value)
+    if inside and any(number != int(number) for number in value):
+        message = f"expected pixels, got shares of the image's sides: {show(value)}; multiply them "
+        raise row.error(key, message + "by its width and height")
 
 
 def one_of(row: Row, key: str, known: Sequence[str] | Mapping[str, Any]) -> str:

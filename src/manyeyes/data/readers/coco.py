@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from manyeyes.data.containers.documents import Document
 from manyeyes.data.containers.rows import Row, SourceOptions, image_path, show, size_box
-from manyeyes.errors import DataError
+from manyeyes.errors import DataError, ImageError
+from manyeyes.images.reading import image_size
 from manyeyes.records import Box
 
 
@@ -44,6 +47,36 @@ def coco_images(
     return images, errors
 
 
+def _of_another_size(
+    images: Mapping[str | int, CocoImage], file: str, options: SourceOptions
+) -> dict[str | int, DataError]:
+    """The images, where they are checked, whose size is not the one that the file says."""
+    errors = {}
+    for image in images.values() if options.check_images else ():
+        key = f"images[{image.number - 1}].width"
+        try:
+            check_size(image.path, image.size, file=file, line=image.number, key=key)
+        except DataError as error:
+            errors[image.id] = error
+    return errors
+
+
+def check_size(path: str, written: tuple[int, int] | None, **place: Any) -> None:
+    """Check that an image has the size that its file of boxes says; ``place``: of the error.
+
+    Images that cannot be read are told of elsewhere.
+
+    Raises:
+        DataError: it has another size, so that the boxes are in pixels of another image.
+    """
+    with suppress(ImageError):
+        found = image_size(path)
+        if written is not None and found != written:
+            message = f"says that {path} has {written[0]}x{written[1]} pixels, but it has "
+            message += f"{found[0]}x{found[1]}; boxes must be in pixels of the image that is read"
+            raise DataError(message, **place)
+
+
 def written_size(row: Row) -> tuple[int, int] | None:
     """``width`` and ``height`` of a row in pixels; None unless both are usable."""
     width, height = row.value.get("width"), row.value.get("height")
@@ -78,6 +111,8 @@ class CocoObjects:
 def read_instances(document: Document, options: SourceOptions) -> CocoObjects:
     """Read ``images``, ``categories`` and ``annotations`` of instances or of detections."""
     images, errors = coco_images(document, options)
+    others = _of_another_size(images, document.path, options)
+    errors += others.values()
     names: dict[str | int, str] = {}
     for row in entries(document, "categories"):
         try:
@@ -88,12 +123,14 @@ def read_instances(document: Document, options: SourceOptions) -> CocoObjects:
             names[category] = row.text("name")
         except DataError as error:
             errors.append(error)
-    found: dict[str | int, list[Instance]] = {identity: [] for identity in images}
+    found: dict[str | int, list[Instance]] = {i: [] for i in images if i not in others}
+    seen: set[str | int] = set()
     for row in entries(document, "annotations"):
         try:
             if isinstance(row, DataError):
                 raise row
             instance = _instance(row, images, names)
+            check_once(row, "id", seen)
             found.get(instance.image.id, []).append(instance)
         except DataError as error:
             identity = row.value.get("image_id") if isinstance(row, Row) else None
@@ -112,8 +149,24 @@ def _instance(
     if category not in names:
         message = f"expected the id of one of 'categories', got {category!r}"
         raise row.error("category_id", message)
-    crowd = bool(row.value.get("iscrowd"))
-    return Instance(image, names[category], size_box(row, "bbox"), crowd, _score(row))
+    return Instance(image, names[category], size_box(row, "bbox"), is_crowd(row), _score(row))
+
+
+def is_crowd(row: Row) -> bool:
+    """Whether an annotation is of a crowd; without ``iscrowd`` it is not."""
+    value = row.value.get("iscrowd", 0)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise row.error("iscrowd", f"expected 0 or 1, got {show(value)}")
+    return bool(value)
+
+
+def check_once(row: Row, key: str, seen: set[str | int]) -> None:
+    """Add the id under ``key`` to ``seen``, if there is one; raises ``DataError`` if it was."""
+    if key not in row.value:
+        return
+    if (identity := row.identity(key)) in seen:
+        raise row.error(key, f"expected an id of its own, got {identity!r} again")
+    seen.add(identity)
 
 
 def _score(row: Row) -> float | None:

@@ -2,7 +2,8 @@
 
 One sample per image, also for images without objects. The answer names each category with its
 boxes, ``cat <boxes>, dog <boxes>``, sorted by name; crowd regions are left out of it. ``meta``
-holds ``image_id``, ``labels``, ``boxes`` (pixel corners) and ``crowd``, one entry per annotation.
+holds ``image_id``, ``labels``, ``boxes`` (pixel corners) and ``crowd``, one entry per annotation,
+and the image's ``size`` (width, height) where the file says it.
 With the option ``refine`` the question asks to correct a detector's objects instead, and the answer
 is the true list in the form that perception text has.
 """
@@ -49,6 +50,7 @@ def _meta(image: CocoImage, instances: list[Instance]) -> dict[str, Any]:
         "labels": tuple(instance.label for instance in instances),
         "boxes": tuple(instance.box for instance in instances),
         "crowd": tuple(instance.crowd for instance in instances),
+        **({} if image.size is None else {"size": image.size}),
     }
 
 

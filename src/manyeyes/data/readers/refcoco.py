@@ -15,7 +15,7 @@ from typing import Any
 
 from manyeyes.data.containers.documents import Document
 from manyeyes.data.containers.rows import Row, SourceOptions, corner_box, image_path, size_box
-from manyeyes.data.readers.coco import written_size
+from manyeyes.data.readers.coco import check_size, written_size
 from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.data.readers.prompts import REC_PROMPT, ask, box_answer
 from manyeyes.records import Sample
@@ -39,6 +39,8 @@ def parse_row(row: Row, options: SourceOptions) -> Sample:
     meta.update((key, row.identity(key)) for key in _IDS if key in row.value)
     if (size := written_size(row)) is not None:
         meta["size"] = size
+        if options.check_images:
+            check_size(path, size, file=row.file, line=row.number, key="width")
     turns = (ask(REC_PROMPT.format(expression=expression)), box_answer(box))
     identity = str(row.identity("sent_id")) if "sent_id" in row.value else row.default_id()
     return Sample(identity, (path,), turns, "rec", meta)

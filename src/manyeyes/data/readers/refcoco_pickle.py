@@ -15,7 +15,7 @@ from typing import Any
 
 from manyeyes.data.containers.documents import Document, open_document
 from manyeyes.data.containers.rows import Row, SourceOptions, size_box
-from manyeyes.data.readers.coco import CocoImage, coco_images, entries, image_of
+from manyeyes.data.readers.coco import CocoImage, check_size, coco_images, entries, image_of
 from manyeyes.data.readers.contract import Outcome
 from manyeyes.data.readers.prompts import REC_PROMPT, ask, box_answer
 from manyeyes.errors import DataError
@@ -68,6 +68,9 @@ def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
             if options.split is not None and row.value.get("split") != options.split:
                 continue
             found += 1
+            if options.check_images:
+                image = image_of(row, instances.images)
+                check_size(image.path, image.size, file=row.file, line=row.number)
             yield from parse_row(row, instances)
         except DataError as error:
             yield error

@@ -16,7 +16,7 @@ from typing import Any
 from manyeyes.conversation.boxes import parse_boxes
 from manyeyes.data.containers.documents import Document, open_document
 from manyeyes.data.containers.rows import Row, SourceOptions, show, size_box, strict
-from manyeyes.data.readers.coco import coco_images, entries, image_of
+from manyeyes.data.readers.coco import coco_images, entries, image_of, is_crowd
 from manyeyes.data.readers.prompts import NO_OBJECTS
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks.contract import Answers
@@ -180,8 +180,7 @@ def _annotated(row: Row, names: Mapping[str, str]) -> Annotated:
     corner = row.value.get("corner_case", False)
     if corner not in (0, 1):
         raise row.error("corner_case", f"expected true or false, got {show(corner)}")
-    crowd = bool(row.value.get("iscrowd"))
-    return Annotated(category, (x, y, w, h), float(area), crowd, bool(corner))
+    return Annotated(category, (x, y, w, h), float(area), is_crowd(row), bool(corner))
 
 
 def _box(row: Row) -> list[float]:
