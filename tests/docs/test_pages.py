@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 
 import fake_package
+from manyeyes.bridge import BRIDGES
+from manyeyes.conversation.prompts import PROMPT_STYLES
 from manyeyes.encoders import ENCODERS
 from manyeyes.fusion import FUSIONS
-from manyeyes.recipes import PartTraining, load_recipe, recipe_names
+from manyeyes.images.reading import GEOMETRIES
+from manyeyes.layers.mlp import PROJECTORS
+from manyeyes.recipes import PartTraining, load_recipe, model_config, recipe_names
+from manyeyes.recipes.key_table import known_keys
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -120,6 +125,32 @@ def test_the_example_recipes_are_valid(tmp_path: Path) -> None:
     assert [stage.train["language"] for stage in combined.stages] == [False, False]
     tuning = tuned.stage("instruct").train["language"]
     assert isinstance(tuning, PartTraining) and tuning.lora is not None and tuning.lora.rank == 16
+
+
+def test_the_recipe_for_people_from_other_projects_is_valid(tmp_path: Path) -> None:
+    text = (DOCS / "coming-from.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(block)
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert [stage.name for stage in recipe.stages] == ["align", "instruct"]
+    assert model_config(recipe.model).max_tokens == 2048
+    tuning = recipe.stage("instruct").train["language"]
+    assert isinstance(tuning, PartTraining) and tuning.lora is not None and tuning.lora.rank == 128
+
+
+def test_what_other_projects_call_otherwise_exists_here() -> None:
+    """Every word in backquotes of the right column is a key, a value or an option of ours."""
+    text = (DOCS / "coming-from.md").read_text()
+    cells = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| `")]
+    codes = [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+    said = {word for code in codes for word in re.findall(r"(?<!\w)(?:--)?[a-zA-Z][\w./-]+", code)}
+    keys = {key for block in known_keys().values() for key in block}
+    values = {*PROJECTORS, *GEOMETRIES, *PROMPT_STYLES, *FUSIONS, *BRIDGES, *recipe_names()}
+    values |= {"all-linear", "align", "auto", "group_by_length", "instruct", "nf4", "true"}
+    paths = {"model.language.checkpoint", "model.encoders", "model.max_tokens", "encoders.clip"}
+    words = {"--train", "--images", "FILE.yaml", "drop", "manyeyes", "torchrun"}
+    assert said - {"..", "..."} - keys - values - paths - words == set()
+    assert len(said & keys) > 20
 
 
 def test_every_packaged_recipe_is_listed() -> None:
