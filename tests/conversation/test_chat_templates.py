@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
@@ -12,8 +13,10 @@ import torch
 from PIL import Image
 
 import tiny
+from attacks import within
 from chat_templates import FORMATS
 from manyeyes import ManyEyesConfig, ManyEyesProcessor
+from manyeyes.conversation import chat_template
 from manyeyes.conversation.chat_template import ChatTemplate, takes_system
 from manyeyes.conversation.prompts import PROMPT_STYLES
 from manyeyes.conversation.rendering import render, turns_to_messages
@@ -300,3 +303,12 @@ def test_a_template_that_writes_todays_date_writes_the_same_every_day() -> None:
     template = ChatTemplate(source, tiny.byte_tokenizer(), "chat")
     said = template.write([{"role": "user", "content": "!"}])
     assert said == "\n26 Jul 2024, Friday!"
+
+
+def test_a_template_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "_SECONDS", 0.2)
+    endless = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    template = ChatTemplate(endless, tiny.byte_tokenizer(), "chat")
+    with within(20.0), pytest.raises(RecipeError, match=r"has not come to an end after 0\.2 s"):
+        template.write([{"role": "user", "content": "hi"}])
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)

@@ -11,26 +11,10 @@ from PIL import Image
 
 from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.recipes import load_recipe
-from manyeyes.records import Detection, Detections, Sample, Turn
+from manyeyes.records import Sample, Turn
+from rectangles import IMAGES, SIDE, scene
 
-IMAGES, SIDE = 8, 48
-COUNT, PLACE = "How many blue rectangles are there?", "Is the red rectangle left or right?"
 MOST_STEPS = 400
-
-
-def scene(number: int, shift: float = 0.0) -> tuple[Detections, dict[str, str]]:
-    """One to four blue rectangles, each number with a red one left and right; what is true.
-
-    ``shift`` moves all of them downwards, to scenes that were not trained on.
-    """
-    left, count = number % 2 == 0, number // 2 + 1
-    start = 2.0 if left else 34.0
-    blue = [
-        Detection("blue rectangle", (5.0 * n, 30.0 + shift, 5.0 * n + 4.0, 40.0 + shift), 0.9)
-        for n in range(count)
-    ]
-    red = Detection("red rectangle", (start, 5.0 + shift, start + 10.0, 15.0 + shift), 0.95)
-    return (red, *blue), {COUNT: str(count), PLACE: "left" if left else "right"}
 
 
 def samples(shift: float = 0.0) -> list[Sample]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from manyeyes.conversation.time_limit import ending_within
 from manyeyes.errors import RecipeError
 
 Message = dict[str, str]
@@ -39,6 +40,9 @@ _TODAY = (
 """The same day for templates that ask for today's date; what they see cannot be a function."""
 
 _ASKS = "strftime_now"
+_SECONDS = 20.0
+"""How long a template may write one conversation, which takes less than a thousandth of that."""
+
 _PROBE = ("\ue000system\ue001", "\ue000question\ue001", "\ue000answer\ue001")
 
 
@@ -58,19 +62,20 @@ class ChatTemplate:
         """Return the conversation as text; ``prompt``: with what leads in the next answer.
 
         Raises:
-            RecipeError: the template refuses the conversation.
+            RecipeError: the template refuses the conversation, or does not come to its end.
         """
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages),
-                    chat_template=_TODAY + self.source if _ASKS in self.source else self.source,
-                    tokenize=False,
-                    add_generation_prompt=prompt,
-                    continue_final_message=continuing,
-                    **{**FIXED, **dict(self.variables)},
+            with ending_within(_SECONDS):
+                return str(
+                    self.tokenizer.apply_chat_template(
+                        list(messages),
+                        chat_template=_TODAY + self.source if _ASKS in self.source else self.source,
+                        tokenize=False,
+                        add_generation_prompt=prompt,
+                        continue_final_message=continuing,
+                        **{**FIXED, **dict(self.variables)},
+                    )
                 )
-            )
         except Exception as error:  # templates are programs: theirs fail as any program does
             roles = ", ".join(message["role"] for message in messages)
             raise RecipeError(
