@@ -198,3 +198,12 @@ def test_an_error_that_is_kept_holds_no_file_open(tmp_path: Path, name: str) -> 
             reading(path, format="llava")
         assert caught.value.file == str(path)
         assert str(path) not in [file.path for file in psutil.Process().open_files()]
+
+
+@pytest.mark.parametrize("answer", [float("nan"), float("inf"), True, ["a", float("nan")], "", []])
+def test_answers_that_nobody_can_give_are_named(tmp_path: Path, answer: object) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"image": "0.png", "question": "How many?", "answer": answer}]))
+    with pytest.raises(DataError, match="expected a text, a number or a list of texts") as caught:
+        read_samples(path, format="question_answer")
+    assert caught.value.key == "answer"

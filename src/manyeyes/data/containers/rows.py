@@ -168,7 +168,7 @@ def check_values(value: Any, *, file: str, line: int | None = None, key: str = "
 def numbers(row: Row, key: str, value: Any, expected: str) -> list[float]:
     """Check that ``value`` is a list of exactly four finite numbers and return them."""
     ok = isinstance(value, list) and len(value) == 4
-    if not ok or not all(_is_finite(number) for number in value):
+    if not ok or not all(is_finite(number) for number in value):
         raise row.error(key, f"expected {expected}, got {show(value)}")
     return [float(number) for number in value]
 
@@ -185,7 +185,7 @@ def corner_box(row: Row, key: str, value: Any) -> Box:
 
 def pixel_point(row: Row, key: str, value: Any) -> Point:
     """A point written as [x, y] in pixels."""
-    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_finite, value)):
+    if not isinstance(value, list) or len(value) != 2 or not all(map(is_finite, value)):
         raise row.error(key, f"expected [x, y], two finite numbers in pixels, got {show(value)}")
     return float(value[0]), float(value[1])
 
@@ -257,7 +257,7 @@ def named_image(row: Row, key: str, pattern: str, **fields: Any) -> str:
         raise row.error(key, message) from error
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manyeyes.data.containers.documents import Document
-from manyeyes.data.containers.rows import Row, SourceOptions, show
+from manyeyes.data.containers.rows import Row, SourceOptions, is_finite, show
 from manyeyes.data.readers.contract import Outcome, convert_rows
 from manyeyes.data.readers.conversation import image_list
 from manyeyes.data.readers.prompts import say
@@ -54,7 +54,7 @@ def _answers(row: Row) -> tuple[str, ...]:
     texts = [
         str(one).strip()
         for one in (value if isinstance(value, list) else [value])
-        if isinstance(one, str | int | float) and not isinstance(one, bool)
+        if isinstance(one, str) or is_finite(one)
     ]
     if not texts or not all(texts) or (isinstance(value, list) and len(texts) < len(value)):
         raise row.error(key, f"expected a text, a number or a list of texts, got {show(value)}")
