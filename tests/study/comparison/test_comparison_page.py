@@ -18,8 +18,7 @@ from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.outputs import write_outputs
 from manyeyes.study.comparison.summary import Summary, summarize
 from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, every_pair, needed
-from manyeyes.study.trials.planned import _with_earlier_answers
-from manyeyes.study.trials.trial import load_trial, trial_file
+from manyeyes.study.trials.trial import load_trial, trial_file, with_earlier_answers
 from study_trials import TITLES, change_record, write_study
 
 
@@ -215,7 +214,7 @@ def test_an_exam_of_other_benchmarks_keeps_what_the_same_weights_said(tmp_path: 
         for key in ("exam", "measures", "majority", "answers")
     }
     now = replace(before, **vqa)
-    assert _with_earlier_answers(now, before) == before
-    assert _with_earlier_answers(now, None) == now
+    assert with_earlier_answers(now, before) == before
+    assert with_earlier_answers(now, None) == now
     other = replace(now, weights="others")
-    assert _with_earlier_answers(other, before) == other
+    assert with_earlier_answers(other, before) == other
