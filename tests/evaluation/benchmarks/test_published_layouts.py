@@ -86,6 +86,12 @@ def test_the_best_constant_answer_is_below_the_truth(name: str, written: Written
     assert benchmark.score(asked, constant.answers).headline.value < 100.0
 
 
+def test_answers_that_may_be_long_are_not_cut(written: Written) -> None:
+    """A formula or an address has more than the 16 tokens of a short answer."""
+    long = {name for name in NAMES if written.items(name)[0].answer == "long"}
+    assert long == {"docvqa", "infovqa", "ocrbench"}
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if BENCHMARKS[name].unit is not None])
 def test_a_limit_keeps_what_is_scored_as_a_whole(name: str, written: Written) -> None:
     benchmark, asked = BENCHMARKS[name], written.items(name)

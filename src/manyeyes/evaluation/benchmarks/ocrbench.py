@@ -55,6 +55,7 @@ _PLAIN = short_benchmark(
         image=("image", "image_path"),
         groups={"question_type": ("question_type", "type")},
         meta={"dataset": ("dataset", "dataset_name")},
+        kind="long",
     ),
     rules=RULES,
     prompt="{question}",

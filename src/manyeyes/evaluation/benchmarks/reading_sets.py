@@ -23,7 +23,9 @@ from manyeyes.evaluation.scorers.anls import ANLS_VARIANTS
 from manyeyes.evaluation.scorers.numerals import chart_match, relaxed_match
 from manyeyes.inference.questions import Item
 
-_DOCUMENTS = ShortColumns(id="questionId", image=("image", "image_local_name"), listed="data")
+_DOCUMENTS = ShortColumns(
+    id="questionId", image=("image", "image_local_name"), listed="data", kind="long"
+)
 _CHARTS = ShortColumns(
     question=("query", "question"),
     answers=("label", "answer"),

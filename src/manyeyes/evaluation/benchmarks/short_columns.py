@@ -15,7 +15,7 @@ from manyeyes.evaluation.benchmarks.files import plain_text, row_images, rows_of
 from manyeyes.evaluation.benchmarks.measures import mean_score
 from manyeyes.evaluation.benchmarks.results import text_loader
 from manyeyes.evaluation.benchmarks.vqa_pairs import majority_answers
-from manyeyes.inference.questions import Item
+from manyeyes.inference.questions import AnswerKind, Item
 
 PROMPT = "{question}\nAnswer the question using a single word or phrase."
 
@@ -32,6 +32,7 @@ class ShortColumns:
     ``answers`` holds a text, a number, or a list of texts. ``id`` None: the number of the row, from
     1. ``listed``: the key of the list in files that are one object. ``groups``: breakdown -> keys.
     ``meta``: key of ``Item.meta`` -> keys, as text. ``asks`` is filled with the question's text.
+    ``kind``: "long" where an answer may be more than a few words.
     """
 
     question: tuple[str, ...] = ("question",)
@@ -42,6 +43,7 @@ class ShortColumns:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     meta: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asks: str = "{}"
+    kind: AnswerKind = "short"
 
 
 def short_benchmark(
@@ -63,6 +65,7 @@ def short_benchmark(
         description=description,
         metric=metric,
         variants=tuple(rules),
+        answer=columns.kind,
         prompt=prompt,
         files=files,
         holds=f"{name} questions",
@@ -94,6 +97,7 @@ def short_item(row: Row, number: str, columns: ShortColumns, prompt: str) -> Ite
         prompt=prompt.format(question=question),
         references=references(row, first_key(row, columns.answers)),
         cluster=image,
+        answer=columns.kind,
         groups=_said(row, columns.groups),
         meta=_said(row, columns.meta),
     )
