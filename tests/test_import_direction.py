@@ -86,6 +86,7 @@ SIBLINGS = {
         "measures",
         "own_files",
         "place_results",
+        "published",
         "results",
         "short_answers",
         "short_columns",

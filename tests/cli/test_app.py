@@ -8,11 +8,12 @@ import pytest
 import typer.main
 
 from cli_runs import invoke
-from manyeyes.cli import COMMANDS, WORLD_COMMANDS, build_app
+from manyeyes.cli import COMMANDS, DATA_COMMANDS, WORLD_COMMANDS, build_app
 
 ALL = {
     **{(name,): examples for name, (_, examples) in COMMANDS.items()},
     **{("world", name): examples for name, (_, examples) in WORLD_COMMANDS.items()},
+    **{("data", name): examples for name, (_, examples) in DATA_COMMANDS.items()},
 }
 
 

@@ -13,7 +13,7 @@ import tiny
 import tiny_detector
 from cli_runs import invoke
 from manyeyes.checkpoints import hub
-from manyeyes.cli import COMMANDS, WORLD_COMMANDS
+from manyeyes.cli import COMMANDS, DATA_COMMANDS, WORLD_COMMANDS
 from manyeyes.recipes import load_recipe
 from manyeyes.training.build import new_model
 from manyeyes.world.pretrain.starts import ARMS
@@ -85,5 +85,6 @@ def test_every_command_is_on_the_page() -> None:
     shown = {tuple(words) for kind in ("", "slow", "server") for words in commands(kind)}
     for name in COMMANDS:
         assert any(words[0] == name for words in shown), name
-    for name in WORLD_COMMANDS:
-        assert any(words[:2] == ("world", name) for words in shown), name
+    for group, members in (("world", WORLD_COMMANDS), ("data", DATA_COMMANDS)):
+        for name in members:
+            assert any(words[:2] == (group, name) for words in shown), name

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from manyeyes.cli import chat, detect, evaluate, export, score, serve, tag, train
-from manyeyes.cli.check import check
+from manyeyes.cli.check import check, get
 from manyeyes.cli.convert import adapter, data, lavis, lion, tasks
 from manyeyes.cli.groups import flat
 from manyeyes.cli.parsing import JsonCommand, JsonGroup
@@ -48,6 +48,9 @@ WORLD_COMMANDS: Mapping[str, Command] = {
     "make": (make.make, make.EXAMPLES),
     "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
 }
+DATA_COMMANDS: Mapping[str, Command] = {
+    "get": (get.get, get.EXAMPLES),
+}
 CONVERT_COMMANDS: Mapping[str, Command] = {
     "data": (data.data, data.EXAMPLES),
     "tasks": (tasks.tasks, tasks.EXAMPLES),
@@ -69,6 +72,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_options)
     _add(app, COMMANDS)
+    _add_group(app, "data", "The files of benchmarks.", DATA_COMMANDS)
     _add_group(app, "convert", "Data and checkpoints from other forms.", CONVERT_COMMANDS)
     _add_group(app, "world", "The built-in world: its data and its parts.", WORLD_COMMANDS)
     return app
