@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from manyeyes.training.parts import assign, freeze
 from pair import (
     FULL,
     QUICK,
@@ -51,7 +52,6 @@ from manyeyes.data.sampler import ResumableSampler
 from manyeyes.records import GridFeatures
 from manyeyes.training.build import cast_frozen
 from manyeyes.training.loader import EndlessOrder
-from manyeyes.training.parts import assign, freeze
 from manyeyes.training.trainer import StageData, StageTrainer
 
 BATCH = 4

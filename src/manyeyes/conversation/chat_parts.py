@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from transformers.image_utils import load_image as fetch_image
 
-from manyeyes.errors import DataError
+from manyeyes.errors import DataError, PlaceholderError
 from manyeyes.images.reading import load_image, to_rgb
 from manyeyes.records import IMAGE_PLACEHOLDER, Tags
 
@@ -23,6 +23,28 @@ def flatten_images(images: Any) -> list[Image.Image]:
     if isinstance(images, list | tuple):
         return [picture for item in images for picture in flatten_images(item)]
     return [to_rgb(images) if isinstance(images, Image.Image) else load_image(images)]
+
+
+def placeholder_counts(texts: Sequence[str], images: int | None) -> list[int]:
+    """Return the number of ``<image>`` in each text; ``images``: how many there are to be in all.
+
+    Raises:
+        PlaceholderError: there are more or fewer.
+    """
+    counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
+    if images is not None and sum(counts) != images:
+        raise PlaceholderError(
+            f"{sum(counts)} {IMAGE_PLACEHOLDER} placeholders in the text, but {images} images"
+        )
+    return counts
+
+
+def chat_arguments(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the processor's ``images`` and ``questions`` of conversations of parts."""
+    return {
+        "images": [conversation_images(messages) for messages in conversations],
+        "questions": [last_question(messages) for messages in conversations],
+    }
 
 
 def conversation_images(messages: Sequence[Mapping[str, Any]]) -> list[Image.Image]:

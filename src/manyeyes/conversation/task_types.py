@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from manyeyes.conversation.fusion_text import without_placeholders
 from manyeyes.errors import UsageError, nearest
 
 REGION, IMAGE = TASK_TYPES = ("region_level", "image_level")
@@ -54,7 +55,8 @@ def routes_of(tasks: str | Sequence[str | None] | None, questions: Sequence[str]
     given = [tasks] * len(questions) if tasks is None or isinstance(tasks, str) else list(tasks)
     if len(given) != len(questions):
         raise UsageError(f"{len(given)} tasks for {len(questions)} questions")
-    return [route_of(_checked(task), text) for task, text in zip(given, questions, strict=True)]
+    bare = [without_placeholders(text) for text in questions]
+    return [route_of(_checked(task), text) for task, text in zip(given, bare, strict=True)]
 
 
 def _checked(task: str | None) -> str | None:

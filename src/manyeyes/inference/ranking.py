@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from manyeyes.conversation.task_types import routes_of
 from manyeyes.errors import DataError
 from manyeyes.language.contract import ReadPrompt
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
@@ -94,7 +95,7 @@ def ranked_question(
         raise DataError(f"no candidates to rank for {question.text!r}")
     (written,) = processor.write_turns([question], image_sizes, perceived)
     rows = [_row(processor, written, candidate, perceived.tags) for candidate in candidates]
-    route = processor.routes([written.text])[0] if processor.routed else None
+    route = routes_of(None, [written.text])[0] if processor.routed else None
     if not processor.answers_in_sequence:
         answers = tuple(Continuation(labels, labels) for _, labels in rows)
         return RankedQuestion(rows[0][0], answers, route)

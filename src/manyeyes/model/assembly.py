@@ -1,4 +1,4 @@
-"""A model put together from pretrained parts: building, and light checkpoints of what changed.
+"""A model put together from pretrained parts: access to them, and light checkpoints of changes.
 
 What equals a part's own checkpoint is not stored: a reference names that and its fingerprint.
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from manyeyes import files
+from manyeyes.bridge import ImageTokenIds
 from manyeyes.checkpoints import card, hub, light, tying
 from manyeyes.checkpoints.originals import Originals
 from manyeyes.checkpoints.trust import trusting
@@ -29,6 +30,7 @@ class PartsModel(NotCopied, PreTrainedModel):
     """Base of the model: encoders and language model come from checkpoints of their own."""
 
     encoders: Any
+    fusion: Any
     bridge: Any
     language_model: Any
     _touched: set[str]
@@ -39,6 +41,39 @@ class PartsModel(NotCopied, PreTrainedModel):
     """Beginnings of the names of tensors that are held in fewer bits than the checkpoint's."""
     _unchanged: Originals
     """What else was compared with the parts' checkpoints, and found equal."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.language_model.get_output_embeddings()
+
+    @property
+    def image_token_ids(self) -> ImageTokenIds:
+        """Ids of the image tokens: they follow the language model's own tokenizer."""
+        if self.config.image_tokens is None:
+            raise PartError(
+                "config.image_tokens is not set; ManyEyesProcessor.from_config(config) sets it"
+            )
+        return ImageTokenIds(*self.config.image_tokens)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; parts without trainable parameters stay in ``eval()``.
+
+        A language model stays in training mode all the same with ``language: {dropout: true}``.
+        """
+        super().train(mode)
+        if mode:
+            dropped = parse_language(self.config.language).dropout
+            language = () if dropped else (self.language_model,)
+            for part in (*self.encoders.values(), self.fusion, self.bridge, *language):
+                if not any(parameter.requires_grad for parameter in part.parameters()):
+                    part.eval()
+            self._note_trainable()
+        return self
 
     @classmethod
     def from_parts(

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manyeyes.conversation.task_types import routes_of
+from manyeyes.errors import UsageError
 from manyeyes.losses.detection import ObjectTargets
 from manyeyes.perception.targets import TARGETS
 from manyeyes.records import IGNORE, FusionText
@@ -56,3 +58,17 @@ def with_stop(ends: int | Sequence[int] | None, more: int) -> list[int]:
     """Return the tokens that end an answer, ``more`` among them."""
     known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     return known if more in known else [*known, more]
+
+
+def routes_for(task: str | Sequence[str], input_ids: Tensor, *, routed: bool) -> Tensor:
+    """Return the routes ``[B]`` of task types that a caller gives for ``input_ids`` ``[B, T]``.
+
+    Raises:
+        UsageError: an unknown task type, or one for a model that does not route.
+    """
+    if not routed:
+        raise UsageError(
+            f"task={task!r}: this model does not route by task type (its bridge has no "
+            "`adapters` with a router)"
+        )
+    return torch.tensor(routes_of(task, [""] * len(input_ids)), device=input_ids.device)

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin
 from transformers.utils.generic import ModelOutput
 
-from manyeyes.bridge import ImageTokenIds, parse_bridge
+from manyeyes.bridge import parse_bridge
 from manyeyes.checkpoints.originals import Originals
-from manyeyes.conversation.task_types import routes_of
-from manyeyes.encoders import ENCODERS, GridEncoder
-from manyeyes.errors import PartError, PlaceholderError, UsageError
+from manyeyes.encoders import ENCODERS
+from manyeyes.errors import PartError, PlaceholderError
 from manyeyes.fusion import object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, check_prompts, kind_of, parse_language
 from manyeyes.layers.adapters.attention import PROMPTS, answering, positions
@@ -37,6 +36,7 @@ from manyeyes.model.inputs import (
     NOISE,
     PIXELS,
     Texts,
+    routes_for,
     split_visual,
     take_targets,
     take_texts,
@@ -125,41 +125,6 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             add_lora(self, part, parse_lora(part, said))
         self.post_init()
         self._keep_apart()
-
-    # ---- the usual accessors --------------------------------------------------------------
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module | None:
-        return self.language_model.get_output_embeddings()
-
-    @property
-    def image_token_ids(self) -> ImageTokenIds:
-        """Ids of the image tokens: they follow the language model's own tokenizer."""
-        if self.config.image_tokens is None:
-            raise PartError(
-                "config.image_tokens is not set; ManyEyesProcessor.from_config(config) sets it"
-            )
-        return ImageTokenIds(*self.config.image_tokens)
-
-    def train(self, mode: bool = True) -> ManyEyesForConditionalGeneration:
-        """Set training mode; parts without trainable parameters stay in ``eval()``.
-
-        A language model stays in training mode all the same with ``language: {dropout: true}``.
-        """
-        super().train(mode)
-        if mode:
-            dropped = parse_language(self.config.language).dropout
-            language = () if dropped else (self.language_model,)
-            for part in (*self.encoders.values(), self.fusion, self.bridge, *language):
-                if not any(parameter.requires_grad for parameter in part.parameters()):
-                    part.eval()
-            self._note_trainable()
-        return self
 
     # ---- forward, in numbered steps -------------------------------------------------------
 
@@ -417,7 +382,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             rest.setdefault("eos_token_id", own)
         self.language_model.generation_config = self.generation_config
         if task is not None:
-            routes = self._routes(task, input_ids)
+            routes = routes_for(task, input_ids, routed=self.config.routed)
         inner = self.layer_inputs(len(input_ids), evidence, image_counts, image_index, routes)
         with self.layer_context(inner):
             result = self.language_kind.generate(
@@ -432,14 +397,3 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             copies = len(sequences) // len(input_ids)
             sequences[:, : input_ids.shape[1]] = input_ids.repeat_interleave(copies, dim=0)
         return result
-
-    def _routes(self, task: str | Sequence[str], input_ids: Tensor) -> Tensor:
-        if not self.config.routed:
-            raise UsageError(
-                f"task={task!r}: this model does not route by task type (its bridge has no "
-                "`adapters` with a router)"
-            )
-        return torch.tensor(routes_of(task, [""] * len(input_ids)), device=input_ids.device)
-
-
-__all__ = ["FEATURES", "GridEncoder", "ManyEyesForConditionalGeneration", "ManyEyesOutput"]

@@ -16,12 +16,12 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, P
 
 from manyeyes.checkpoints import hub
 from manyeyes.checkpoints.trust import trusting, trusts_remote_code
-from manyeyes.conversation.chat_parts import conversation_images, flatten_images, last_question
+from manyeyes.conversation.chat_parts import chat_arguments, flatten_images, placeholder_counts
 from manyeyes.conversation.fusion_text import TextReader, question_of, without_placeholders
 from manyeyes.conversation.rendering import check_written_size, write_boxes
 from manyeyes.conversation.tags import without_sentence
 from manyeyes.conversation.task_types import route_of, routes_of
-from manyeyes.errors import PlaceholderError, UsageError
+from manyeyes.errors import UsageError
 from manyeyes.model.auto.folder_code import WritesCode, auto_map
 from manyeyes.model.chat_inputs import (
     argument_names,
@@ -37,7 +37,7 @@ from manyeyes.model.text_rows import TextRows
 from manyeyes.model.tokenization import add_image_tokens, image_token_ids, load_tokenizer
 from manyeyes.perception.object_texts import ObjectTexts, join_objects
 from manyeyes.perception.targets import target_batch, target_row
-from manyeyes.records import IMAGE_PLACEHOLDER, NOTHING_PERCEIVED, Perceived, Sample, Tags, Turn
+from manyeyes.records import NOTHING_PERCEIVED, Perceived, Sample, Tags, Turn
 
 READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
@@ -64,7 +64,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         routed: every sample needs the route of its task type, see ``conversation.task_types``.
         tags: how the tags of an image stand in the prompt, see ``manyeyes.conversation.tags``.
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
-            tokenizer is kept in ``text_reader``, and in the folder ``reader`` of a checkpoint.
+            tokenizer is ``text_reader``, and the folder ``reader`` of a checkpoint.
         perception_text: see ``PerceptionOptions``; None = detected objects are not written.
     """
 
@@ -282,17 +282,12 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         texts = [text] if isinstance(text, str) else list(text or [])
         if questions is None:
             questions = [without_sentence(text) for text in texts]
-        routes = self.routes(questions, tasks)
+        routes = routes_of(tasks, questions)
         if tags is not None:
             given = zip(texts, tags, strict=True)
             texts = [self.text_rows.tagged(text, own) for text, own in given]
         pictures = flatten_images(images)
-        counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
-        if sum(counts) != len(pictures) and not images_encoded:
-            raise PlaceholderError(
-                f"{sum(counts)} {IMAGE_PLACEHOLDER} placeholders in the text, "
-                f"but {len(pictures)} images"
-            )
+        counts = placeholder_counts(texts, None if images_encoded else len(pictures))
         inputs = self.text_rows.padded(texts, add_special_tokens, padding, padding_side)
         inputs["image_counts"] = torch.tensor(counts)
         if self.routed:
@@ -345,12 +340,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         texts = [item.text for item in rendered]
         if not tokenize:
             return texts[0] if single else texts
-        inputs = self(
-            images=[conversation_images(messages) for messages in conversations],
-            text=texts,
-            questions=[last_question(messages) for messages in conversations],
-            **dict(processor_kwargs or {}),
-        )
+        inputs = self(text=texts, **chat_arguments(conversations), **dict(processor_kwargs or {}))
         if return_assistant_tokens_mask:
             inputs["assistant_masks"] = assistant_masks(self.text_rows, rendered, inputs)
         return inputs if return_dict else inputs["input_ids"]
@@ -394,12 +384,6 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
             questions=questions,
             tasks=tasks,
         )
-
-    def routes(
-        self, questions: Sequence[str], tasks: str | Sequence[str | None] | None = None
-    ) -> list[int]:
-        """Return the route of each question's task type, see ``task_types.routes_of``."""
-        return routes_of(tasks, [without_placeholders(question) for question in questions])
 
     @property
     def reads_questions(self) -> bool:

@@ -17,6 +17,7 @@ from transformers import TextStreamer
 
 from manyeyes.conversation.boxes import parse_boxes
 from manyeyes.conversation.rendering import checked_question
+from manyeyes.conversation.task_types import routes_of
 from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
 from manyeyes.images.reading import load_image
@@ -86,7 +87,7 @@ class Conversation:
             raise UsageError("max_new_tokens must be at least 1 and temperature at least 0")
         if task is not None and not processor.routed:
             raise UsageError(f"task {task!r}: this model does not route by task type")
-        processor.routes([""], task)  # names an unknown one
+        routes_of(task, [""])  # names an unknown one
         self.model: Any = model.train(False)
         self.processor = processor
         self._sight = Sight(model, processor, tagger)
