@@ -42,10 +42,11 @@ LINES: dict[str, Line] = {
         ("harness",),
     ),
     "world/pretrain": (
-        ("cards", "loop", "sizes", "pictures"),
+        ("arms", "cards", "loop", "sizes", "pictures"),
         ("export", "finish"),
         ("vision", "language"),
-        ("measuring", "kept_pictures"),
+        ("measuring", "told"),
+        ("kept_pictures",),
         ("starts",),
         ("run_language", "run_starts", "run_vision"),
         ("run",),

@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 
-from manyeyes.layers.grid_positions import SLOWEST, visual_positions, wave_positions
+from manyeyes.errors import PartError
+from manyeyes.layers.grid_positions import (
+    SLOWEST,
+    add_waves,
+    visual_positions,
+    wave_positions,
+)
 
 
 def test_waves_are_those_of_the_formula() -> None:
@@ -38,3 +44,12 @@ def test_visual_positions_weigh_as_much_as_words() -> None:
     assert float(found.square().mean().sqrt()) == pytest.approx(
         float(words.square().mean().sqrt()), rel=1e-5
     )
+
+
+def test_waves_are_added_to_patches_and_to_nothing_before_them() -> None:
+    tokens = torch.randn(3, 2 + 15, 16, generator=torch.Generator().manual_seed(0))
+    added = add_waves(tokens, (3, 5)) - tokens
+    assert torch.equal(added[:, :2], torch.zeros(3, 2, 16))
+    torch.testing.assert_close(added[:, 2:], wave_positions(3, 5, 16).expand(3, -1, -1))
+    with pytest.raises(PartError, match=r"need all 15 patches, got 9"):
+        add_waves(tokens[:, :9], (3, 5))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from manyeyes.layers.adapters.attention import PROMPTS, AdapterState, adapt
 from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX, SharedPrefix
 
 BEGINNINGS = ([1, 2, 3, 4, 5], [6, 7, 8])
@@ -101,3 +102,31 @@ def test_without_a_structure_it_is_ordinary_attention(model: LlamaForCausalLM) -
     expected = model(input_ids=ids, use_cache=False).logits
     model.set_attn_implementation(NAME)
     assert torch.equal(model(input_ids=ids, use_cache=False).logits, expected)
+
+
+@torch.no_grad()
+def test_texts_behind_one_beginning_read_adapter_prompts_too(model: LlamaForCausalLM) -> None:
+    """The gated term of each text is that of the text alone, with its own row's prompts."""
+    generator = torch.Generator().manual_seed(1)
+    prompts = torch.randn(2, 3, 32, generator=generator)
+    gates = torch.tensor([0.5, -0.3, 0.8, 0.2])
+
+    def state(rows: slice) -> AdapterState:
+        return AdapterState({1: prompts[rows]}, {1: gates})
+
+    ids, positions, shared, places = batch()
+    model.set_attn_implementation(NAME)
+    adapt(model)
+    packed = model(
+        input_ids=ids,
+        position_ids=positions,
+        use_cache=False,
+        **{SHARED_PREFIX: shared, PROMPTS: state(slice(0, 2))},
+    ).logits
+    for row, number, first, end in places:
+        alone = torch.tensor([[*BEGINNINGS[row], *TEXTS[row][number]]])
+        said = model(input_ids=alone, use_cache=False, **{PROMPTS: state(slice(row, row + 1))})
+        behind = said.logits[0, len(BEGINNINGS[row]) :]
+        torch.testing.assert_close(packed[row, first:end], behind, rtol=1e-4, atol=1e-4)
+        untouched = model(input_ids=alone, use_cache=False).logits[0, len(BEGINNINGS[row]) :]
+        assert not torch.allclose(behind, untouched, atol=1e-2)

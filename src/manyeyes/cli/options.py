@@ -140,6 +140,13 @@ BudgetOption = Annotated[
         "[default: each recipe's own steps]",
     ),
 ]
+FromScratchOption = Annotated[
+    bool,
+    typer.Option(
+        "--from-scratch",
+        help="Leave out the starts that ship with the world: fusion and bridge begin at random.",
+    ),
+]
 StudyDataOption = Annotated[
     Path | None,
     typer.Option(

@@ -24,6 +24,10 @@ Shapes = Mapping[str, GridShape]
 
 Kind = TypeVar("Kind", GridFeatures, ObjectFeatures)
 
+IMAGE_POSITIONS = ("none", "waves")
+"""Whether a fusion whose queries look for places adds each patch's place to what they read (ours).
+Published encoders' features say where they are; those of small encoders may have lost it."""
+
 _KINDS: Mapping[type[Shape], str] = {GridShape: "patch features", ObjectShape: "detected objects"}
 
 

@@ -88,6 +88,7 @@ class LionFusion(QueryFusion):
         else:
             Fusion.__init__(self, options, shapes, out_width)
             self.image_encoder = image_encoder(options, shapes)
+            self.image_grid = shapes[self.image_encoder].grid
         shape = shapes[self.image_encoder]
         if options.has_aggregator:
             self.levels = _levels(options, shapes)
@@ -138,7 +139,8 @@ class LionFusion(QueryFusion):
             whole = super().forward(bundle, question).tokens
             branches_IKH += [] if whole is None else [whole]
         if self.options.has_aggregator:
-            branches_IKH.append(self.aggregator_proj(self.aggregator_norm(self.aggregate(bundle))))
+            regions_INW = self.placed(self.aggregator_norm(self.aggregate(bundle)))
+            branches_IKH.append(self.aggregator_proj(regions_INW))
         return VisualEvidence(tokens=torch.cat(branches_IKH, dim=1))
 
     def aggregate(self, bundle: FeatureBundle) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from manyeyes.fusion.contract import (
+    IMAGE_POSITIONS,
     Fusion,
     FusionPlan,
     Shapes,
@@ -24,7 +25,8 @@ from manyeyes.fusion.contract import (
 )
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.attention.query_blocks import QueryBlocks, projection, prompt_head
-from manyeyes.options import check_counts, check_heads
+from manyeyes.layers.grid_positions import add_waves
+from manyeyes.options import check_choice, check_counts, check_heads
 from manyeyes.records import FeatureBundle, FusionText, VisualEvidence
 
 
@@ -40,10 +42,14 @@ class LlamaAdapterV2Options:
     """Of the blocks."""
     depth: int = 8
     """Number of blocks."""
+    image_positions: str = "none"
+    """Whether the place of each patch is added to what the queries read: ``waves`` or ``none``
+    (ours)."""
 
     def __post_init__(self) -> None:
         check_counts("fusion", queries=self.queries, depth=self.depth)
         check_heads("fusion", self.width, self.heads)
+        check_choice("fusion", "image_positions", self.image_positions, IMAGE_POSITIONS)
 
 
 class LlamaAdapterV2Fusion(Fusion):
@@ -70,7 +76,10 @@ class LlamaAdapterV2Fusion(Fusion):
         return FusionPlan(prompts=options.queries)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
-        scene_IMD = self.scene_proj(all_tokens(grid_features(bundle, self.encoder)))
+        features = grid_features(bundle, self.encoder)
+        scene_IMD = self.scene_proj(all_tokens(features))
+        if self.options.image_positions != "none":
+            scene_IMD = add_waves(scene_IMD, features.grid)
         queries_IKD = self.queries.weight.to(scene_IMD.dtype).expand(len(scene_IMD), -1, -1)
         prompts_IKH = self.mlp_v(self.visual_blocks(queries_IKD, scene_IMD))
         return VisualEvidence(prompts=prompts_IKH[:, None])

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError
 from manyeyes.fusion.contract import (
+    IMAGE_POSITIONS,
     Fusion,
     FusionPlan,
     all_tokens,
@@ -36,6 +37,7 @@ from manyeyes.fusion.contract import (
 )
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.attention.query_blocks import QueryBlocks, projection, prompt_head
+from manyeyes.layers.grid_positions import add_waves
 from manyeyes.layers.mlp import ZeroLinear
 from manyeyes.layers.object_refiner import REFINER_HEADS, ObjectRefiner
 from manyeyes.options import check_choice, check_counts, check_heads
@@ -44,6 +46,7 @@ from manyeyes.records import (
     REFINED,
     FeatureBundle,
     FusionText,
+    GridFeatures,
     ObjectFeatures,
     TextFeatures,
     VisualEvidence,
@@ -73,6 +76,9 @@ class SharedQueriesOptions:
     0: none."""
     mlp: str = "mlp"
     """What follows the blocks: ``mlp`` (Linear, GELU, Linear) or ``linear``."""
+    image_positions: str = "none"
+    """Whether the place of each patch is added to what the queries read: ``waves`` or ``none``
+    (ours)."""
     box_embed: bool = False
     """Add an embedding of each object's box. It starts at zero."""
     refine: bool = False
@@ -82,6 +88,7 @@ class SharedQueriesOptions:
         check_choice("fusion", "mlp", self.mlp, MLPS)
         check_counts("fusion", queries=self.queries, visual_depth=self.visual_depth)
         check_heads("fusion", self.width, self.heads)
+        check_choice("fusion", "image_positions", self.image_positions, IMAGE_POSITIONS)
 
 
 class SharedQueriesFusion(Fusion):
@@ -137,7 +144,7 @@ class SharedQueriesFusion(Fusion):
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """1. VF reads the scene   2. PF reads the objects   3. F joins both   4. prompts."""
-        scene_IMD = self.scene_proj(all_tokens(grid_features(bundle, self.scene)))
+        scene_IMD = self._read_scene(grid_features(bundle, self.scene))
         queries_IKD = self.queries.weight.to(scene_IMD.dtype).expand(len(scene_IMD), -1, -1)
         visual_IKD = self.visual_blocks(queries_IKD, scene_IMD)
         if self.detector is None:
@@ -151,6 +158,13 @@ class SharedQueriesFusion(Fusion):
         prompts_IKH = prompts_IKH + self._read_texts(bundle, queries_IKD)
         trace = {REFINED: self.refiner(objects.queries, shared)} if self.options.refine else {}
         return VisualEvidence(prompts=prompts_IKH[:, None], trace=trace)
+
+    def _read_scene(self, features: GridFeatures) -> Tensor:
+        """LN(W_s S) ``[I, M, D]``, with the patches' places where the options ask for them."""
+        scene_IMD: Tensor = self.scene_proj(all_tokens(features))
+        if self.options.image_positions == "none":
+            return scene_IMD
+        return add_waves(scene_IMD, features.grid)
 
     def _describe(self, objects: ObjectFeatures) -> Tensor:
         """LN(W_o O) ``[I, Q, D]``, with the boxes' embedding where there is one."""

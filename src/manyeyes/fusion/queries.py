@@ -23,7 +23,14 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from manyeyes.conversation.fusion_text import ReaderKind, ReaderSpec, fusion_tokenizer
 from manyeyes.errors import DataError, PartError
-from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, grid_features, tokens_at
+from manyeyes.fusion.contract import (
+    IMAGE_POSITIONS,
+    Fusion,
+    FusionPlan,
+    Shapes,
+    grid_features,
+    tokens_at,
+)
 from manyeyes.layers.attention.maps import AttentionSite
 from manyeyes.layers.attention.qformer import (
     MaskKind,
@@ -33,6 +40,7 @@ from manyeyes.layers.attention.qformer import (
     image_attentions,
     run_layers,
 )
+from manyeyes.layers.grid_positions import add_waves
 from manyeyes.layers.mlp import PROJECTORS, build_projector
 from manyeyes.layers.normal_linear import STD
 from manyeyes.options import check_choice, check_counts, check_heads
@@ -65,6 +73,9 @@ class QueryOptions:
     """A LayerNorm on what the queries read, trained with the fusion."""
     ln_vision_eps: float = 1e-5
     """Its epsilon: 1e-5 in LAVIS, 1e-6 in ``transformers``."""
+    image_positions: str = "none"
+    """Whether the place of each patch is added to what the queries read: ``waves`` or ``none``
+    (ours)."""
     text: Literal["none"] | ReaderKind = "none"
     """The text side: ``none``; ``question``, read together with the image (InstructBLIP);
     ``caption``, with the heads of the image-text objectives (first stage)."""
@@ -86,6 +97,7 @@ class QueryOptions:
         check_choice("fusion", "projector", self.projector, PROJECTORS)
         check_counts("fusion", queries=self.queries, layers=self.layers, ffn=self.ffn)
         check_heads("fusion", self.width, self.heads)
+        check_choice("fusion", "image_positions", self.image_positions, IMAGE_POSITIONS)
         if self.longest_text > self.max_positions:
             raise PartError(
                 f"fusion.text_length {self.longest_text} is more than max_positions "
@@ -137,6 +149,7 @@ class QueryFusion(Fusion):
         super().__init__(options, shapes, out_width)
         self.image_encoder = image_encoder(options, shapes)
         image_width = self.image_width(options, shapes)
+        self.image_grid = shapes[self.image_encoder].grid
         self.query_tokens = nn.Parameter(torch.empty(1, options.queries, options.width))
         nn.init.normal_(self.query_tokens, std=STD)
         self.ln_vision = (
@@ -206,7 +219,13 @@ class QueryFusion(Fusion):
         """Return what the queries read, ``[I, N, W]``: class token and patches, normalised."""
         features = grid_features(bundle, self.image_encoder)
         tokens_INW = tokens_at(features, max(features.level_indices))
-        return tokens_INW if self.ln_vision is None else self.ln_vision(tokens_INW)
+        return self.placed(tokens_INW if self.ln_vision is None else self.ln_vision(tokens_INW))
+
+    def placed(self, tokens_INW: Tensor) -> Tensor:
+        """Return image tokens with their places, where the options ask for them."""
+        if self.options.image_positions == "none":
+            return tokens_INW
+        return add_waves(tokens_INW, self.image_grid)
 
     def refinement(self, bundle: FeatureBundle) -> Refinement:
         """Return what changes the queries in one pass; here: nothing."""

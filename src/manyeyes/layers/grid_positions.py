@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from manyeyes.errors import PartError
+
 SLOWEST = 100.0
 """Ratio of the fastest wave to the slowest (ours). Over grids of 8 to 40 patches the usual 10,000
 would leave most waves constant."""
@@ -27,6 +29,23 @@ def wave_positions(rows: int, columns: int, width: int) -> Tensor:
     of_column = halves[1][None, :].expand(rows, columns, -1)
     table = torch.cat([of_row, of_column], dim=-1).flatten(0, 1)
     return torch.nn.functional.pad(table, (0, width - table.shape[1]))
+
+
+def add_waves(tokens_INW: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Add ``wave_positions`` to patches, the last of N; class and register tokens stay.
+
+    Raises:
+        PartError: patches are missing, as where some were hidden.
+    """
+    rows, columns = grid
+    if tokens_INW.shape[1] < rows * columns:
+        raise PartError(
+            f"fusion.image_positions: waves need all {rows * columns} patches, got "
+            f"{tokens_INW.shape[1]} tokens"
+        )
+    waves = wave_positions(rows, columns, tokens_INW.shape[-1]).to(tokens_INW)
+    before = tokens_INW.shape[1] - rows * columns
+    return tokens_INW + torch.nn.functional.pad(waves, (0, 0, before, 0))
 
 
 def visual_positions(embeddings_VD: Tensor, rows: int, columns: int) -> Tensor:

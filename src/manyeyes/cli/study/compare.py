@@ -13,6 +13,7 @@ from manyeyes.cli.options import (
     AGAIN,
     BudgetOption,
     FolderOptions,
+    FromScratchOption,
     JobsOption,
     QuestionsOption,
     ServedOptions,
@@ -54,6 +55,7 @@ class ArmOptions:
     ] = None
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of every arm: 0, 1, ...")] = 3
     budget: BudgetOption = None
+    from_scratch: FromScratchOption = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def compare(
             arm if arm.served else replace(arm, recipe=sized(output, arm.recipe, size))
             for arm in chosen
         ]
+        if every.from_scratch:
+            chosen = [arm if arm.served else arm.from_scratch() for arm in chosen]
         own_files.check(data, reason="a comparison trains every arm first")
         own = own_files.prepare(output, out)
         settings = replace(

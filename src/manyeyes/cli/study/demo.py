@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manyeyes.cli.libraries import quiet_libraries
-from manyeyes.cli.options import AGAIN, CommonOptions, SetOption
+from manyeyes.cli.options import AGAIN, CommonOptions, FromScratchOption, SetOption
 
 if TYPE_CHECKING:
     from manyeyes.study.demonstration.demo import DemoSize
@@ -34,6 +35,7 @@ def demo(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Questions per benchmark, for a smaller demo.")
     ] = None,
+    from_scratch: FromScratchOption = False,
     settings: SetOption = None,
     *,
     common: CommonOptions,
@@ -50,7 +52,10 @@ def demo(
         quiet_libraries(debug=common.debug)
         with output.progress() as report:
             found = run_demo(
-                out, seed=seed, size=_size(images, limit, settings or []), progress=report
+                out,
+                seed=seed,
+                size=replace(_size(images, limit, settings or []), from_scratch=from_scratch),
+                progress=report,
             )
         said = found.printed
         output.line(said["verdict"])

@@ -29,6 +29,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from manyeyes.errors import PartError
 from manyeyes.layers.adapters.side_inputs import Inside
+from manyeyes.layers.attention.shared_prefix import NAME as SHARED
 
 FAMILIES = ("llama", "mistral", "opt", "qwen2", "qwen3")
 """Model types whose attention hands its arguments on as this module needs them."""
@@ -143,6 +144,7 @@ def _plain(query_BhTc: Tensor, keys_BhPc: Tensor, values_BhPc: Tensor, scaling: 
 ADDED: Mapping[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
     "sdpa": _fused,
     "eager": _plain,
+    SHARED: _fused,
 }
 """How the second term is computed beside each attention implementation: ``[B, h, T, c]``."""
 

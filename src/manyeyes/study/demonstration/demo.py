@@ -65,7 +65,7 @@ class DemoSize:
     """How much is made, trained and asked; equal for all arms.
 
     images: pictures by split. limits: questions by benchmark (None = all). settings: ``--set``
-    values for all recipes.
+    values for all recipes. from_scratch: without the starts that ship with the world.
     """
 
     images: Mapping[str, int] = field(default_factory=lambda: {"train": 1500, SPLIT: 250})
@@ -74,6 +74,7 @@ class DemoSize:
     )
     arms: tuple[DemoArm, ...] = DEMO_ARMS
     settings: tuple[str, ...] = ()
+    from_scratch: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def _run_demo(folder: Path, seed: int, size: DemoSize, progress: Progress | None
         presentation=_presentation(folder, seed, size.arms),
     )
     arms = [Contestant(a.name, a.recipe, size.settings, images=a.images) for a in size.arms]
+    if size.from_scratch:
+        arms = [arm.from_scratch() for arm in arms]
     summary = compare_held(arms, folder, settings, progress=progress).summary
     best = better_arm(summary)
     _copy_model(folder / RUNS / arm_folder(best) / f"seed-{seed}" / "model", folder / "model")
@@ -176,7 +179,7 @@ def _presentation(folder: Path, seed: int, arms: tuple[DemoArm, ...]) -> Present
                 "world": f"seed {manifest['seed']}, version {manifest['version']}",
                 "images": counts,
             },
-            "Environment": {key: value for key, value in found.items() if value is not None},
+            "Environment": {key: f"{value}" for key, value in found.items() if value is not None},
         },
         commands=(
             f"manyeyes demo --out {folder.name} --seed {seed}",

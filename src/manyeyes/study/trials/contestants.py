@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.evaluation.asking.served import is_served, parse_address
 from manyeyes.recipes import Recipe, load_recipe
+from manyeyes.recipes.scratch import from_scratch
 from manyeyes.recipes.yaml_io import read_yaml
 from manyeyes.study.trials.trial import arm_folder
 from manyeyes.training.own.rows import OwnTraining
@@ -58,6 +59,10 @@ class Contestant:
     def text(self) -> str:
         """The recipe with its changes, as `parse_arm` reads it."""
         return self.recipe + (f":{','.join(self.settings)}" if self.settings else "")
+
+    def from_scratch(self) -> Contestant:
+        """Return the arm without the starts that ship with the world."""
+        return replace(self, settings=(*self.settings, *from_scratch(self.recipe, self.settings)))
 
     def load(self, seed: int) -> Recipe:
         """Return the recipe of one seed: initialisation and data order of every stage follow it.

@@ -1,4 +1,4 @@
-"""Pictures that come round in training: their features and layouts are made once and kept.
+"""Pictures that come round in training: features and goals (``told``) are made once and kept.
 
 Shapes: B pictures, N cells, H language-model width.
 """
@@ -21,6 +21,7 @@ from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.world.pretrain.language.documents import document_scene
 from manyeyes.world.pretrain.language.layouts import mix_words
 from manyeyes.world.pretrain.pictures import picture_batch
+from manyeyes.world.pretrain.told import goals
 from manyeyes.world.scene import Scene
 
 BLOCK = 24
@@ -29,10 +30,10 @@ BLOCK = 24
 
 @dataclass(frozen=True)
 class Block:
-    """``features``: packed, by encoder, ``[B, ...]``; ``layouts`` ``[B, N, H]``; float16."""
+    """``features``: packed, by encoder, ``[B, ...]``; ``goals`` ``[B, N, H]``; float16."""
 
     features: dict[str, Tensor]
-    layouts: Tensor
+    goals: Tensor
 
 
 class KeptPictures:
@@ -58,14 +59,14 @@ class KeptPictures:
         rows = [(self._block(number), number % BLOCK) for number in numbers]
         names = rows[0][0].features
         return {
-            name: torch.stack([block.features[name][at] for block, at in rows]).float()
+            name: torch.stack([block.features[name][at].float() for block, at in rows])
             for name in names
         }
 
-    def layouts(self, numbers: Sequence[int]) -> Tensor:
-        """Return ``[B, N, H]`` float32: clean layouts, as the language model reads them."""
-        rows = [self._block(number).layouts[number % BLOCK] for number in numbers]
-        return torch.stack(rows).float()
+    def goals(self, numbers: Sequence[int]) -> Tensor:
+        """Return ``[B, N, H]`` float32: what the arm shall say of every cell."""
+        rows = [self._block(number).goals[number % BLOCK].float() for number in numbers]
+        return torch.stack(rows)
 
     def _block(self, number: int) -> Block:
         first = number - number % BLOCK
@@ -81,9 +82,10 @@ class KeptPictures:
             pixels = picture_batch(scenes, ENCODERS[encoder.spec.family].normalization)
             with autocast(CPU):
                 features[f"{FEATURES}{name}"] = encoder.pack(encoder(pixels)).half()
-        return Block(features, self._layouts(scenes).half())
+        return Block(features, goals(self.network, self._layouts(scenes)).half())
 
     def _layouts(self, scenes: Sequence[Scene]) -> Tensor:
+        """Clean layouts ``[B, N, H]``, as the language model reads them."""
         table_VH: Any = self.network.get_input_embeddings().weight
         tokenizer = self.processor.tokenizer
         words = torch.stack([mix_words(s, Random(0), tokenizer, clean=True) for s in scenes])

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from manyeyes.errors import UsageError, nearest
 from manyeyes.files import held
+from manyeyes.world.pretrain.arms import ARMS
 from manyeyes.world.pretrain.cards import Card
 from manyeyes.world.pretrain.run_language import pretrain_language
 from manyeyes.world.pretrain.run_starts import pretrain_start
 from manyeyes.world.pretrain.run_vision import pretrain_vision
-from manyeyes.world.pretrain.starts import ARMS
 
 Trainer = Callable[..., Card]
 """Takes the folder of all parts and the keyword arguments of ``pretrain``."""

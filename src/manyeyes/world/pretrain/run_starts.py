@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from manyeyes.errors import UsageError
+from manyeyes.world.pretrain.arms import ARMS
 from manyeyes.world.pretrain.cards import Card, check_part
 from manyeyes.world.pretrain.finish import finish_part
 from manyeyes.world.pretrain.loop import train
-from manyeyes.world.pretrain.starts import ARMS, ASKED, PICTURES, TOLD, StartObjective
+from manyeyes.world.pretrain.starts import ASKED, PICTURES, TOLD, StartObjective
 
-STEPS = 1900
+STEPS = 1300
 """Every arm's budget: the same steps over the same pictures, whatever time an arm takes."""
 
 MEASURED = 200
@@ -23,8 +24,8 @@ _SUMMARY = (
     "Fusion and bridge of `{recipe}`, trained before frozen encoders and the frozen language model "
     "of the world. It is what published projectors are to real recipes, and a shortcut that real "
     f"data do not have: {TOLD} pictures of each step are told as layouts, so every visual token "
-    f"learns what lies in its cell. From step {{aligned}} on, {ASKED} pictures a step are asked "
-    "questions too. Every arm gets the same pictures, questions and steps."
+    f"or prompt learns what lies in its cell. From step {{aligned}} on, {ASKED} pictures a step "
+    "are asked questions too. Every arm gets the same pictures, questions and steps."
 )
 
 
@@ -69,7 +70,7 @@ def pretrain_start(
         state,
         folder,
         threads,
-        summary=_SUMMARY.format(recipe=ARMS[arm], aligned=objective.aligned),
+        summary=_SUMMARY.format(recipe=ARMS[arm].recipe, aligned=objective.aligned),
         data=f"{PICTURES} world scenes of split train",
         measure=lambda _: {
             "replies about held-out pictures": objective.figures(measured or MEASURED)

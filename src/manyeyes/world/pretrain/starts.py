@@ -1,10 +1,11 @@
 """Starts: what an arm's fusion and bridge know before its first stage, as published projectors do.
 
-Encoders and language model are frozen. Every step tells pictures as layouts (``layouts``): each
-visual token shall be the vector of its cell, so the arm learns what the frozen language model
-already reads. From step ``ALIGNED`` on, pictures are asked questions too, which the language model
-answers from the tokens. Layouts say what only a drawn world knows, where everything lies; every
-arm gets them, with the same pictures, questions and steps. Source: ours.
+Encoders and language model are frozen. Every step tells pictures as layouts (``told``): each
+visual token or prompt shall say what the language model reads in its cell, so the arm learns what
+the frozen language model already knows. From step ``ALIGNED`` on, pictures are asked questions
+too, which the language model answers from what the arm says. Layouts say what only a drawn world
+knows, where everything lies; every arm gets them, with the same pictures, questions and steps.
+Source: ours.
 
 Shapes: B pictures, N cells, T positions, V vocabulary, H language-model width.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manyeyes.errors import UsageError
 from manyeyes.images.overlap import iou
 from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
@@ -32,6 +32,7 @@ from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.recipes import load_recipe, model_config
 from manyeyes.records import VisualEvidence
 from manyeyes.world.language.questions import QUESTION_KINDS
+from manyeyes.world.pretrain.arms import Arm
 from manyeyes.world.pretrain.cards import Table
 from manyeyes.world.pretrain.kept_pictures import KeptPictures
 from manyeyes.world.pretrain.language.chats import (
@@ -41,20 +42,11 @@ from manyeyes.world.pretrain.language.chats import (
     batch_documents,
     encode_picture,
 )
-from manyeyes.world.pretrain.language.layouts import CELLS
+from manyeyes.world.pretrain.language.documents import document_scene, scene_turns
+from manyeyes.world.pretrain.language.lessons import LAST_LESSON
 from manyeyes.world.pretrain.loop import PartObjective
+from manyeyes.world.pretrain.told import boards, check_arm
 from manyeyes.world.scene import Scene
-
-ARMS: Mapping[str, str] = {
-    "clip": "clip/world",
-    "clip-levels": "clip/world-levels",
-    "clip-twice": "clip/world-twice",
-    "comm": "comm/world",
-    "concat": "concat/world",
-    "dinov2": "dinov2/world",
-    "dinov2-linear": "dinov2/world-linear",
-}
-"""Recipe of every arm whose start ships."""
 
 PICTURES = 6000
 """Training pictures, which come round; as many as the world's recipes draw."""
@@ -65,47 +57,54 @@ TOLD = 24
 ASKED = 4
 """Pictures of a step that questions are asked about, once the tokens are aligned."""
 
-ALIGNED = 1500
+ALIGNED = 1000
 """Steps before questions begin."""
+
+OTHERS = 47
+"""Pictures whose questions a fusion reads while it is told of others."""
 
 IOU = 0.5
 
 
 class StartObjective(PartObjective):
-    """One arm's fusion and bridge, before frozen encoders and a frozen language model."""
+    """One arm's fusion and bridge, before frozen encoders and a frozen language model.
 
-    learning_rate = 3e-3
+    A fusion that reads what is asked gets questions about other pictures while it is told, since
+    what lies in a cell does not depend on the question.
+    """
+
+    learning_rate = 2e-3
     warmup_steps = 30
     images_per_step = TOLD
 
-    def __init__(self, recipe: str, seed: int, aligned: int = ALIGNED) -> None:
+    def __init__(self, arm: Arm, seed: int, aligned: int = ALIGNED) -> None:
         super().__init__()
         self.seed, self.aligned = seed, aligned
         torch.manual_seed(seed)
-        loaded = load_recipe(recipe, [f"stages.{_first_stage(recipe)}.start=[]"])
-        config = model_config(loaded.model)
+        config = model_config(load_recipe(arm.recipe, arm.settings).model)
         self.processor = ManyEyesProcessor.from_config(config)
         self.network = ManyEyesForConditionalGeneration.from_parts(
             config, seed=seed, dtype=torch.float32
         )
-        if config.visual_tokens != CELLS:
-            raise UsageError(
-                f"{recipe}: a start is made for {CELLS} visual tokens, one a cell of a layout; "
-                f"this arm has {config.visual_tokens}"
-            )
+        check_arm(self.network, arm.recipe)
         self.network.language_model.set_attn_implementation(NAME)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name.startswith(("fusion.", "bridge.")))
+        self.asked_beside = self._questions_of_others()
         self.pictures = KeptPictures(self.network, self.processor, "train", seed)
         self.network.train()
-        self._scale_tokens()
+        if self.network.fusion.plan.grid is not None:
+            self._scale_tokens()
 
     @torch.no_grad()
     def _scale_tokens(self) -> None:
-        """Bring the first tokens to the size of layouts: raw features can be many times larger."""
+        """Bring the first tokens to the size of layouts: raw features can be many times larger.
+
+        Tokens of queries come out of normalised states, which are not.
+        """
         numbers = range(TOLD)
         tokens: Any = self.evidence(self.pictures, numbers).tokens
-        factor = _size(self.pictures.layouts(numbers)) / _size(tokens)
+        factor = _size(self.pictures.goals(numbers)) / _size(tokens)
         last = [part for part in self.network.fusion.modules() if isinstance(part, nn.Linear)][-1]
         for parameter in last.parameters():
             parameter.mul_(factor)
@@ -120,11 +119,12 @@ class StartObjective(PartObjective):
         return cells + replies, {**figures, "replies": float(replies.detach())}
 
     def cell_error(self, numbers: Sequence[int]) -> Tensor:
-        """Mean squared distance of visual tokens to clean layouts, over the layouts' variance."""
-        goal_BNH = self.pictures.layouts(numbers)
+        """Mean squared distance of every board to its goals, over the goals' variance."""
+        goal_BNH = self.pictures.goals(numbers)
         with autocast(CPU):
-            tokens_BNH = self.network.bridge.mixed(self.evidence(self.pictures, numbers).tokens)
-        return (tokens_BNH.float() - goal_BNH).square().mean() / goal_BNH.var()
+            found = boards(self.network, self.evidence(self.pictures, numbers))
+        errors = [(board_BNH.float() - goal_BNH).square().mean() for board_BNH in found]
+        return torch.stack(errors).mean() / goal_BNH.var()
 
     def reply_loss(self, pictures: KeptPictures, first: int) -> Tensor:
         """Cross-entropy of reply tokens about pictures ``first`` ..., weighted as in ``chats``."""
@@ -142,12 +142,14 @@ class StartObjective(PartObjective):
         """Return ``[B, T, V]``: what the language model says after every position."""
         counts = torch.ones(len(batch.ids), dtype=torch.long)
         embeds_BTH = self.network.embed(batch.ids, evidence, counts)
-        logits_BTV: Tensor = self.network.language_model(
-            inputs_embeds=embeds_BTH,
-            position_ids=batch.positions,
-            use_cache=False,
-            **{SHARED_PREFIX: batch.shared},
-        ).logits
+        inner = self.network.layer_inputs(len(batch.ids), evidence, counts)
+        with self.network.layer_context(inner):
+            logits_BTV: Tensor = self.network.language_model(
+                inputs_embeds=embeds_BTH,
+                position_ids=batch.positions,
+                use_cache=False,
+                **{SHARED_PREFIX: batch.shared},
+            ).logits
         return logits_BTV
 
     def questions(self, pictures: KeptPictures, first: int) -> DocumentBatch:
@@ -168,7 +170,26 @@ class StartObjective(PartObjective):
 
     def evidence(self, pictures: KeptPictures, numbers: Sequence[int]) -> VisualEvidence:
         """Return what the arm makes of pictures."""
-        return self.network.encode_images(**pictures.features(numbers))
+        question = None
+        reader = self.processor.text_reader
+        if reader is not None:
+            beside = self.asked_beside
+            question = reader.batch([beside[number % len(beside)] for number in numbers])
+        return self.network.encode_images(question, **pictures.features(numbers))
+
+    def _questions_of_others(self) -> list[Tensor]:
+        """Ids of questions about pictures of another split; none where the fusion reads none."""
+        reader = self.processor.text_reader
+        if reader is None:
+            return []
+        turns = [
+            turn
+            for index in range(OTHERS)
+            for turn in scene_turns(
+                document_scene("test", index, self.seed), Random(f"{index}"), LAST_LESSON
+            )
+        ]
+        return [reader.ids(request) for _, request, _ in turns]
 
     def export(self, folder: Path) -> None:
         """Write what was trained in bf16, as a light checkpoint."""
@@ -211,10 +232,6 @@ class StartObjective(PartObjective):
             return iou(tuple(box), tuple(true)) >= IOU
         except (ValueError, TypeError, IndexError):
             return False
-
-
-def _first_stage(recipe: str) -> str:
-    return load_recipe(recipe).stages[0].name
 
 
 def _share(hits: Sequence[bool]) -> dict[str, float]:

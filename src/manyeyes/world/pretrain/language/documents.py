@@ -16,6 +16,7 @@ from typing import Literal
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from manyeyes.data.readers.prompts import CAPTION_PROMPT
 from manyeyes.records import BOXES_PLACEHOLDER
 from manyeyes.world.language.captions import caption
 from manyeyes.world.language.descriptions import box_text, description
@@ -32,7 +33,7 @@ Form = Literal["words", "layout"]
 """How a document tells its scene: as a description in words, or as a layout."""
 
 CAPTIONED_SHARE = 0.3
-"""Share of conversations that ask for a caption: a long reply that teaches little reading."""
+"""Share of conversations that ask for a caption among their questions."""
 
 PLAIN_SHARE = 0.04
 """Share of documents that are a bare caption."""
@@ -82,7 +83,7 @@ def conversation(
 def _tell_in_words(scene: Scene, rng: Random, described: bool, lesson: Lesson, number: int) -> Told:
     boxes = rng.random() >= lesson.placeless
     weights = {k: w for k, w in lesson.text_weights.items() if boxes or k not in PLACE_KINDS}
-    turns = _turns(scene, rng, number, weights, lesson.captions)
+    turns = _turns(scene, rng, number, weights, lesson)
     text = description(scene, rng, boxes=boxes)
     if not described:
         return Told(tuple(turns))
@@ -96,19 +97,22 @@ def _turns(
     rng: Random,
     number: int,
     weights: Mapping[str, float],
-    captions: bool,
+    lesson: Lesson,
 ) -> list[tuple[str, str, str]]:
-    """Return up to ``number`` turns; some ask for a caption, if there are to be ``captions``."""
-    asked = rng.random() < captions * CAPTIONED_SHARE * number / EXCHANGES
-    return [
+    """Return up to ``number`` turns, some of which ask for captions where the lesson has them."""
+    asked = rng.random() < lesson.captions * CAPTIONED_SHARE * number / EXCHANGES
+    turns = [
         (exchange.kind, *_with_boxes(exchange, scene))
         for exchange in exchanges(scene, rng, number, weights=weights, captioned=asked)
     ]
+    for _ in range(lesson.more_captions * number // EXCHANGES):
+        turns[rng.randrange(len(turns))] = ("caption", CAPTION_PROMPT, caption(scene, rng))
+    return turns
 
 
 def scene_turns(scene: Scene, rng: Random, lesson: Lesson) -> list[tuple[str, str, str]]:
     """Return what ``lesson`` asks about a scene that is shown, not told: (kind, request, reply)."""
-    return _turns(scene, rng, lesson.exchanges, lesson.layout_weights, lesson.captions)
+    return _turns(scene, rng, lesson.exchanges, lesson.layout_weights, lesson)
 
 
 def corpus(number: int, seed: int) -> Iterator[str]:
@@ -150,7 +154,7 @@ def tell(
     if form == "words":
         return _tell_in_words(scene, rng, described, lesson, number)
     layout = mix_words(scene, rng, tokenizer, clean=lesson.clean) if described else None
-    turns = _turns(scene, rng, number, lesson.layout_weights, lesson.captions)
+    turns = _turns(scene, rng, number, lesson.layout_weights, lesson)
     return Told(tuple(turns), layout=layout, clean=lesson.clean)
 
 

@@ -37,8 +37,10 @@ class Lesson:
     ``objects``: least and most objects (None: as in pictures). ``asked`` and ``asked_of_text``: how
     often each kind is asked of a layout and of a description. ``words``: share of descriptions,
     ``placeless`` the share of those without boxes. ``exchanges``: at most so many. ``captions``:
-    whether some ask for a caption, and some documents are nothing else. ``clean``: layouts name
-    every cell and leave no word out.
+    whether some ask for a caption, and some documents are nothing else. ``more_captions``: so many
+    exchanges of ``EXCHANGES`` are captions besides: to name every object once, a model must see
+    what it has said, which takes more captions than that. ``clean``: layouts name every cell and
+    leave no word out.
     """
 
     end: int
@@ -49,6 +51,7 @@ class Lesson:
     placeless: float = 0.6
     exchanges: int = EXCHANGES
     captions: bool = False
+    more_captions: int = 0
     clean: bool = True
 
     @property
@@ -107,6 +110,7 @@ LAST_LESSON = Lesson(
     asked_of_text=_PLACED_WEIGHTS,
     words=0.15,
     captions=True,
+    more_captions=3,
     clean=False,
 )
 """What all later documents are like, and those of other splits."""
