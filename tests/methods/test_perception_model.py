@@ -321,7 +321,7 @@ def test_a_stage_trains_with_objects_of_its_sources(
     if kept:
         assert len(json.loads(kept[0].read_text())["images"]) == 8
         picture = min(data.glob("*.png"))
-        Image.new("RGB", (96, 64), "red").save(picture)
+        Image.new("RGB", (16, 16), "red").save(picture)
         features = tmp_path / "out" / "features"
         train(found, tmp_path / "again", data_dir=data, features_dir=features)
         assert len(list((features / "objects").glob("*.json"))) == 2  # looked at anew
