@@ -16,7 +16,7 @@ from manyeyes.checkpoints import hub
 from manyeyes.cli import COMMANDS, DATA_COMMANDS, WORLD_COMMANDS
 from manyeyes.recipes import load_recipe
 from manyeyes.training.build import new_model
-from manyeyes.world.pretrain.starts import ARMS
+from manyeyes.world.pretrain.arms import ARMS
 from manyeyes.world.scene import SHAPES
 
 pytestmark = pytest.mark.long
