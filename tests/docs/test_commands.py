@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def save_start(folder: Path, arm: str) -> None:
     """Write random weights of an arm's fusion and bridge before the present world parts."""
-    recipe = load_recipe(ARMS[arm])
+    recipe = load_recipe(ARMS[arm].recipe)
     model, _ = new_model(recipe, recipe.stages[0], [])
     state = {n: t for n, t in model.state_dict().items() if n.startswith(("fusion.", "bridge."))}
     folder.mkdir(parents=True)
