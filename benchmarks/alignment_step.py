@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from manyeyes.training.parts import assign, freeze
 from pair import (
     FULL,
     QUICK,
@@ -52,6 +51,7 @@ from manyeyes.data.sampler import ResumableSampler
 from manyeyes.records import GridFeatures
 from manyeyes.training.build import cast_frozen
 from manyeyes.training.loader import EndlessOrder
+from manyeyes.training.trainable import assign, freeze
 from manyeyes.training.trainer import StageData, StageTrainer
 
 BATCH = 4

@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 from alignment_step import Rows, timed
-from manyeyes.training.parts import assign, freeze
 from pair import (
     FULL,
     QUICK,
@@ -48,6 +47,7 @@ from manyeyes.layers.attention.packed import pack_attention
 from manyeyes.records import Sample, Turn
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.packing import packed
+from manyeyes.training.trainable import assign, freeze
 from manyeyes.training.trainer import StageData, StageTrainer
 
 BATCH = 8

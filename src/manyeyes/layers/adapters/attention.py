@@ -115,7 +115,7 @@ def adapt(model: Any) -> None:
         return
     if name not in ADDED:
         raise PartError(
-            f"adapter prompts work with the attention implementations {' and '.join(ADDED)}; "
+            f"adapter prompts work with the attention implementations {', '.join(ADDED)}; "
             f"the language model is set to {name!r}"
         )
     model.set_attn_implementation(PREFIX + name)
