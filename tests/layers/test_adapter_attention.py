@@ -310,7 +310,9 @@ def test_mr_mllm_check_12_checkpointing_changes_neither_loss_nor_gradients(famil
 def test_another_attention_is_refused() -> None:
     model = language_model("llama")
     model.config._attn_implementation_internal = "flex_attention"
-    with pytest.raises(PartError, match="sdpa, eager, shared_prefix; the language model is set to 'flex"):
+    with pytest.raises(
+        PartError, match="sdpa, eager, shared_prefix; the language model is set to 'flex"
+    ):
         adapt(model)
 
 

@@ -117,6 +117,9 @@ def test_a_start_is_written_with_a_card_and_repeats_exactly(
     folder = tmp_path / "one/starts/clip"
     assert read_card(folder).files == card.files
     assert str(WORLD_PARTS) not in (folder / "config.json").read_text()
+    files = {path.name for path in folder.iterdir()}
+    assert files <= {"README.md", "card.json", "config.json", "generation_config.json",
+                     "model.safetensors"}  # fmt: skip
     table = card.figures["replies about held-out pictures"]
     assert table["rec"]["replies"] > 0 and 0 <= table["questions"]["exact"] <= 100
     again = pretrain("starts/clip", tmp_path / "two", **options)

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from manyeyes.images.overlap import iou
 from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX
+from manyeyes.model.auto.folder_code import CODE
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.model.processing import ManyEyesProcessor
@@ -199,6 +200,7 @@ class StartObjective(PartObjective):
         half.language_model.set_attn_implementation("sdpa")
         half.config.get_text_config().name_or_path = ""  # the checkpoint says which part it is
         half.save_pretrained(folder)
+        _drop_code(folder)
 
     @torch.no_grad()
     def figures(self, pictures: int) -> Table:
@@ -232,6 +234,15 @@ class StartObjective(PartObjective):
             return iou(tuple(box), tuple(true)) >= IOU
         except (ValueError, TypeError, IndexError):
             return False
+
+
+def _drop_code(folder: Path) -> None:
+    """Leave out what Auto classes ask for: a start is read by stages alone."""
+    (folder / CODE.name).unlink()
+    config = folder / "config.json"
+    values = json.loads(config.read_text(encoding="utf-8"))
+    del values["auto_map"]
+    config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _share(hits: Sequence[bool]) -> dict[str, float]:
