@@ -14,7 +14,7 @@ from manyeyes.recipes import load_recipe
 from manyeyes.records import Sample, Turn
 from rectangles import IMAGES, SIDE, scene
 
-MOST_STEPS = 400
+MOST_STEPS = 800
 
 
 def samples(shift: float = 0.0) -> list[Sample]:
@@ -55,7 +55,7 @@ def test_mr_mllm_check_24_answers_come_from_the_perception_text() -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("language_model."))
     learning = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=1e-3)
+    optimizer = torch.optim.AdamW(learning, lr=3e-4)  # larger steps wipe out how it reads
     for _ in range(MOST_STEPS):
         model.train()
         loss = model(**rows).loss
@@ -63,7 +63,7 @@ def test_mr_mllm_check_24_answers_come_from_the_perception_text() -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
-        if float(loss.detach()) < 0.01:
+        if float(loss.detach()) < 0.002:
             break
     model.eval()
     assert correct(model, processor, every) == 1.0
