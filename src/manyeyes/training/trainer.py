@@ -42,7 +42,11 @@ from manyeyes.training.saving.optimizer_state import (
     restore_optimizer,
     restore_scheduler,
 )
-from manyeyes.training.saving.random_state import continues_random_state, draw_apart
+from manyeyes.training.saving.random_state import (
+    as_the_first,
+    continues_random_state,
+    draw_apart,
+)
 from manyeyes.training.saving.resume_state import (
     DATA_STATE_FILE,
     check_trainer_state,
@@ -275,17 +279,24 @@ class StageTrainer(Trainer):
         rank, ranks = self.args.process_index, self.args.world_size
         written_by = int(state.get("world_size", ranks))
         self._continues_random_state = continues_random_state(checkpoint, written_by, rank, ranks)
+        self._written_by = written_by
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Take up the random numbers of ``checkpoint``, unless other processes wrote it.
+        """Take up the random numbers of ``checkpoint``; of other processes, the first one's.
 
         Raises:
             CheckpointError: damaged.
         """
-        if checkpoint is None or not self._continues_random_state:
+        if checkpoint is None:
             return
         try:
-            super()._load_rng_state(checkpoint)
+            if self._continues_random_state:
+                super()._load_rng_state(checkpoint)
+            elif self.args.process_index == 0:
+                with as_the_first(
+                    Path(checkpoint), self._written_by, self.args.world_size
+                ) as folder:
+                    super()._load_rng_state(None if folder is None else str(folder))
         except (OSError, RuntimeError, EOFError, UnpicklingError, LookupError, TypeError) as error:
             raise CheckpointError(f"{checkpoint}: cannot read random state ({error})") from error
 
