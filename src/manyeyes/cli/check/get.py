@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manyeyes.cli.options import CommonOptions
+from manyeyes.cli.output import Output
 from manyeyes.errors import UsageError
+
+if TYPE_CHECKING:
+    from manyeyes.evaluation.benchmarks.published import Found, Published
 
 EXAMPLES = (
     "manyeyes data get cv-bench",
@@ -50,28 +54,12 @@ def get(
                 raise UsageError(f"{benchmark!r} has no data set on huggingface.co to fetch")
             _fetch(source.hub, source.only, folder)
         found = look_at(chosen, folder, asked, source)
-        output.line(f"{benchmark}: {chosen.description}")
-        if source is not None and source.hub is not None:
-            patterns = " ".join(f"--include '{pattern}'" for pattern in source.only)
-            output.line(f"from     huggingface.co/datasets/{source.hub}")
-            output.line(
-                f"         hf download {source.hub} --repo-type dataset {patterns} "
-                f"--local-dir {folder}"
-            )
-        for url in () if source is None else source.urls:
-            output.line(f"from     {url}")
-        if source is None:
-            output.line("from     no public source is known here")
-        elif source.note:
-            output.line(f"         {source.note}")
         expected = [name.format(split=asked) for name in chosen.files]
+        output.line(f"{benchmark}: {chosen.description}")
+        _show_source(output, source, folder)
         output.line(f"expects  one of {', '.join(expected)}")
-        for path, size in found.files.items():
-            output.line(f"found    {path}, {size:,} bytes")
-        for text in found.wrong:
-            output.line(f"wrong    {text}")
+        _show_found(output, found)
         if not found.wrong:
-            output.line(f"there    {found.questions:,} questions and their images")
             output.line(
                 f"next     manyeyes evaluate MODEL --benchmark {benchmark} --data {folder} "
                 f"--split {asked}"
@@ -87,6 +75,30 @@ def get(
                 "wrong": list(found.wrong),
             }
         )
+
+
+def _show_source(output: Output, source: Published | None, folder: Path) -> None:
+    if source is not None and source.hub is not None:
+        patterns = " ".join(f"--include '{pattern}'" for pattern in source.only)
+        output.line(f"from     huggingface.co/datasets/{source.hub}")
+        output.line(
+            f"         hf download {source.hub} --repo-type dataset {patterns} --local-dir {folder}"
+        )
+    for url in () if source is None else source.urls:
+        output.line(f"from     {url}")
+    if source is None:
+        output.line("from     no public source is known here")
+    elif source.note:
+        output.line(f"         {source.note}")
+
+
+def _show_found(output: Output, found: Found) -> None:
+    for path, size in found.files.items():
+        output.line(f"found    {path}, {size:,} bytes")
+    for text in found.wrong:
+        output.line(f"wrong    {text}")
+    if not found.wrong:
+        output.line(f"there    {found.questions:,} questions and their images")
 
 
 def _fetch(hub: str, patterns: tuple[str, ...], folder: Path) -> None:
