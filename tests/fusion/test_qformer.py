@@ -96,6 +96,24 @@ def test_xformer_check_02_itc_and_itm_equal_transformers() -> None:
     torch.testing.assert_close(fusion.match(images, full), matched, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_similarities_are_computed_in_float32_under_autocast() -> None:
+    """Divided by the temperature, bfloat16's rounding would drown what tells pairs apart."""
+    fusion, images, words = build(ln_vision=False), bundle(local=False), text()
+    states, first = fusion.read(images).queries, fusion.read_text(words)[:, 0]
+
+    def similarity() -> torch.Tensor:
+        return query_similarity(
+            fusion.heads.contrast_image(states), fusion.heads.contrast_text(first)
+        )
+
+    exact = similarity()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(similarity(), exact)
+    halved = fusion.heads.to(torch.bfloat16)  # as FSDP2 gathers them
+    assert halved.contrast_image(states.bfloat16()).dtype == torch.float32
+
+
 @BOTH
 @torch.no_grad()
 def test_xformer_check_03_unimodal_mask_is_two_separate_passes(attention: str) -> None:

@@ -138,7 +138,7 @@ class _Pairs:
         to_text = query_similarity(images, gather_rows(texts))
         to_image = query_similarity(gather_rows(images), texts).T
         own = torch.arange(self.first, self.first + self.count, device=texts.device)
-        temperature = fusion.heads.temperature
+        temperature = fusion.heads.temperature.float()
         return to_text / temperature, to_image / temperature, own
 
     def match(self) -> dict[str, Tensor]:

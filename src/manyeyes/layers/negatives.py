@@ -12,8 +12,12 @@ from manyeyes.errors import DataError
 
 
 def query_similarity(queries_IQE: Tensor, texts_JE: Tensor) -> Tensor:
-    """Return ``[I, J]``: the largest product over the queries of each image with each text."""
-    return torch.einsum("iqe,je->ijq", queries_IQE, texts_JE).amax(dim=-1)
+    """Return ``[I, J]``: the largest product over the queries of each image with each text.
+
+    In the precision of its inputs, also where autocast would take a lower one.
+    """
+    with torch.autocast(texts_JE.device.type, enabled=False):
+        return torch.einsum("iqe,je->ijq", queries_IQE, texts_JE).amax(dim=-1)
 
 
 def draw_negatives(

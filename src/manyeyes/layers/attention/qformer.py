@@ -142,12 +142,12 @@ class TextHeads(nn.Module):
         self.lm_bias = nn.Parameter(torch.zeros(vocabulary))
 
     def contrast_image(self, queries_IQD: Tensor) -> Tensor:
-        """Return unit vectors ``[I, Q, E]``."""
-        return F.normalize(self.vision_projection(queries_IQD), dim=-1)
+        """Return unit vectors ``[I, Q, E]`` in float32."""
+        return _unit_vectors(self.vision_projection, queries_IQD)
 
     def contrast_text(self, first_BD: Tensor) -> Tensor:
-        """Return unit vectors ``[B, E]`` of the texts' first states."""
-        return F.normalize(self.text_projection(first_BD), dim=-1)
+        """Return unit vectors ``[B, E]`` of the texts' first states, in float32."""
+        return _unit_vectors(self.text_projection, first_BD)
 
     def match(self, queries_BQD: Tensor) -> Tensor:
         """Return logits ``[B, 2]`` (other, same): the mean over queries of each query's."""
@@ -158,6 +158,13 @@ class TextHeads(nn.Module):
         """Return vocabulary logits ``[B, T, V]`` of text states."""
         hidden = self.lm_norm(F.gelu(self.lm_dense(text_BTD)))
         return F.linear(hidden, word_embeddings_VD, self.lm_bias)
+
+
+def _unit_vectors(layer: nn.Linear, states: Tensor) -> Tensor:
+    """Project and normalise in float32 (ours): the temperature magnifies rounding 14 times."""
+    with torch.autocast(states.device.type, enabled=False):
+        bias = None if layer.bias is None else layer.bias.float()
+        return F.normalize(F.linear(states.float(), layer.weight.float(), bias), dim=-1)
 
 
 class NormalEmbedding(nn.Embedding):
