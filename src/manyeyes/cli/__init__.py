@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from manyeyes.cli import chat, detect, evaluate, export, score, serve, tag, train
 from manyeyes.cli.check import check, get
-from manyeyes.cli.convert import adapter, data, lavis, lion, tasks
+from manyeyes.cli.convert import adapter, data, gguf, lavis, lion, tasks
 from manyeyes.cli.groups import flat
 from manyeyes.cli.parsing import JsonCommand, JsonGroup
 from manyeyes.cli.recipes import keys, new, recipes, show
@@ -54,6 +54,7 @@ DATA_COMMANDS: Mapping[str, Command] = {
 CONVERT_COMMANDS: Mapping[str, Command] = {
     "data": (data.data, data.EXAMPLES),
     "tasks": (tasks.tasks, tasks.EXAMPLES),
+    "gguf": (gguf.gguf, gguf.EXAMPLES),
     "lavis": (lavis.lavis, lavis.EXAMPLES),
     "lion": (lion.lion, lion.EXAMPLES),
     "llama-adapter-v2": (adapter.llama_adapter_v2, adapter.EXAMPLES),

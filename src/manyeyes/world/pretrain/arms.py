@@ -25,7 +25,11 @@ ARMS: Mapping[str, Arm] = {
     "dinov2-linear": Arm("dinov2/world-linear"),
     "lion": Arm("lion/world", ("model.bridge.adapters=null", "model.bridge.tags=none")),
     "mr-mllm": Arm("mr-mllm/world-features-only", ("model.fusion.refine=false",)),
+    "mr-mllm-scene": Arm("mr-mllm/world-no-perception"),
     "qformer": Arm("qformer/world"),
     "xformer": Arm("xformer/world"),
+    "xformer-clip-layer": Arm("xformer/world-clip-layer"),
+    "xformer-concat": Arm("xformer/world-concat"),
+    "xformer-early": Arm("xformer/world-early"),
 }
 """Every arm by the name of its start."""
