@@ -73,4 +73,4 @@ def _as_ordinary(model: PreTrainedModel) -> None:
     for name in ("quantization_config", "_model_name_or_path"):
         if hasattr(model.config, name):
             delattr(model.config, name)
-    model.hf_quantizer = None
+    vars(model).pop("hf_quantizer", None)
