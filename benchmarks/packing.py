@@ -39,6 +39,7 @@ from pair import (
     words,
 )
 from timing import Clock, arguments, interleave, ratio, show
+from torch.utils.data import Dataset
 from transformers import LlavaForConditionalGeneration, Trainer, TrainingArguments
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
@@ -47,12 +48,12 @@ from manyeyes.layers.attention.packed import pack_attention
 from manyeyes.records import Sample, Turn
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.packing import packed
-from manyeyes.training.trainable import assign, freeze
+from manyeyes.training.trainable import Train, assign, freeze
 from manyeyes.training.trainer import StageData, StageTrainer
 
 BATCH = 8
 PEER, UNPACKED, PACKED = "peer", "unpacked", "packed"
-TRAIN = {"fusion": True, "language": True}
+TRAIN: Train = {"fusion": True, "language": True}
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,18 @@ KINDS = {
 
 
 def rows_of_the_mix(
-    sizes: Sizes, processor: ManyEyesProcessor, count: int, *, scale: float = 1.0, seed: int = 0
+    sizes: Sizes,
+    processor: ManyEyesProcessor,
+    count: int,
+    *,
+    scale: float = 1.0,
+    seed: int = 0,
+    batch: int = BATCH,
 ) -> list[Row]:
     """``count`` encoded conversations; ``scale`` shortens the texts of tiny models."""
     draw = random.Random(seed)
     kinds = draw.choices(list(KINDS.values()), [k.thousands for k in KINDS.values()], k=count)
-    kinds = [KINDS["regions"] if number % BATCH == 0 else k for number, k in enumerate(kinds)]
+    kinds = [KINDS["regions"] if number % batch == 0 else k for number, k in enumerate(kinds)]
     rows = []
     for number, kind in enumerate(kinds):  # the peer needs an image in every batch
         half = max(2, int(scale * draw.randint(*kind.words)) // 2)
@@ -94,11 +101,11 @@ def rows_of_the_mix(
     return rows
 
 
-def training(folder: Path, steps: int) -> TrainingArguments:
+def training(folder: Path, steps: int, batch: int = BATCH) -> TrainingArguments:
     """Arguments of all variants; one more step sets things up."""
     return TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=batch,
         max_steps=steps + 1,
         learning_rate=1e-5,
         use_cpu=True,
@@ -125,27 +132,42 @@ def peer_runner(
 def our_runner(
     model: ManyEyesForConditionalGeneration,
     processor: ManyEyesProcessor,
-    rows: Sequence[Row],
+    dataset: Dataset[Row],
     args: TrainingArguments,
     *,
     packing: bool,
+    train: Train = TRAIN,
 ) -> Callable[[], Clock]:
     """Steps of the stage's trainer."""
-    sampler = ResumableSampler(len(rows), fingerprint="benchmark", shuffle=False)
-    assignment = assign(model, TRAIN)
+    return timed(our_trainer(model, processor, dataset, args, packing=packing, train=train))
+
+
+def our_trainer(
+    model: ManyEyesForConditionalGeneration,
+    processor: ManyEyesProcessor,
+    dataset: Dataset[Row],
+    args: TrainingArguments,
+    *,
+    packing: bool,
+    train: Train = TRAIN,
+) -> StageTrainer:
+    """The stage's trainer over rows in their order."""
+    rows = len(dataset)  # type: ignore[arg-type]
+    sampler = ResumableSampler(rows, fingerprint="benchmark", shuffle=False)
+    assignment = assign(model, train)
     freeze(model, assignment)
-    if packing:
-        pack_attention(model.language_model)
     collate = packed(processor.collate) if packing else processor.collate
     trainer = StageTrainer(
         model,
         args,
-        StageData(Rows(rows), EndlessOrder(sampler), collate, str),
+        StageData(dataset, EndlessOrder(sampler), collate, str),
         assignment=assignment,
         objectives={"next_token": 1.0},
         processor=processor,
     )
-    return timed(trainer)
+    if packing:
+        pack_attention(model.language_model)
+    return trainer
 
 
 def check_equal(
@@ -196,8 +218,8 @@ def variants(
     args = training(folder, steps)
     runners = {
         PEER: peer_runner(peer, peer_rows, args),
-        UNPACKED: our_runner(copy.deepcopy(ours), processor, rows, args, packing=False),
-        PACKED: our_runner(ours, processor, rows, args, packing=True),
+        UNPACKED: our_runner(copy.deepcopy(ours), processor, Rows(rows), args, packing=False),
+        PACKED: our_runner(ours, processor, Rows(rows), args, packing=True),
     }
     return runners, supervised, said
 

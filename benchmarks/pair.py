@@ -47,6 +47,7 @@ class Sizes:
     vocabulary: int = 49_152
     prompt_words: int = 29
     answer_words: tuple[int, int] = (30, 60)
+    tied: bool = True
 
     @property
     def patches(self) -> int:
@@ -84,7 +85,7 @@ def vision_config(sizes: Sizes) -> CLIPVisionConfig:
 
 
 def text_config(sizes: Sizes) -> LlamaConfig:
-    """A Llama of SmolLM-135M's shape."""
+    """A Llama; at full size of SmolLM-135M's shape."""
     return LlamaConfig(
         vocab_size=sizes.vocabulary,
         hidden_size=sizes.width,
@@ -96,7 +97,7 @@ def text_config(sizes: Sizes) -> LlamaConfig:
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
-        tie_word_embeddings=True,
+        tie_word_embeddings=sizes.tied,
     )
 
 
@@ -132,20 +133,24 @@ def build_ours(
     return ManyEyesForConditionalGeneration.from_parts(config, seed=seed), processor
 
 
-def build_peer(
-    sizes: Sizes, ours: ManyEyesForConditionalGeneration
-) -> LlavaForConditionalGeneration:
-    """The same model as the peer's class, with our weights."""
-    config = LlavaConfig(
+def peer_config(sizes: Sizes) -> LlavaConfig:
+    """The configuration of the peer's class."""
+    return LlavaConfig(
         vision_config=vision_config(sizes),
         text_config=text_config(sizes),
         image_token_index=sizes.vocabulary - 1,
         image_seq_length=sizes.patches,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
-        tie_word_embeddings=True,
+        tie_word_embeddings=sizes.tied,
     )
-    peer = LlavaForConditionalGeneration(config)
+
+
+def build_peer(
+    sizes: Sizes, ours: ManyEyesForConditionalGeneration
+) -> LlavaForConditionalGeneration:
+    """The same model as the peer's class, with our weights."""
+    peer = LlavaForConditionalGeneration(peer_config(sizes))
     projector = ours.fusion.get_submodule("projector").state_dict()
     names = {"0.": "linear_1.", "2.": "linear_2."}
     peer.model.vision_tower.load_state_dict(

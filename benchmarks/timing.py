@@ -34,9 +34,17 @@ class Clock:
 @contextmanager
 def measured() -> Iterator[Clock]:
     """Yield a clock that holds the block's seconds when the block is left."""
+    synchronize()
     clock, wall, cpu = Clock(), time.perf_counter(), time.process_time()
     yield clock
+    synchronize()
     clock.wall, clock.cpu = time.perf_counter() - wall, time.process_time() - cpu
+
+
+def synchronize() -> None:
+    """Wait until the accelerator, if there is one, has done what it was asked."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 @dataclass

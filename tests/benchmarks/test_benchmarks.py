@@ -25,6 +25,9 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "timing",
         "alignment_step",
         "packing",
+        "peaks",
+        "seven_billion",
+        "gpu",
         "generate",
         "many_questions",
         "adapter_decoding",
@@ -95,3 +98,27 @@ def test_scoring_speed_is_measured_on_generated_files(
     assert 0 < found["vqa"]["accuracy"] < 100 and found["cider"]["CIDEr"] > 0
     assert found["vqa"]["total"] > 0 and found["cider"]["total"] > 0
     assert found["peak_gib"] >= found["vqa_peak_gib"] > 0
+
+
+def test_the_gpu_script_reports_steps_memory_and_decoding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu", "--tiny", "--json"])
+    importlib.import_module("gpu").main()
+    found = json.loads(capsys.readouterr().out)
+    speeds = found["training"]
+    assert {"manyeyes, LoRA, packed, stored", "manyeyes, full", "LLaVA, LoRA"} <= set(speeds)
+    for speed in speeds.values():
+        assert min(speed.values()) > 0
+        assert speed["mfu"] == pytest.approx(speed["operations"] / found["peak_operations"])
+    assert set(found["memory"]) == {"projector", "LoRA", "full"}
+    assert min(peak["measured"] for peak in found["memory"].values()) > 0
+    assert set(found["decoding"]) == {"plain", "LoRA", "adapter prompts"}
+
+
+def test_the_peak_of_a_step_counts_what_is_held_at_once() -> None:
+    peaks = importlib.import_module("peaks")
+    assert peaks.highest([4, 3, -4, 5, -8]) == 8
+    assert peaks.highest([-4, 2]) == 0
+    shared = torch.zeros(10)
+    assert peaks.held_bytes([shared, shared[:3], torch.zeros(2)]) == 48
