@@ -43,12 +43,12 @@ LINES: dict[str, Line] = {
     ),
     "world/pretrain": (
         ("arms", "cards", "loop", "sizes", "pictures"),
-        ("export", "finish"),
+        ("export", "recipe"),
         ("vision", "language"),
         ("measuring", "told"),
         ("kept_pictures",),
         ("starts",),
-        ("run_language", "run_starts", "run_vision"),
+        ("language_parts", "start_parts", "vision_parts"),
         ("run",),
     ),
     "study": (
@@ -63,7 +63,7 @@ LINES: dict[str, Line] = {
 """Folder -> what lies in it, step by step: a step imports earlier ones, never itself or later."""
 
 SIBLINGS = {
-    "encoders": {"contract", "levels", "maps", "tagging"},
+    "encoders": {"contract", "levels", "maps", "spec", "tagging"},
     "fusion": {"contract", "queries", "image_text"},
     "bridge": {"contract"},
     "convert": {"state_dicts"},

@@ -11,7 +11,6 @@ from manyeyes.conversation.boxes import (
     format_boxes,
     format_points,
     parse_boxes,
-    parse_points,
 )
 from manyeyes.errors import DataError, UsageError
 from manyeyes.records import Box
@@ -67,10 +66,7 @@ def test_comm_check_16_several_boxes_and_the_ends_of_the_scale() -> None:
 def test_comm_check_16_points() -> None:
     text = format_points([(0, 0), (640, 480), (320, 240)], style="shikra", width=640, height=480)
     assert text == "[0.000,0.125;1.000,0.875;0.500,0.500]"
-    (points,) = parse_points(text, style="shikra", width=640, height=480)
-    assert points == [(0, 0), (640, 480), (320, 240)]
     assert parse_boxes(text, style="shikra", width=640, height=480) == []
-    assert parse_points("[0.1,0.2,0.3,0.4]", style="shikra", width=9, height=9) == []
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ from transformers import (
 )
 
 from manyeyes.encoders import ENCODERS, GridEncoder, parse_encoder
-from manyeyes.encoders.contract import NORMALIZATIONS
 from manyeyes.encoders.levels import parse_levels
 from manyeyes.encoders.maps import MapEncoder
+from manyeyes.encoders.spec import NORMALIZATIONS
 from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.model.pixels import to_pixels
 

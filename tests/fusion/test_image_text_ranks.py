@@ -5,9 +5,6 @@ Tolerance: float32 sums come in another order. What is drawn at random (negative
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,27 +13,17 @@ from torch import Tensor
 
 from image_text_process import PAIRS, run
 from manyeyes.layers.ranks import gather_rows, shared_generator
+from processes import on_two_ranks
 
 pytestmark = pytest.mark.long
 
 SCRIPT = Path(__file__).parents[1] / "support" / "image_text_process.py"
-SOURCE = Path(__file__).parents[2] / "src"
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     root = tmp_path_factory.mktemp("ranks")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(
-        [*launch, str(SCRIPT), str(root)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    on_two_ranks(SCRIPT, root)
     return [torch.load(root / f"rank-{rank}.pt") for rank in range(2)]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 import tiny
 from manyeyes import ManyEyesConfig, ManyEyesProcessor
 from manyeyes.conversation.prompts import ANSWER_ENDS, PROMPT_STYLES
-from manyeyes.encoders.contract import NORMALIZATIONS
+from manyeyes.encoders.spec import NORMALIZATIONS
 from manyeyes.errors import DataError, PlaceholderError, RecipeError
 from manyeyes.records import IGNORE, Sample, Turn
 

@@ -76,3 +76,18 @@ def command(*words: object) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, **ENVIRONMENT},
     )
+
+
+def on_two_ranks(script: Path, *words: object) -> None:
+    """Run a script on two CPU processes that torchrun starts; fail with what they said."""
+    source = Path(__file__).parents[2] / "src"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(script), *map(str, words)],
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.records import Sample, Turn
@@ -37,3 +37,13 @@ def freeze(model: ManyEyesForConditionalGeneration, *parts: str) -> None:
 
 def prompts(processor: ManyEyesProcessor, *questions: str) -> list[str]:
     return [processor.prompt([Turn("user", f"<image>\n{q}")]) for q in questions]
+
+
+def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def size(found: dict[str, Tensor], prefix: str) -> float:
+    return sum(float(g.abs().sum()) for name, g in found.items() if name.startswith(prefix))

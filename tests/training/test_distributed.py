@@ -8,10 +8,7 @@ as much as the learning rate, 1e-3, if it turned its sign).
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,13 +19,13 @@ from lora_parts import lora_stage
 from manyeyes.recipes import load_recipe
 from manyeyes.training import train
 from manyeyes.training.saving.folders import checkpoints
+from processes import on_two_ranks
 from training_runs import largest_difference, losses, recipe_data, write_recipe
 
 pytestmark = pytest.mark.long
 
 Workspace = Callable[[], Path]
 SCRIPT = Path(__file__).with_name("distributed_process.py")
-SOURCE = Path(__file__).parents[2] / "src"
 
 
 def keep_until(run: Path, step: int) -> None:
@@ -56,17 +53,7 @@ def root(parts: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     stage = lora_stage(train=train_block, packing=True, eval=held_out)
     write_recipe(root / "lora.yaml", recipe_data(parts, stages=[stage]))
     train(load_recipe(root / "lora.yaml"), root / "lora", data_dir=root / "data")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(
-        [*launch, str(SCRIPT), str(root)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    on_two_ranks(SCRIPT, root)
     return root
 
 

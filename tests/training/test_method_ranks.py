@@ -17,10 +17,7 @@ keeps the states between layers, in bfloat16.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,10 +30,10 @@ from manyeyes.recipes import load_recipe
 from manyeyes.training import train
 from manyeyes.training.saving.folders import checkpoints
 from method_recipes import STAGES, method_recipe, save_method_data, save_method_parts
+from processes import on_two_ranks
 from training_runs import largest_difference, losses, weights, write_recipe
 
 SCRIPT = Path(__file__).with_name("method_process.py")
-SOURCE = Path(__file__).parents[2] / "src"
 KINDS = ("ddp", "fsdp")
 DTYPES = ("float32", "bfloat16")
 LOSS = {"float32": 2e-6, "bfloat16": 1e-3}
@@ -47,21 +44,6 @@ ROUNDING = 2.0
 """Two runs that round independently are sqrt(2) apart where each is 1 from the exact one."""
 SHARE = {"ddp": 0.02, "fsdp": 0.2}
 """Of the Euclidean length of the step, over all weights."""
-
-
-def on_two_processes(root: Path, runs: list[str]) -> None:
-    """Run ``runs`` one after another on two processes that torchrun starts."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(
-        [*launch, str(SCRIPT), str(root), *runs],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def save_recipe(root: Path, name: str, data: dict[str, Any]) -> None:
@@ -135,7 +117,7 @@ def trained(root: Path) -> Callable[[str, str], str]:
         on_one(method, "float32")
         name = on_one(method, dtype)
         if not (root / f"{name}-{KINDS[0]}").is_dir():
-            on_two_processes(root, [f"{name}-{kind}" for kind in KINDS])
+            on_two_ranks(SCRIPT, root, *[f"{name}-{kind}" for kind in KINDS])
         return name
 
     return once
@@ -175,7 +157,7 @@ def test_a_process_without_any_image_takes_part_in_detection(root: Path) -> None
         root / "text-float32-single",
         data_dir=root / "data",
     )
-    on_two_processes(root, [f"text-float32-{kind}" for kind in KINDS])
+    on_two_ranks(SCRIPT, root, *[f"text-float32-{kind}" for kind in KINDS])
     for kind in KINDS:
         assert_equal(
             root / f"text-float32-{kind}", root / "text-float32-single", "refine", "float32"

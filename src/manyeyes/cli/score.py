@@ -49,31 +49,45 @@ class AnswerFiles:
     )
 
 
-def score(
-    *,
-    files: AnswerFiles,
+@dataclass(frozen=True)
+class OtherAnswers:
+    """What is compared with, and where a model that is asked for it leaves its answers."""
+
     against: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
             help="Other answers to compare with, or a model to ask for them: openai:URL#MODEL.",
         ),
-    ] = None,
+    ] = None
+    out: AnswersOption = None
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How answers are read."""
+
     allow_missing: Annotated[
         bool,
         typer.Option("--allow-missing", help="Count missing answers as wrong instead of stopping."),
-    ] = False,
+    ] = False
     box_style: Annotated[
         str, typer.Option(help="How answers write boxes: shikra, lion, int1000.")
-    ] = "shikra",
+    ] = "shikra"
     images: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Folder of the images, for files that do not say how large they are.",
         ),
-    ] = None,
-    out: AnswersOption = None,
+    ] = None
+
+
+def score(
+    *,
+    files: AnswerFiles,
+    other: OtherAnswers,
+    reading: ReadingOptions,
     api: ApiOptions,
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write each item's score as JSON lines.")
@@ -96,32 +110,16 @@ def score(
         if listing:
             _list(output)
             return
-        from manyeyes.evaluation.answers.score import Scoring, score_file, write_items
-        from manyeyes.evaluation.asking.served import is_served
+        from manyeyes.evaluation.answers.score import score_file, write_items
 
-        name, answers, annotations = _required(files)
-        plan = Scoring(
-            benchmark=name,
-            annotations=annotations,
-            variant=files.variant,
-            split=files.split,
-            box_style=known_box_style(box_style),
-            allow_missing=allow_missing,
-            images=images,
-        )
+        plan, answers = _plan(files, reading)
         scored = score_file(plan, answers)
         if items is not None:
             write_items(items, scored)
-        other: Scored | None = None
-        served: dict[str, Any] = {}
-        read = [answers, *annotations]
-        if against is not None:
-            theirs = Path(against)
-            if is_served(against):
-                theirs, served = _asked(output, plan, against, out, api)
-            other = score_file(plan, theirs)
-            read.insert(1, theirs)
-        _report(output, plan, scored, other, read, served)
+        theirs, served = _theirs(output, plan, other, api)
+        compared = None if theirs is None else score_file(plan, theirs)
+        read = [answers, *([] if theirs is None else [theirs]), *map(Path, plan.annotations)]
+        _report(output, plan, scored, compared, read, served)
         if details:
             _show_breakdowns(output, scored)
 
@@ -138,8 +136,9 @@ def known_box_style(name: str) -> str:
     return name
 
 
-def _required(files: AnswerFiles) -> tuple[str, Path, list[Path]]:
-    """Return benchmark, answers and the benchmark's files; raises ``UsageError`` without them."""
+def _plan(files: AnswerFiles, reading: ReadingOptions) -> tuple[Scoring, Path]:
+    """Return what is scored, and the answers; raises ``UsageError`` if a file is not given."""
+    from manyeyes.evaluation.answers.score import Scoring
     from manyeyes.evaluation.benchmarks import BENCHMARKS
 
     if files.benchmark is None:
@@ -148,7 +147,16 @@ def _required(files: AnswerFiles) -> tuple[str, Path, list[Path]]:
         raise UsageError("give --predictions FILE")
     if not files.annotations:
         raise UsageError("give --annotations FILE...; manyeyes score --list names the files")
-    return files.benchmark, files.predictions, [*files.annotations, *(files.more or [])]
+    plan = Scoring(
+        benchmark=files.benchmark,
+        annotations=[*files.annotations, *(files.more or [])],
+        variant=files.variant,
+        split=files.split,
+        box_style=known_box_style(reading.box_style),
+        allow_missing=reading.allow_missing,
+        images=reading.images,
+    )
+    return plan, files.predictions
 
 
 def _report(
@@ -169,6 +177,19 @@ def _report(
     if other is not None:
         found |= _compare(output, plan, scored, other)
     output.result({**found, **served, **describe_files(files)})
+
+
+def _theirs(
+    output: Output, plan: Scoring, other: OtherAnswers, api: ApiOptions
+) -> tuple[Path | None, dict[str, Any]]:
+    """Return the file of the answers to compare with, and what it took to ask for them."""
+    from manyeyes.evaluation.asking.served import is_served
+
+    if other.against is None:
+        return None, {}
+    if is_served(other.against):
+        return _asked(output, plan, other.against, other.out, api)
+    return Path(other.against), {}
 
 
 def _asked(

@@ -1,4 +1,4 @@
-"""Boxes and points as text: pixels of the original image in, the words of a prompt out, and back.
+"""Boxes and points as text: pixels of the original image in, the words of a prompt out; boxes back.
 
 Pixels are (x1, y1, x2, y2) corners of the original (EXIF-rotated) image; text is ``[x1,y1,x2,y2]``,
 several boxes of one phrase joined by ``;`` inside one bracket, points ``[x,y]`` likewise. Styles:
@@ -89,20 +89,10 @@ def parse_boxes(text: str, *, style: str, width: int, height: int) -> list[list[
     """
     frame = _frame(style, width, height)
     groups = []
-    for members in _brackets(text, 4, frame.integers):
+    for members in _brackets(text, frame.integers):
         if all(x1 <= x2 and y1 <= y2 for x1, y1, x2, y2 in members):
             pixels = [_to_pixels(member, frame) for member in members]
             groups.append([(x1, y1, x2, y2) for x1, y1, x2, y2 in pixels])
-    return groups
-
-
-def parse_points(text: str, *, style: str, width: int, height: int) -> list[list[Point]]:
-    """Find all point groups in a text, in pixels of the original image; see `parse_boxes`."""
-    frame = _frame(style, width, height)
-    groups = []
-    for members in _brackets(text, 2, frame.integers):
-        pixels = [_to_pixels(member, frame) for member in members]
-        groups.append([(x, y) for x, y in pixels])
     return groups
 
 
@@ -150,15 +140,15 @@ def _to_pixels(member: Sequence[float], frame: _Frame) -> list[float]:
     return pixels
 
 
-def _brackets(text: str, numbers: int, integers: bool) -> list[list[list[float]]]:
-    """All ``[...]`` whose ``;``-separated members are each exactly ``numbers`` written numbers."""
+def _brackets(text: str, integers: bool) -> list[list[list[float]]]:
+    """All ``[...]`` whose ``;``-separated members are each exactly four written numbers."""
     pattern = _INTEGER if integers else _DECIMAL
     groups = []
     for bracket in _BRACKET.finditer(text):
         members = []
         for part in bracket.group(1).split(";"):
             words = [word.strip() for word in part.split(",")]
-            if len(words) != numbers or not all(pattern.fullmatch(word) for word in words):
+            if len(words) != 4 or not all(pattern.fullmatch(word) for word in words):
                 break
             members.append([float(word) for word in words])
         else:

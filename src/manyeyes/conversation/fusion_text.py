@@ -79,6 +79,14 @@ class TextReader:
             )
         return cls(tokenizer, spec.kind, spec.length)
 
+    @classmethod
+    def load(cls, place: str, subfolder: str, kind: ReaderKind, length: int) -> TextReader:
+        """Load the reader of a checkpoint; ``subfolder`` holds its tokenizer."""
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, subfolder=subfolder, trust_remote_code=trusts_remote_code()
+        )
+        return cls(tokenizer, kind, length)
+
     def text(self, turns: Sequence[Turn]) -> str:
         """Return the text to read in a conversation: its last question, or all that it answers."""
         if self.kind == "question":
@@ -117,6 +125,13 @@ class TextReader:
             return {}
         batch = self.batch(each)
         return {f"{self.kind}_ids": batch.ids, f"{self.kind}_mask": batch.mask}
+
+    def question_inputs(
+        self, questions: Sequence[str], images: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Return ``inputs`` of questions; ``images``: how many each is about, None = one."""
+        rows = [self.ids(without_placeholders(question)) for question in questions]
+        return self.inputs(rows, [1] * len(rows) if images is None else images)
 
     def batch(self, rows: Sequence[Tensor]) -> FusionText:
         """Pad rows of ids on the right."""

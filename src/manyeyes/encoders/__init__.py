@@ -12,7 +12,6 @@ from manyeyes.encoders.clip import ClipEncoder, ClipProjectedEncoder, MetaClip2E
 from manyeyes.encoders.contract import (
     Encoder,
     EncoderCost,
-    EncoderSpec,
     GridEncoder,
     GridShape,
     ObjectShape,
@@ -49,6 +48,7 @@ from manyeyes.encoders.sam import (
     SamNeckEncoder,
 )
 from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.encoders.swin import SwinEncoder, SwinV2Encoder
 from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
 from manyeyes.encoders.tipsv2 import Tipsv2Encoder

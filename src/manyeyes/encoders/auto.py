@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from manyeyes.checkpoints import hub
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder, GridShape, PixelTransform
+from manyeyes.encoders.contract import GridEncoder, GridShape, PixelTransform
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.errors import PartError
 
 

@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.image_processing_base import ImageProcessingMixin
 
 from manyeyes.checkpoints import hub
-from manyeyes.encoders.contract import NORMALIZATIONS, PixelTransform
+from manyeyes.encoders.contract import PixelTransform
+from manyeyes.encoders.spec import NORMALIZATIONS
 from manyeyes.encoders.tagging import Tagger, TaggerSpec, read_lines
 from manyeyes.errors import CheckpointError
 

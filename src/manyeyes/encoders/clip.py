@@ -18,7 +18,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder
+from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.spec import EncoderSpec
 
 
 class ClipEncoder(GridEncoder):

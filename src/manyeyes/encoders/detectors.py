@@ -36,13 +36,8 @@ from transformers import (
     YolosForObjectDetection,
 )
 
-from manyeyes.encoders.contract import (
-    Encoder,
-    EncoderCost,
-    EncoderSpec,
-    ObjectShape,
-    PixelTransform,
-)
+from manyeyes.encoders.contract import Encoder, EncoderCost, ObjectShape, PixelTransform
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.records import ObjectFeatures
 

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from manyeyes.checkpoints import hub
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder
+from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.errors import PartError
 
 

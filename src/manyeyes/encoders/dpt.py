@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from transformers import DPTConfig, DPTModel, PreTrainedConfig
 
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder
+from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.errors import PartError
 
 

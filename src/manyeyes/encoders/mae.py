@@ -16,7 +16,8 @@ from transformers.models.vit_mae.modeling_vit_mae import (
     build_2d_sinusoidal_position_embedding,
 )
 
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder
+from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.errors import PartError
 from manyeyes.layers.ranks import rows_of_ranks, shared_generator
 from manyeyes.records import GridFeatures, Masking

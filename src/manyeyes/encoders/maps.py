@@ -12,13 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from manyeyes.encoders.contract import (
-    EncoderCost,
-    EncoderSpec,
-    GridEncoder,
-    GridShape,
-)
+from manyeyes.encoders.contract import EncoderCost, GridEncoder, GridShape
 from manyeyes.encoders.levels import parse_levels
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.errors import PartError
 from manyeyes.layers.feature_norm import normalized_tokens
 from manyeyes.layers.patches import resample_grid

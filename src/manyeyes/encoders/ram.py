@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import SwinConfig, SwinModel
 
 from manyeyes.checkpoints.pth import read_pth
-from manyeyes.encoders.contract import NORMALIZATIONS, PixelTransform
+from manyeyes.encoders.contract import PixelTransform
+from manyeyes.encoders.spec import NORMALIZATIONS
 from manyeyes.encoders.tagging import Tagger, TaggerSpec, read_lines
 from manyeyes.errors import CheckpointError
 from manyeyes.layers.attention.cross import BlockShape, CrossAttentionBlock

@@ -22,8 +22,9 @@ from transformers import (
     SamVisionModel,
 )
 
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder, side_of
+from manyeyes.encoders.contract import GridEncoder, side_of
 from manyeyes.encoders.maps import MapEncoder, MapSize
+from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.layers.patches import resample_grid
 
 

@@ -15,7 +15,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder
+from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.spec import EncoderSpec
 
 
 class SiglipEncoder(GridEncoder):

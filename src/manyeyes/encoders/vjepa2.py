@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedConfig, VJEPA2Config, VJEPA2Model
 
-from manyeyes.encoders.contract import EncoderSpec, GridEncoder
+from manyeyes.encoders.contract import GridEncoder
+from manyeyes.encoders.spec import EncoderSpec
 
 
 class VJepa2Tower(VJEPA2Model):

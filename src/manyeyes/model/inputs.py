@@ -1,4 +1,8 @@
-"""The model's keyword arguments, sorted by who reads them: encoders, fusion, detection loss."""
+"""The model's keyword arguments: made of training rows, and sorted by who reads them.
+
+Readers are encoders, fusion, language model and detection loss. Shapes: B samples, T positions, I
+images of the batch.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manyeyes.conversation.fusion_text import TextReader
 from manyeyes.conversation.task_types import routes_of
 from manyeyes.errors import UsageError
 from manyeyes.losses.detection import ObjectTargets
-from manyeyes.perception.targets import TARGETS
+from manyeyes.model.text_rows import TextRows
+from manyeyes.perception.object_texts import join_objects
+from manyeyes.perception.targets import TARGETS, target_batch
 from manyeyes.records import IGNORE, FusionText
 
 PIXELS, FEATURES, NOISE = VISUAL = ("pixel_values_", "features_", "noise_")
 
 Texts = dict[str, FusionText]
 """Texts that the fusion reads, by kind: question, caption, perception."""
+
+
+def batch_of(
+    rows: Sequence[Mapping[str, Tensor]],
+    text_rows: TextRows,
+    reader: TextReader | None,
+    *,
+    routed: bool,
+) -> dict[str, Tensor]:
+    """Pad rows of ``encode`` on the right into ``[B, T]``; pixels and features are ``[I, ...]``."""
+    batch = text_rows.batch(rows)
+    batch["image_counts"] = torch.cat([row["image_counts"] for row in rows])
+    if routed:
+        batch["routes"] = torch.cat([row["routes"] for row in rows])
+    for key in rows[0]:
+        if key.startswith(("pixel_values_", "features_")):
+            batch[key] = torch.cat([row[key] for row in rows])
+    batch |= target_batch(rows)
+    batch |= join_objects(rows)
+    if reader is not None:
+        texts = [row[f"{reader.kind}_ids"] for row in rows]
+        batch |= reader.inputs(texts, batch["image_counts"].tolist())
+    return batch
 
 
 def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

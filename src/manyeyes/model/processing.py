@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from manyeyes.checkpoints import hub
 from manyeyes.checkpoints.trust import trusting, trusts_remote_code
 from manyeyes.conversation.chat_parts import chat_arguments, flatten_images, placeholder_counts
-from manyeyes.conversation.fusion_text import TextReader, question_of, without_placeholders
+from manyeyes.conversation.fusion_text import TextReader, question_of
 from manyeyes.conversation.rendering import check_written_size, write_boxes
 from manyeyes.conversation.tags import without_sentence
 from manyeyes.conversation.task_types import route_of, routes_of
@@ -31,12 +31,13 @@ from manyeyes.model.chat_inputs import (
     render_chats,
 )
 from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.inputs import batch_of
 from manyeyes.model.pixels import Pixels
 from manyeyes.model.processor_fields import check_saved_pair, processor_fields
 from manyeyes.model.text_rows import TextRows
 from manyeyes.model.tokenization import add_image_tokens, image_token_ids, load_tokenizer
-from manyeyes.perception.object_texts import ObjectTexts, join_objects
-from manyeyes.perception.targets import target_batch, target_row
+from manyeyes.perception.object_texts import ObjectTexts
+from manyeyes.perception.targets import target_row
 from manyeyes.records import NOTHING_PERCEIVED, Perceived, Sample, Tags, Turn
 
 READER_FOLDER = "reader"
@@ -96,8 +97,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         self.geometry, self.pad_color = geometry, list(pad_color)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.max_length, self.positions = max_length, positions
-        self.answers_in_sequence = answers_in_sequence
-        self.routed, self.tags = routed, tags
+        self.answers_in_sequence, self.routed, self.tags = answers_in_sequence, routed, tags
         self.reader = None if reader is None else dict(reader)
         self.text_reader: TextReader | None = None
         self.target_labels = None if target_labels is None else list(target_labels)
@@ -150,8 +150,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         processor = cls(tokenizer, **processor_fields(config))
         config.image_tokens = list(processor.image_token_ids_by_role)
         config.answer_end = processor.text_rows.answer_end
-        spec = config.reader
-        if spec is not None:
+        if (spec := config.reader) is not None:
             processor.reader = {"kind": spec.kind, "length": spec.length}
             processor.text_reader = TextReader.from_spec(spec)
         return processor
@@ -176,10 +175,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
             kwargs["trust_remote_code"] = trusts_remote_code()
             processor = super().from_pretrained(place, *args, **kwargs)
             if processor.reader is not None:
-                tokenizer = AutoTokenizer.from_pretrained(
-                    place, subfolder=READER_FOLDER, trust_remote_code=trusts_remote_code()
-                )
-                processor.text_reader = TextReader(tokenizer, **processor.reader)
+                processor.text_reader = TextReader.load(place, READER_FOLDER, **processor.reader)
             check_saved_pair(Path(place), processor)
         return processor
 
@@ -225,19 +221,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
 
     def collate(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Pad rows on the right into a batch ``[B, T]``; all pixels are stacked ``[I, ...]``."""
-        batch = self.text_rows.batch(rows)
-        batch["image_counts"] = torch.cat([row["image_counts"] for row in rows])
-        if self.routed:
-            batch["routes"] = torch.cat([row["routes"] for row in rows])
-        for key in rows[0]:
-            if key.startswith(("pixel_values_", "features_")):
-                batch[key] = torch.cat([row[key] for row in rows])
-        batch |= target_batch(rows)
-        batch |= join_objects(rows)
-        if self.text_reader is not None:
-            texts = [row[f"{self.text_reader.kind}_ids"] for row in rows]
-            batch |= self.text_reader.inputs(texts, batch["image_counts"].tolist())
-        return batch
+        return batch_of(rows, self.text_rows, self.text_reader, routed=self.routed)
 
     # ---- inference ------------------------------------------------------------------------
 
@@ -284,8 +268,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
             questions = [without_sentence(text) for text in texts]
         routes = routes_of(tasks, questions)
         if tags is not None:
-            given = zip(texts, tags, strict=True)
-            texts = [self.text_rows.tagged(text, own) for text, own in given]
+            texts = [self.text_rows.tagged(*pair) for pair in zip(texts, tags, strict=True)]
         pictures = flatten_images(images)
         counts = placeholder_counts(texts, None if images_encoded else len(pictures))
         inputs = self.text_rows.padded(texts, add_special_tokens, padding, padding_side)
@@ -378,11 +361,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         ``questions``, ``tasks``: see ``__call__``.
         """
         return self(
-            images=list(images),
-            text=list(prompts),
-            images_encoded=images_encoded,
-            questions=questions,
-            tasks=tasks,
+            list(images), prompts, images_encoded=images_encoded, questions=questions, tasks=tasks
         )
 
     @property
@@ -399,8 +378,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         """
         if self.text_reader is None or not self.reads_questions:
             return {}
-        rows = [self.text_reader.ids(without_placeholders(question)) for question in questions]
-        return self.text_reader.inputs(rows, [1] * len(rows) if images is None else images)
+        return self.text_reader.question_inputs(questions, images)
 
     # ---- shared ---------------------------------------------------------------------------
 

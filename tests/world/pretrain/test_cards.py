@@ -16,8 +16,8 @@ from manyeyes.world.catalog import PARTS, part_path
 from manyeyes.world.pretrain.cards import Card, read_card, render_card, weight_files, write_card
 from manyeyes.world.pretrain.pictures import picture_batch, scene_batch
 from manyeyes.world.pretrain.run import RECIPES, pretrain
-from manyeyes.world.pretrain.run_vision import VISION, VisionRecipe
 from manyeyes.world.pretrain.vision.mae import MaeObjective
+from manyeyes.world.pretrain.vision_parts import VISION, vision_recipe
 from manyeyes.world.render import render_batch
 
 MODELS = {"clip": CLIPModel, "dinov2": Dinov2Model, "mae": MaeModel}
@@ -61,13 +61,13 @@ def test_missing_card_is_an_error(tmp_path: Path) -> None:
 def test_pretrain_writes_a_part_that_its_card_describes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = VisionRecipe(
+    small = vision_recipe(
         lambda seed: MaeObjective(seed, images_per_step=4),
         lambda folder, seed: {"made up": {"row": {"seed": float(seed)}}},
         1.0,
         "Small.",
     )
-    monkeypatch.setitem(VISION, "mae", small)
+    monkeypatch.setitem(RECIPES, "mae", small)
     threads = torch.get_num_threads()
     lines: list[str] = []
     made = pretrain("mae", tmp_path, steps=2, seed=3, threads=threads, progress=lines.append)

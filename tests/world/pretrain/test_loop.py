@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from manyeyes.errors import CheckpointError, NonFiniteError, UsageError
-from manyeyes.world.pretrain.loop import COOL_DOWN, PartObjective, rate, step_generator, train
+from manyeyes.world.pretrain import loop
+from manyeyes.world.pretrain.loop import (
+    COOL_DOWN,
+    PartObjective,
+    rate,
+    save_state,
+    step_generator,
+    train,
+)
 from manyeyes.world.pretrain.vision.clip import ClipObjective
 from manyeyes.world.pretrain.vision.detector import DetectorObjective
 from manyeyes.world.pretrain.vision.dino import DinoObjective
@@ -61,11 +70,13 @@ def test_resumed_run_equals_uninterrupted_run(name: str, tmp_path: Path) -> None
 def train_only_first_step(objective: PartObjective, folder: Path) -> None:
     """Stop a two-step run after one step, as a crash would."""
 
-    def stop(_: object) -> None:
+    def save_and_stop(*arguments: Any) -> None:
+        save_state(*arguments)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(objective, folder, steps=2, save_every=0.0, on_save=stop)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save_state", save_and_stop)
+        train(objective, folder, steps=2, save_every=0.0)
 
 
 def test_seconds_choose_the_number_of_steps(tmp_path: Path) -> None:

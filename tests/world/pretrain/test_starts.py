@@ -15,7 +15,7 @@ from manyeyes.errors import UsageError
 from manyeyes.recipes import load_recipe
 from manyeyes.records import VisualEvidence
 from manyeyes.training.build import new_model
-from manyeyes.world.pretrain import run_starts
+from manyeyes.world.pretrain import kept_pictures, start_parts, starts
 from manyeyes.world.pretrain.arms import ARMS, Arm
 from manyeyes.world.pretrain.cards import read_card, weight_files
 from manyeyes.world.pretrain.kept_pictures import KeptPictures
@@ -24,7 +24,7 @@ from manyeyes.world.pretrain.language.layouts import mix_words
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.pictures import picture_batch
 from manyeyes.world.pretrain.run import pretrain
-from manyeyes.world.pretrain.run_starts import STEPS
+from manyeyes.world.pretrain.start_parts import STEPS
 from manyeyes.world.pretrain.starts import PICTURES, TOLD, StartObjective, _round
 
 pytestmark = pytest.mark.long
@@ -36,6 +36,8 @@ def objective(tmp_path_factory: pytest.TempPathFactory) -> StartObjective:
     objective = StartObjective(ARMS["clip"], 0, aligned=3)
     objective.before = {n: p.detach().clone() for n, p in objective.network.named_parameters()}
     objective.first = float(objective.loss(0)[0].detach())
+    with torch.no_grad():
+        objective.first_tokens = objective.evidence(objective.pictures, range(TOLD)).tokens
     train(objective, tmp_path_factory.mktemp("run"), steps=6)
     return objective
 
@@ -52,14 +54,11 @@ def test_fusion_and_bridge_learn_and_nothing_else(objective: StartObjective) -> 
     assert float(objective.loss(0)[0].detach()) < objective.first
 
 
-def test_the_first_tokens_have_the_size_of_layouts() -> None:
+def test_the_first_tokens_have_the_size_of_layouts(objective: StartObjective) -> None:
     """CLIP's features are many times larger than words; Adam would need long to shrink them."""
-    objective = StartObjective(ARMS["clip"], 0)
-    numbers = range(TOLD)
-    with torch.no_grad():
-        tokens = objective.evidence(objective.pictures, numbers).tokens
-    size = objective.pictures.goals(numbers).square().mean().sqrt()
-    assert float(tokens.square().mean().sqrt()) == pytest.approx(float(size), rel=1e-4)
+    size = objective.pictures.goals(range(TOLD)).square().mean().sqrt()
+    first = objective.first_tokens.square().mean().sqrt()
+    assert float(first) == pytest.approx(float(size), rel=1e-4)
 
 
 def test_cells_are_compared_with_the_layouts_of_their_scenes(objective: StartObjective) -> None:
@@ -100,9 +99,9 @@ def test_pictures_come_round_with_new_questions(objective: StartObjective) -> No
     assert _round(PICTURES - 1, 3) == [PICTURES - 1, 0, 1]
 
 
-def test_every_arm_sees_the_same_pictures_and_questions() -> None:
+def test_every_arm_sees_the_same_pictures_and_questions(objective: StartObjective) -> None:
     """Only ids of the image places could differ, and the arms have equally many."""
-    arms = [StartObjective(ARMS[arm], 0) for arm in ("clip", "comm")]
+    arms = [objective, StartObjective(ARMS["comm"], 0)]
     batches = [arm.questions(arm.pictures, 0) for arm in arms]
     assert torch.equal(batches[0].ids, batches[1].ids)
     assert torch.equal(batches[0].goals, batches[1].goals)
@@ -111,7 +110,9 @@ def test_every_arm_sees_the_same_pictures_and_questions() -> None:
 def test_a_start_is_written_with_a_card_and_repeats_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_starts, "MEASURED", 4)
+    monkeypatch.setattr(start_parts, "MEASURED", 4)
+    monkeypatch.setattr(starts, "TOLD", 4)
+    monkeypatch.setattr(kept_pictures, "BLOCK", 4)
     options = {"steps": 2, "threads": torch.get_num_threads()}
     card = pretrain("starts/clip", tmp_path / "one", **options)
     folder = tmp_path / "one/starts/clip"

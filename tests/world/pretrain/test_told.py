@@ -20,10 +20,13 @@ LAYOUTS = 0.1 * torch.randn(2, CELLS, 128, generator=torch.Generator().manual_se
 
 
 @pytest.fixture(scope="module")
-def networks() -> dict[str, Any]:
-    return {
-        name: StartObjective(ARMS[name], 0).network.eval() for name in ("clip", "lion", "mr-mllm")
-    }
+def objectives() -> dict[str, StartObjective]:
+    return {name: StartObjective(ARMS[name], 0) for name in ("clip", "lion", "mr-mllm")}
+
+
+@pytest.fixture(scope="module")
+def networks(objectives: dict[str, StartObjective]) -> dict[str, Any]:
+    return {name: objective.network.eval() for name, objective in objectives.items()}
 
 
 def test_tokens_of_a_grid_say_the_layout_and_the_bridge_adds_places(networks: Any) -> None:
@@ -66,9 +69,11 @@ def test_prompts_say_what_adapted_layers_hold_while_a_layout_is_read(networks: A
     assert torch.equal(board, found)
 
 
-def test_a_fusion_that_reads_questions_is_told_with_those_of_other_pictures() -> None:
-    objective = StartObjective(ARMS["lion"], 0)
+def test_a_fusion_that_reads_questions_is_told_with_those_of_other_pictures(
+    objectives: dict[str, StartObjective], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = objectives["lion"]
     assert len({tuple(ids.tolist()) for ids in objective.asked_beside}) > 300
     first = objective.evidence(objective.pictures, [0]).tokens
-    objective.asked_beside = objective.asked_beside[5:]
+    monkeypatch.setattr(objective, "asked_beside", objective.asked_beside[5:])
     assert not torch.equal(objective.evidence(objective.pictures, [0]).tokens, first)

@@ -60,10 +60,9 @@ def pretrain(
         from manyeyes.world.pretrain.run import pretrain as run
 
         quiet_libraries(debug=common.debug)
-        names = part or list(RECIPES)
-        for name in names:
-            find_recipe(name)
         cards = {}
+        for name in (names := part or list(RECIPES)):
+            find_recipe(name)
         for name in names:
             with output.status(name) as report:
                 cards[name] = run(

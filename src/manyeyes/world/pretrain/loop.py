@@ -1,4 +1,4 @@
-"""The loop that trains every vision part: warm-up, constant rate, linear cool-down, exact resume.
+"""The loop that trains every part: warm-up, constant rate, linear cool-down, exact resume.
 
 All randomness of a step comes from (seed, step), so the state to keep is weights, moments and the
 step number. The rate depends on the step alone, which makes a run with the same total the same run;
@@ -61,6 +61,10 @@ class PartObjective(nn.Module):
         """Write the trained part as an ordinary Hugging Face folder."""
         raise NotImplementedError
 
+    def seen(self, steps: int) -> dict[str, int]:
+        """Return what was read in ``steps`` steps, for the card."""
+        return {"images per step": self.images_per_step, "images": steps * self.images_per_step}
+
 
 @dataclass
 class RunState:
@@ -91,14 +95,13 @@ def train(
     seconds: float | None = None,
     resume: bool = False,
     save_every: float = 300.0,
-    on_save: Callable[[RunState], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> RunState:
     """Train ``objective`` for ``steps`` steps or about ``seconds`` seconds (exactly one of them).
 
-    The state goes to ``run_dir`` every ``save_every`` seconds and at the end; then ``on_save`` is
-    called. ``resume`` continues from there. Raises ``UsageError`` for an unclear budget,
-    ``CheckpointError`` when there is nothing to resume, ``NonFiniteError`` before a bad step.
+    The state goes to ``run_dir`` every ``save_every`` seconds and at the end. ``resume``
+    continues from there. Raises ``UsageError`` for an unclear budget, ``CheckpointError`` when
+    there is nothing to resume, ``NonFiniteError`` before a bad step.
     """
     if (steps is None) == (seconds is None):
         raise UsageError("give either a number of steps or a number of seconds")
@@ -114,12 +117,8 @@ def train(
             progress(_line(state))
         if time.monotonic() - saved >= save_every:
             save_state(objective, optimizer, state, run_dir)
-            if on_save is not None:
-                on_save(state)
             saved = time.monotonic()
     save_state(objective, optimizer, state, run_dir)
-    if on_save is not None:
-        on_save(state)
     return state
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyeyes.encoders.contract import NORMALIZATIONS
+from manyeyes.encoders.spec import NORMALIZATIONS
 from manyeyes.world.render import render_batch
 from manyeyes.world.sample import IMAGE_SIZE, sample_scene
 from manyeyes.world.scene import Scene

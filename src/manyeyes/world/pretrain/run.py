@@ -1,36 +1,36 @@
 """``pretrain``: train one of the shipped parts, by name.
 
-To add a part: write its trainer (see ``run_vision`` or ``run_language``), enter it here, train it,
-and add its line to ``catalog.PARTS``.
+To add a part: write its objective, enter its recipe in ``vision_parts`` or ``language_parts``,
+train it, and add its line to ``catalog.PARTS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
+import transformers
+
+from manyeyes.checkpoints.light import is_weights
 from manyeyes.errors import UsageError, nearest
-from manyeyes.files import held
-from manyeyes.world.pretrain.arms import ARMS
-from manyeyes.world.pretrain.cards import Card
-from manyeyes.world.pretrain.run_language import pretrain_language
-from manyeyes.world.pretrain.run_starts import pretrain_start
-from manyeyes.world.pretrain.run_vision import pretrain_vision
+from manyeyes.files import held, written_folder
+from manyeyes.model.precision import CPU, computed_in
+from manyeyes.world.pretrain.cards import (
+    Card,
+    check_part,
+    stored_parameters,
+    weight_files,
+    write_card,
+)
+from manyeyes.world.pretrain.language_parts import TEXT
+from manyeyes.world.pretrain.loop import PartObjective, RunState, train
+from manyeyes.world.pretrain.recipe import PartRecipe
+from manyeyes.world.pretrain.start_parts import STARTS
+from manyeyes.world.pretrain.vision_parts import VISION
 
-Trainer = Callable[..., Card]
-"""Takes the folder of all parts and the keyword arguments of ``pretrain``."""
-
-RECIPES: dict[str, Trainer] = {
-    "clip": partial(pretrain_vision, "clip"),
-    "detector": partial(pretrain_vision, "detector"),
-    "dinov2": partial(pretrain_vision, "dinov2"),
-    "language": partial(pretrain_language, "language"),
-    "mae": partial(pretrain_vision, "mae"),
-    "t5": partial(pretrain_language, "t5"),
-    "tagger": partial(pretrain_vision, "tagger"),
-    **{f"starts/{arm}": partial(pretrain_start, arm) for arm in ARMS},
-}
+RECIPES: dict[str, PartRecipe] = {**dict(sorted({**VISION, **TEXT}.items())), **STARTS}
 """Every trainable part; starts come last, as they need the other parts."""
 
 
@@ -59,24 +59,65 @@ def pretrain(
         CheckpointError: nothing to start from or to resume, or a part that does not fit.
         NonFiniteError: before a bad step.
     """
-    trainer = find_recipe(part)
+    recipe = find_recipe(part)
+    if steps is None and seconds is None:
+        steps = recipe.steps
+        seconds = None if recipe.minutes is None else 60.0 * recipe.minutes
     with held(out_dir / part, beside=True):
-        return trainer(
-            out_dir,
-            seconds=seconds,
-            steps=steps,
-            seed=seed,
-            threads=threads,
-            resume=resume,
-            start=start,
-            progress=progress,
+        check_part(part, out_dir / part)
+        torch.set_num_threads(threads)
+        run_dir = out_dir / f"{part}.run"
+        objective = recipe.objective(seed, run_dir)
+        if start is not None and not resume:
+            objective.start_from(start)
+        state = train(
+            objective, run_dir, steps=steps, seconds=seconds, resume=resume, progress=progress
         )
+        said = {} if start is None else {"weights at the start": start.name}
+        return _write(part, recipe, objective, state, out_dir / part, said, threads)
 
 
-def find_recipe(part: str) -> Trainer:
-    """Return the trainer of ``part``; raise ``UsageError`` with the nearest name when unknown."""
+def find_recipe(part: str) -> PartRecipe:
+    """Return the recipe of ``part``; raise ``UsageError`` with the nearest name when unknown."""
     if part not in RECIPES:
         known = ", ".join(RECIPES)
         hint = nearest(part, RECIPES)
         raise UsageError(f"no recipe to pretrain {part!r}: expected one of {known}{hint}")
     return RECIPES[part]
+
+
+def _write(
+    part: str,
+    recipe: PartRecipe,
+    objective: PartObjective,
+    state: RunState,
+    folder: Path,
+    said: Mapping[str, Any],
+    threads: int,
+) -> Card:
+    """Export a trained objective to ``folder``, measure the files written, write the card."""
+    with written_folder(folder, ours=is_weights) as aside:
+        objective.export(aside)
+        card = Card(
+            part=part,
+            summary=recipe.summary,
+            parameters=stored_parameters(aside),
+            training={
+                "data": recipe.data,
+                "seed": objective.seed,
+                "steps": state.step,
+                **objective.seen(state.step),
+                **said,
+                "learning rate": objective.learning_rate,
+                "seconds": round(state.seconds, 1),
+                "threads": threads,
+                "precision": f"{computed_in(CPU)}, weights saved in bf16",
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                **{f"final {name}": value for name, value in state.figures.items()},
+            },
+            files=weight_files(aside),
+            figures=recipe.measure(objective, aside),
+        )
+        write_card(card, aside)
+    return card

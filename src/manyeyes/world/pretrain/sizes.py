@@ -8,7 +8,7 @@ from manyeyes.world.sample import IMAGE_SIZE
 
 WIDTH, LAYERS, HEADS = 128, 6, 4
 PATCH = 6
-"""Patch side in pixels. In equal time, 4-pixel patches read less (see ``gate``)."""
+"""Patch side in pixels. In equal time, 4-pixel patches read less of a scene."""
 
 PATCHES = (IMAGE_SIZE // PATCH) ** 2
 

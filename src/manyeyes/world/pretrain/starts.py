@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from manyeyes.errors import UsageError
 from manyeyes.images.overlap import iou
 from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX
 from manyeyes.model.auto.folder_code import CODE
@@ -201,6 +202,14 @@ class StartObjective(PartObjective):
         half.config.get_text_config().name_or_path = ""  # the checkpoint says which part it is
         half.save_pretrained(folder)
         _drop_code(folder)
+
+    def seen(self, steps: int) -> dict[str, int]:
+        """Return the pictures of a step alone: they come round."""
+        return {"images per step": self.images_per_step}
+
+    def start_from(self, folder: Path) -> None:
+        """Refuse any start: what lies before fusion and bridge ships."""
+        raise UsageError("a start begins with the parts that ship: it takes no other weights")
 
     @torch.no_grad()
     def figures(self, pictures: int) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,13 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from manyeyes.errors import CheckpointError
-from manyeyes.world.pretrain import run_language
 from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.language.coordinates import start_coordinates, start_from
 from manyeyes.world.pretrain.language.decoder import LanguageObjective, language_config
 from manyeyes.world.pretrain.language.documents import corpus
 from manyeyes.world.pretrain.language.lessons import CHAT_LESSONS
-from manyeyes.world.pretrain.run_language import pretrain_language
+from manyeyes.world.pretrain.run import pretrain
 from manyeyes.world.tokenizer import COORDINATES, train_tokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(corpus(60, 0))
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +79,17 @@ def test_a_model_of_another_form_is_refused(tokenizer: PreTrainedTokenizerFast) 
 
 
 def test_a_run_starts_from_a_folder_and_resumes(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    few_documents: Callable[[str, int], None],
 ) -> None:
-    monkeypatch.setattr(run_language, "CORPUS_CONVERSATIONS", 30)
+    few_documents("language", 2)
     LanguageObjective(3, tokenizer).export(tmp_path / "old")
-    options = {"start": tmp_path / "old", "measured": 2, "seed": 0}
-    whole = pretrain_language("language", tmp_path / "one", steps=3, **options)
-    pretrain_language("language", tmp_path / "two", steps=2, **options)
-    again = pretrain_language("language", tmp_path / "two", steps=3, resume=True, **options)
+    options = {"start": tmp_path / "old", "seed": 0}
+    whole = pretrain("language", tmp_path / "one", steps=3, **options)
+    pretrain("language", tmp_path / "two", steps=2, **options)
+    again = pretrain("language", tmp_path / "two", steps=3, resume=True, **options)
     assert again.files == whole.files
     for card in (whole, again, read_card(tmp_path / "one" / "language")):
         assert card.training["first document"] == CHAT_LESSONS[-1].end
         assert card.training["weights at the start"] == "old"
-    fresh = pretrain_language("language", tmp_path / "three", steps=2, measured=2)
-    assert fresh.training["first document"] == 0
-    assert "weights at the start" not in fresh.training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from transformers import (
 
 from manyeyes.bridge import Given, ImageTokenIds
 from manyeyes.bridge.placeholder import PlaceholderBridge, PlaceholderOptions
-from manyeyes.world.pretrain import run_language
 from manyeyes.world.pretrain.cards import read_card
 from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
@@ -32,7 +32,7 @@ from manyeyes.world.pretrain.language.decoder import (
     LanguageObjective,
     reading_figures,
 )
-from manyeyes.world.pretrain.language.documents import corpus, document_scene
+from manyeyes.world.pretrain.language.documents import document_scene
 from manyeyes.world.pretrain.language.layouts import (
     CELLS,
     GRID,
@@ -42,16 +42,10 @@ from manyeyes.world.pretrain.language.layouts import (
 )
 from manyeyes.world.pretrain.language.lessons import CHAT_LESSONS, Lesson
 from manyeyes.world.pretrain.loop import train
-from manyeyes.world.pretrain.run_language import pretrain_language
+from manyeyes.world.pretrain.run import pretrain
 from manyeyes.world.sample import sample_scene
-from manyeyes.world.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(corpus(100, 0))
 
 
 def test_texts_learn_from_replies(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -251,22 +245,23 @@ def test_figures_count_every_reply(tokenizer: PreTrainedTokenizerFast) -> None:
     assert figures["all"]["exact"] < 5.0 < 100 * figures["all"]["nats"]
 
 
+@pytest.mark.parametrize(("part", "replies"), [("language", 20), ("t5", 5)])
 def test_pretraining_writes_a_card_and_repeats_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: str, replies: int, tmp_path: Path, few_documents: Callable[[str, int], None]
 ) -> None:
-    monkeypatch.setattr(run_language, "CORPUS_CONVERSATIONS", 30)
+    few_documents(part, 3)
     threads = torch.get_num_threads()
-    card = pretrain_language("language", tmp_path / "one", steps=2, measured=3, threads=threads)
-    assert read_card(tmp_path / "one/language").files == card.files
+    card = pretrain(part, tmp_path / "one", steps=2, threads=threads)
+    assert read_card(tmp_path / "one" / part).files == card.files
+    assert card.training["first document"] == 0
+    assert "weights at the start" not in card.training
     for form in ("layouts", "descriptions"):
         table = card.figures[f"reading of held-out {form}"]
-        assert table["all"]["replies"] > 20 and table["all"]["perplexity"] > 1
+        assert table["all"]["replies"] > replies and table["all"]["perplexity"] > 1
         assert "exact, scene withheld" in table["all"]
-    again = pretrain_language("language", tmp_path / "two", steps=2, measured=3, threads=threads)
+    again = pretrain(part, tmp_path / "two", steps=2, threads=threads)
     assert again.files == card.files
-    resumed = pretrain_language(
-        "language", tmp_path / "two", steps=2, measured=3, threads=threads, resume=True
-    )
+    resumed = pretrain(part, tmp_path / "two", steps=2, threads=threads, resume=True)
     assert resumed.files == card.files
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from manyeyes.world.pretrain.language.documents import corpus, document_scene
+from manyeyes.world.pretrain.language.documents import document_scene
 from manyeyes.world.pretrain.language.layouts import (
     CELLS,
     DOUBTFUL_SHARE,
@@ -21,12 +21,6 @@ from manyeyes.world.pretrain.language.layouts import (
 )
 from manyeyes.world.render import object_mask
 from manyeyes.world.scene import MARKS
-from manyeyes.world.tokenizer import train_tokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(corpus(100, 0))
 
 
 @pytest.mark.parametrize("index", range(5))

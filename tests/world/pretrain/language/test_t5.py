@@ -10,9 +10,6 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from manyeyes.layers.grid_positions import visual_positions
 from manyeyes.records import IGNORE
-from manyeyes.world.pretrain import run_language
-from manyeyes.world.pretrain.cards import read_card
-from manyeyes.world.pretrain.language.documents import corpus
 from manyeyes.world.pretrain.language.layouts import (
     CELLS,
     GRID,
@@ -37,13 +34,6 @@ from manyeyes.world.pretrain.language.t5 import (
     reply_logits,
 )
 from manyeyes.world.pretrain.loop import train
-from manyeyes.world.pretrain.run_language import pretrain_language
-from manyeyes.world.tokenizer import train_tokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(corpus(100, 0))
 
 
 @pytest.mark.parametrize("form", ["words", "layout"])
@@ -162,21 +152,3 @@ def test_figures_count_every_reply(tokenizer: PreTrainedTokenizerFast) -> None:
     passages = [encode_passage(i, 0, tokenizer, split="val", form="words") for i in range(5)]
     assert figures["all"]["n"] == sum(len(passage.pairs) for passage in passages)
     assert figures["all"]["exact"] < 5.0 < 100 * figures["all"]["nats"]
-
-
-def test_pretraining_writes_a_card_and_repeats_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_language, "CORPUS_CONVERSATIONS", 30)
-    threads = torch.get_num_threads()
-    card = pretrain_language("t5", tmp_path / "one", steps=2, measured=3, threads=threads)
-    assert read_card(tmp_path / "one/t5").files == card.files
-    for form in ("layouts", "descriptions"):
-        table = card.figures[f"reading of held-out {form}"]
-        assert table["all"]["replies"] > 5 and "exact, scene withheld" in table["all"]
-    again = pretrain_language("t5", tmp_path / "two", steps=2, measured=3, threads=threads)
-    assert again.files == card.files
-    resumed = pretrain_language(
-        "t5", tmp_path / "two", steps=2, measured=3, threads=threads, resume=True
-    )
-    assert resumed.files == card.files

@@ -21,6 +21,7 @@ from manyeyes.layers.attention.shared_prefix import SharedPrefix
 from manyeyes.world.pretrain.language.documents import Form, encode_text, scene_turns, tell
 from manyeyes.world.pretrain.language.layouts import LAYOUT_LENGTH, LayoutBatch, batch_layouts
 from manyeyes.world.pretrain.language.lessons import CHAT_LESSONS, LAST_LESSON
+from manyeyes.world.pretrain.language.text import Placed
 from manyeyes.world.scene import Scene
 
 CONTEXT_WEIGHT = 0.02
@@ -57,16 +58,6 @@ class TaughtText:
     texts: tuple[Text, ...]
     layout: Tensor | None = None
     clean: bool = False
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A reply's place in a batch: its document, its kind, and its positions ``first``..``end``."""
-
-    document: int
-    kind: str
-    first: int
-    end: int
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ width 128, five layers, tied embeddings. Shapes: B documents, T tokens, D width,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from manyeyes.layers.attention.shared_prefix import NAME, SHARED_PREFIX
 from manyeyes.model.precision import CPU, autocast
+from manyeyes.world.pretrain.language import text
 from manyeyes.world.pretrain.language.chats import (
     CONTEXT_WEIGHT,
     DocumentBatch,
@@ -22,15 +24,9 @@ from manyeyes.world.pretrain.language.chats import (
     batch_documents,
     encode_document,
 )
-from manyeyes.world.pretrain.language.documents import Form
 from manyeyes.world.pretrain.language.layouts import embed_rows
 from manyeyes.world.pretrain.language.lessons import CHAT_LESSONS
-from manyeyes.world.pretrain.language.text import (
-    Reply,
-    TextObjective,
-    reply_figures,
-    start_as_search,
-)
+from manyeyes.world.pretrain.language.text import Answered, TextObjective, start_as_search
 from manyeyes.world.pretrain.loop import step_generator
 
 LAYERS, WIDTH, INNER_WIDTH, HEADS = 5, 128, 384, 4
@@ -132,46 +128,10 @@ def language_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
     )
 
 
-def reading_figures(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
-    number: int = 200,
-    batch: int = 20,
-    form: Form = "words",
-    described: bool = True,
-) -> dict[str, dict[str, float]]:
-    """Measure how well the model reads held-out descriptions, or layouts.
-
-    A reply is right when every token is the most likely one given the tokens before it, which is
-    the same as greedy decoding giving the exact reply. Returns ``text.reply_figures`` of
-    ``number`` documents. Without ``described`` nothing tells of the scene, which shows what can be
-    guessed.
-    """
-
-    def replies() -> Iterator[Reply]:
-        for start in range(0, number, batch):
-            documents = [
-                encode_document(index, seed, tokenizer, split="val", form=form, described=described)
-                for index in range(start, min(start + batch, number))
-            ]
-            yield from _read(model, documents, int(tokenizer.pad_token_id))
-
+def _answer(model: LlamaForCausalLM, documents: Sequence[TaughtText], pad: int) -> Answered:
     model.set_attn_implementation(NAME)
-
-    return reply_figures(replies())
-
-
-@torch.no_grad()
-def _read(model: LlamaForCausalLM, documents: Sequence[TaughtText], pad: int) -> list[Reply]:
     batch = batch_documents(documents, pad)
-    with autocast(CPU):
-        logits = next_logits(model, batch).float()
-    losses = functional.cross_entropy(logits.transpose(1, 2), batch.goals, reduction="none")
-    hits = logits.argmax(dim=-1) == batch.goals
-    found = []
-    for reply in batch.replies:
-        span = slice(reply.first, reply.end)
-        exact = bool(hits[reply.document, span].all())
-        found.append(Reply(reply.kind, exact, losses[reply.document, span].tolist()))
-    return found
+    return Answered(next_logits(model, batch), batch.goals, batch.replies)
+
+
+reading_figures = partial(text.reading_figures, encode_document, _answer)

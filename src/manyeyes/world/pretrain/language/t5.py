@@ -7,7 +7,8 @@ writes the reply. Shapes: B pairs, T and A tokens of question and reply, D width
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGene
 
 from manyeyes.model.precision import CPU, autocast
 from manyeyes.records import IGNORE
-from manyeyes.world.pretrain.language.documents import Form
+from manyeyes.world.pretrain.language import text
 from manyeyes.world.pretrain.language.layouts import embed_rows
 from manyeyes.world.pretrain.language.lessons import PASSAGE_PLACES
 from manyeyes.world.pretrain.language.passages import (
@@ -27,9 +28,9 @@ from manyeyes.world.pretrain.language.passages import (
     encode_passage,
 )
 from manyeyes.world.pretrain.language.text import (
-    Reply,
+    Answered,
+    Placed,
     TextObjective,
-    reply_figures,
     start_as_search,
 )
 from manyeyes.world.pretrain.loop import step_generator
@@ -145,44 +146,11 @@ def t5_config(tokenizer: PreTrainedTokenizerBase) -> T5Config:
     return config
 
 
-def reading_figures(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
-    number: int = 200,
-    batch: int = 20,
-    form: Form = "words",
-    described: bool = True,
-) -> dict[str, dict[str, float]]:
-    """Measure how well the model reads held-out descriptions, or layouts.
-
-    As ``language.reading_figures``, of ``number`` passages of ``PAIRS`` questions each.
-    """
-
-    def replies() -> Iterator[Reply]:
-        for start in range(0, number, batch):
-            passages = [
-                encode_passage(index, seed, tokenizer, split="val", form=form, described=described)
-                for index in range(start, min(start + batch, number))
-            ]
-            yield from _read(model, passages, int(tokenizer.pad_token_id))
-
-    return reply_figures(replies())
-
-
-@torch.no_grad()
-def _read(model: Any, passages: Sequence[Passage], pad: int) -> list[Reply]:
+def _answer(model: Any, passages: Sequence[Passage], pad: int) -> Answered:
     batch = batch_passages(passages, pad)
-    with autocast(CPU):
-        logits = reply_logits(model, batch).float()
-    losses = functional.cross_entropy(logits.transpose(1, 2), batch.labels, reduction="none")
-    hits = logits.argmax(dim=-1) == batch.labels
     pairs = [pair for passage in passages for pair in passage.pairs]
-    return [
-        Reply(
-            pair.kind,
-            bool(hits[row, : len(pair.reply)].all()),
-            losses[row, : len(pair.reply)].tolist(),
-        )
-        for row, pair in enumerate(pairs)
-    ]
+    places = [Placed(row, pair.kind, 0, len(pair.reply)) for row, pair in enumerate(pairs)]
+    return Answered(reply_logits(model, batch), batch.labels, places)
+
+
+reading_figures = partial(text.reading_figures, encode_passage, _answer)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from manyeyes.model.precision import CPU, bfloat16_pays
+from manyeyes.model.precision import CPU, autocast, bfloat16_pays
 from manyeyes.world.pretrain.export import check_start
 from manyeyes.world.pretrain.language.coordinates import start_coordinates, start_from
-from manyeyes.world.pretrain.loop import PartObjective, step_generator
+from manyeyes.world.pretrain.language.documents import Form
+from manyeyes.world.pretrain.loop import PartObjective, batched, step_generator
 
 _POOL = 4
 """Documents of this many steps are drawn together and sorted by length, to waste no padding."""
@@ -87,6 +90,15 @@ class TextObjective(PartObjective, Generic[Item]):
         half.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
+    def seen(self, steps: int) -> dict[str, int]:
+        """Return the documents read, the first of them, and the size of the vocabulary."""
+        return {
+            "documents per step": self.images_per_step,
+            "documents": steps * self.images_per_step,
+            "first document": int(self.first_document),
+            "vocabulary": len(self.tokenizer),
+        }
+
     def documents(self, step: int) -> list[Item]:
         """Return the documents of one step; steps of one pool share a sorted draw."""
         pool, size = step // _POOL, self.images_per_step
@@ -99,6 +111,24 @@ class TextObjective(PartObjective, Generic[Item]):
         return self._pool[1][order[step % _POOL]]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A reply's place in a batch: its document, its kind, and its positions ``first``..``end``."""
+
+    document: int
+    kind: str
+    first: int
+    end: int
+
+
+class Answered(NamedTuple):
+    """Logits ``[B, T, V]`` of held-out documents, the right tokens ``[B, T]``, all replies."""
+
+    logits: Tensor
+    goals: Tensor
+    replies: Sequence[Placed]
+
+
 class Reply(NamedTuple):
     """One held-out reply: its kind of exchange, whether it was exact, nats of each token."""
 
@@ -107,13 +137,53 @@ class Reply(NamedTuple):
     nats: list[float]
 
 
-def reply_figures(replies: Iterable[Reply]) -> dict[str, dict[str, float]]:
-    """Return per kind ``exact`` (0..100), ``nats`` per token and ``n``; over all as ``"all"``."""
+def reading_figures(
+    encode: Callable[..., Item],
+    answer: Callable[[Any, Sequence[Item], int], Answered],
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    number: int = 200,
+    batch: int = 20,
+    form: Form = "words",
+    described: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Measure how well the model reads ``number`` held-out descriptions, or layouts.
+
+    A reply is right when every token is the most likely one given the tokens before it, which is
+    the same as greedy decoding giving the exact reply. Returns per kind ``exact`` (0..100),
+    ``nats`` per token and ``n``; over all as ``"all"``. Without ``described`` nothing tells of the
+    scene, which shows what can be guessed.
+    """
     groups: dict[str, list[Reply]] = defaultdict(list)
-    for reply in replies:
-        groups[reply.kind].append(reply)
+    for indices in batched(number, batch):
+        documents = [
+            encode(index, seed, tokenizer, split="val", form=form, described=described)
+            for index in indices
+        ]
+        for reply in _read(answer, model, documents, int(tokenizer.pad_token_id)):
+            groups[reply.kind].append(reply)
     groups["all"] = [reply for group in groups.values() for reply in group]
     return {kind: _figures(group) for kind, group in sorted(groups.items())}
+
+
+@torch.no_grad()
+def _read(
+    answer: Callable[[Any, Sequence[Item], int], Answered],
+    model: Any,
+    documents: Sequence[Item],
+    pad: int,
+) -> list[Reply]:
+    with autocast(CPU):
+        logits, goals, places = answer(model, documents, pad)
+    losses = functional.cross_entropy(logits.float().transpose(1, 2), goals, reduction="none")
+    hits = logits.argmax(dim=-1) == goals
+    found = []
+    for place in places:
+        span = slice(place.first, place.end)
+        exact = bool(hits[place.document, span].all())
+        found.append(Reply(place.kind, exact, losses[place.document, span].tolist()))
+    return found
 
 
 def _figures(replies: list[Reply]) -> dict[str, float]:

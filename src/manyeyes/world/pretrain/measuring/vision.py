@@ -21,7 +21,7 @@ from transformers import (
     ViTMAEForPreTraining,
 )
 
-from manyeyes.encoders.contract import NORMALIZATIONS
+from manyeyes.encoders.spec import NORMALIZATIONS
 from manyeyes.probes.places import read_places
 from manyeyes.world.language import caption
 from manyeyes.world.pretrain.loop import step_generator

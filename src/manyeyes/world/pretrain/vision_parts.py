@@ -1,4 +1,4 @@
-"""``pretrain_vision``: train one shipped vision part and write its folder and card.
+"""How every vision part is made.
 
 Training pictures are rendered on the fly; nothing but the part and the run's state reaches the
 disk. Rerunning with the seed and the number of steps of a card repeats the run that made it.
@@ -7,15 +7,10 @@ disk. Rerunning with the seed and the number of steps of a card repeats the run 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from manyeyes.errors import UsageError, nearest
-from manyeyes.world.pretrain.cards import Card, Table, check_part
-from manyeyes.world.pretrain.finish import finish_part
-from manyeyes.world.pretrain.loop import PartObjective, train
+from manyeyes.world.pretrain.cards import Table
+from manyeyes.world.pretrain.loop import PartObjective
 from manyeyes.world.pretrain.measuring.detector import detection_figures
 from manyeyes.world.pretrain.measuring.vision import (
     neighbour_figures,
@@ -23,24 +18,27 @@ from manyeyes.world.pretrain.measuring.vision import (
     reconstruction_figures,
     retrieval_figures,
 )
+from manyeyes.world.pretrain.recipe import PartRecipe
 from manyeyes.world.pretrain.vision.clip import ClipObjective
 from manyeyes.world.pretrain.vision.detector import DetectorObjective
 from manyeyes.world.pretrain.vision.dino import DinoObjective
 from manyeyes.world.pretrain.vision.mae import MaeObjective
 from manyeyes.world.pretrain.vision.tagger import TaggerObjective, tagging_figures
 
-Measure = Callable[[Path, int], Mapping[str, Table]]
-"""Measures the exported part in a folder, with a seed for scenes and probes."""
 
-
-@dataclass(frozen=True)
-class VisionRecipe:
-    """How a part is made: its objective for a seed, its measurement, and what its card says."""
-
-    objective: Callable[[int], PartObjective]
-    measure: Measure
-    minutes: float
-    summary: str
+def vision_recipe(
+    objective: Callable[[int], PartObjective],
+    measure: Callable[[Path, int], Mapping[str, Table]],
+    minutes: float,
+    summary: str,
+) -> PartRecipe:
+    """Return the recipe of a part whose exported folder is measured, with the run's seed."""
+    return PartRecipe(
+        objective=lambda seed, _: objective(seed),
+        measure=lambda trained, folder: measure(folder, trained.seed),
+        minutes=minutes,
+        summary=summary,
+    )
 
 
 def _measure_clip(folder: Path, seed: int) -> Mapping[str, Table]:
@@ -75,8 +73,8 @@ def _measure_tagger(folder: Path, seed: int) -> Mapping[str, Table]:
     }
 
 
-VISION: dict[str, VisionRecipe] = {
-    "clip": VisionRecipe(
+VISION: dict[str, PartRecipe] = {
+    "clip": vision_recipe(
         ClipObjective,
         _measure_clip,
         40.0,
@@ -84,7 +82,7 @@ VISION: dict[str, VisionRecipe] = {
         "pictures and their captions. Captions name colour, shape, size, number and relations, "
         "never texture, mark or exact place.",
     ),
-    "detector": VisionRecipe(
+    "detector": vision_recipe(
         DetectorObjective,
         _measure_detector,
         40.0,
@@ -94,7 +92,7 @@ VISION: dict[str, VisionRecipe] = {
         "backbone and sizes, plain DETR had come to a mean box error (L1) of 0.32 and an AP of "
         "0.001 after 302 steps of 32 pictures, conditional DETR to 0.20 and 0.013 after 264.",
     ),
-    "dinov2": VisionRecipe(
+    "dinov2": vision_recipe(
         DinoObjective,
         _measure_dinov2,
         55.0,
@@ -102,14 +100,14 @@ VISION: dict[str, VisionRecipe] = {
         "alone: class-token and masked-patch prototypes, balanced by Sinkhorn-Knopp, and pixels of "
         "masked patches.",
     ),
-    "mae": VisionRecipe(
+    "mae": vision_recipe(
         MaeObjective,
         _measure_mae,
         30.0,
         "Masked autoencoder (`ViTMAEForPreTraining`) with its decoder, trained to predict the raw "
         "pixels of the hidden three quarters of the patches.",
     ),
-    "tagger": VisionRecipe(
+    "tagger": vision_recipe(
         TaggerObjective,
         _measure_tagger,
         15.0,
@@ -118,63 +116,4 @@ VISION: dict[str, VisionRecipe] = {
         "number, the words of captions. It does not know which word belongs to which object.",
     ),
 }
-"""Every trainable vision part; ``minutes`` is the default budget on one CPU thread."""
-
-
-def pretrain_vision(
-    part: str,
-    out_dir: Path,
-    *,
-    seconds: float | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    threads: int = 1,
-    resume: bool = False,
-    start: Path | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> Card:
-    """Train ``part`` and write it, measured and with its card, to ``out_dir / part``.
-
-    The budget is ``steps`` or ``seconds``; without either the recipe's minutes. The run's state is
-    kept in ``out_dir / (part + ".run")``, from which ``resume`` continues. A new run with ``start``
-    starts from the part in that folder. Raises ``UsageError`` for an unknown part, and what
-    ``loop.train`` and ``start_from`` of the objective raise.
-    """
-    recipe = _find(part)
-    check_part(part, out_dir / part)
-    torch.set_num_threads(threads)
-    objective = recipe.objective(seed)
-    if start is not None and not resume:
-        objective.start_from(start)
-    if steps is None and seconds is None:
-        seconds = 60.0 * recipe.minutes
-    state = train(
-        objective,
-        out_dir / f"{part}.run",
-        steps=steps,
-        seconds=seconds,
-        resume=resume,
-        progress=progress,
-    )
-    return finish_part(
-        part,
-        objective,
-        state,
-        out_dir / part,
-        threads,
-        summary=recipe.summary,
-        measure=lambda folder: recipe.measure(folder, objective.seed),
-        seen={
-            "images per step": objective.images_per_step,
-            "images": state.step * objective.images_per_step,
-            **({} if start is None else {"weights at the start": start.name}),
-        },
-        last=state.figures,
-    )
-
-
-def _find(part: str) -> VisionRecipe:
-    if part not in VISION:
-        known = ", ".join(VISION)
-        raise UsageError(f"no vision part {part!r}: expected one of {known}{nearest(part, VISION)}")
-    return VISION[part]
+"""Every trainable vision part."""
