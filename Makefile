@@ -9,11 +9,15 @@ OUT ?= demo
 # lmms-eval brings 2.4 GB of packages: it has an environment of its own
 LMMS_VENV ?= .venv-lmms
 LMMS_READY := $(LMMS_VENV)/.ready
+# timm asks for torchvision, whose wheel, linked to CUDA, breaks the import of transformers beside a
+# torch for CPUs: both lie beside the environment
+TIMM_SITE ?= build/timm
+TIMM_READY := $(TIMM_SITE)/.ready
 # the site is made from the sources alone, without PyTorch
 DOCS_VENV ?= .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 
-.PHONY: demo test lint types docs check slow lmms-eval-test setup clean
+.PHONY: demo test lint types docs check slow lmms-eval-test timm-test setup clean
 
 demo: $(READY)
 	$(BIN)/manyeyes demo --out $(OUT)
@@ -31,6 +35,10 @@ lmms-eval-test: $(LMMS_READY)
 	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(LMMS_VENV)/bin/python -m pytest tests/evaluation/harness/test_lmms_eval.py \
 		tests/evaluation/harness/test_lmms_scores.py
 
+# the encoder family timm, with timm itself
+timm-test: $(READY) $(TIMM_READY)
+	PYTHONPATH=$(TIMM_SITE):tests/support OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p torchvision_parts tests/encoders/test_timm.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,7 +51,7 @@ types: $(READY)
 docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(DOCS_VENV)/bin:$$PATH" $(DOCS_VENV)/bin/mkdocs build --strict
 
-check: lint types docs test
+check: lint types docs test timm-test
 
 setup: $(READY)
 
@@ -62,6 +70,10 @@ $(LMMS_READY): pyproject.toml constraints.txt
 	$(LMMS_VENV)/bin/python -m pip uninstall --quiet --yes torchvision
 	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $(LMMS_READY)
+
+$(TIMM_READY): constraints.txt | $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade --target $(TIMM_SITE) timm torchvision
+	touch $(TIMM_READY)
 
 $(DOCS_READY): constraints.txt
 	$(PYTHON) -m venv $(DOCS_VENV)

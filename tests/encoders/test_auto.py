@@ -63,7 +63,7 @@ def test_a_configuration_survives_as_plain_fields() -> None:
 @pytest.mark.parametrize(
     ("model_type", "spec", "message"),
     [
-        ("vit", {"grid": [7, 7]}, r"counts on a grid of \[7, 7\], but 'vit' gives \[4, 4\] at 16"),
+        ("vit", {"grid": [7, 7]}, r"counts on a grid of \[7, 7\], but 'vit' gives \[4, 4\]"),
         ("vit", {"prefix": 0}, "counts on 0 tokens before the patches, but 'vit' gives 1"),
         ("yolos", {}, r"'yolos' has other tokens among or after its patches"),
         ("resnet", {}, "has no image_size"),

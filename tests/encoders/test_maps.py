@@ -102,7 +102,8 @@ def reference_maps(encoder: MapEncoder, images: torch.Tensor) -> list[torch.Tens
 
 
 def test_every_family_has_a_configuration_here() -> None:
-    assert set(CONFIGS) == {n for n, cls in ENCODERS.items() if issubclass(cls, MapEncoder)}
+    found = {name for name, cls in ENCODERS.items() if issubclass(cls, MapEncoder)}
+    assert set(CONFIGS) == found - {"timm"}, "models of timm have their own tests"
 
 
 @torch.no_grad()

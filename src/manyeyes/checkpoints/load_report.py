@@ -41,6 +41,7 @@ UNREAD: Mapping[str, str] = {
     "SiglipVisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
     "Siglip2VisionModel": rf"{_TEXT_TOWER}|(vision_model\.)?head\..*",
     "Blip2VisionModel": _BLIP2,
+    "TimmWrapperModel": r"(timm_model\.)?(head|head_dist|fc|classifier)\..*",
     "Tipsv2VisionModel": rf"{_TEXT_TOWER}|temperature",
     "VJepa2Tower": r"predictor\..*",
     "ViTMAEModel": r"decoder\..*",

@@ -51,6 +51,7 @@ from manyeyes.encoders.siglip import Siglip2Encoder, SiglipEncoder
 from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.encoders.swin import SwinEncoder, SwinV2Encoder
 from manyeyes.encoders.tagging import FILE, Tagger, TaggerSpec
+from manyeyes.encoders.timm_models import TimmEncoder
 from manyeyes.encoders.tipsv2 import Tipsv2Encoder
 from manyeyes.encoders.vjepa2 import VJepa2Encoder
 from manyeyes.errors import RecipeError
@@ -92,6 +93,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "siglip2": Siglip2Encoder,
     "swin": SwinEncoder,
     "swinv2": SwinV2Encoder,
+    "timm": TimmEncoder,
     "tipsv2": Tipsv2Encoder,
     "vjepa2": VJepa2Encoder,
     "yolos": YolosDetector,
@@ -113,11 +115,13 @@ def parse_encoder(values: Mapping[str, Any]) -> EncoderSpec:
     spec = parse_options(EncoderSpec, values, f"encoders.{values.get('name', '?')}")
     names = names_with_plugins(ENCODERS, "manyeyes.encoders", spec.family, _is_encoder)
     check_choice(f"encoders.{spec.name}", "family", spec.family, names)
-    if spec.family != "auto" and (spec.grid is not None or spec.prefix is not None):
+    if spec.family not in ("auto", "timm") and (spec.grid is not None or spec.prefix is not None):
         raise RecipeError(
-            f"encoders.{spec.name}: grid and prefix are declared for family auto; {spec.family} "
-            "knows its own"
+            f"encoders.{spec.name}: grid and prefix are declared for families auto and timm; "
+            f"{spec.family} knows its own"
         )
+    if spec.tiles > 1 and not issubclass(ENCODERS[spec.family], GridEncoder):
+        raise RecipeError(f"encoders.{spec.name}.tiles: {spec.family} gives objects, not patches")
     if spec.feature_norm != "none" and not issubclass(ENCODERS[spec.family], GridEncoder):
         raise RecipeError(
             f"encoders.{spec.name}.feature_norm: {spec.family} gives objects, not patches"

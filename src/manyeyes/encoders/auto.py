@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from manyeyes.checkpoints import hub
 from manyeyes.encoders.contract import GridEncoder, GridShape, PixelTransform
-from manyeyes.encoders.spec import EncoderSpec
+from manyeyes.encoders.spec import EncoderSpec, check_declared
 from manyeyes.errors import PartError
 
 
@@ -81,17 +81,8 @@ class AutoEncoder(GridEncoder):
             _check_order(_key(config), size, patch, layout.prefix)
         except PartError as error:
             raise PartError(f"encoder {spec.name!r}: {error}") from error
-        grid = size // patch, size // patch
-        if spec.grid is not None and tuple(spec.grid) != grid:
-            raise PartError(
-                f"encoder {spec.name!r}: the recipe counts on a grid of {list(spec.grid)}, but "
-                f"{config.model_type!r} gives {list(grid)} at {size} pixels"
-            )
-        if spec.prefix is not None and spec.prefix != layout.prefix:
-            raise PartError(
-                f"encoder {spec.name!r}: the recipe counts on {spec.prefix} tokens before the "
-                f"patches, but {config.model_type!r} gives {layout.prefix}"
-            )
+        side = size // patch * spec.tiles
+        check_declared(spec, config.model_type, (side, side), layout.prefix)
 
     @classmethod
     def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:

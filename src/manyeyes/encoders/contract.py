@@ -19,8 +19,8 @@ from manyeyes.checkpoints import hub
 from manyeyes.encoders.levels import parse_levels
 from manyeyes.encoders.spec import NORMALIZATIONS, EncoderSpec
 from manyeyes.errors import PartError, RecipeError
-from manyeyes.layers.feature_norm import normalized_tokens
-from manyeyes.layers.patches import resample_grid
+from manyeyes.layers.feature_norm import FeatureNorm
+from manyeyes.layers.patches import cut_tiles, join_tiles, resample_grid
 from manyeyes.records import Features, GridFeatures
 
 
@@ -58,12 +58,14 @@ Shape = GridShape | ObjectShape
 
 @dataclass(frozen=True)
 class EncoderCost:
-    """tokens: that pass its blocks. given: that it hands on. width, blocks: of its transformer."""
+    """tokens: that pass its blocks at once. given: that it hands on. width, blocks: of its
+    transformer. tiles: how often it runs for one picture."""
 
     tokens: int
     given: int
     width: int
     blocks: int
+    tiles: int = 1
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Encoder(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def image_size(cls, spec: EncoderSpec, config: PreTrainedConfig) -> int:
-        """Side of the square input in pixels."""
+        """Side of the square input in pixels, of one tile where there are several."""
 
     @classmethod
     @abstractmethod
@@ -133,7 +135,7 @@ class Encoder(nn.Module, ABC):
     def transform(cls, spec: EncoderSpec, config: PreTrainedConfig) -> PixelTransform:
         """Return the resize and normalisation rule of this encoder."""
         name = cls.normalization if spec.normalization == "own" else spec.normalization
-        size = cls.image_size(spec, config)
+        size = cls.image_size(spec, config) * spec.tiles
         return PixelTransform((size, size), *NORMALIZATIONS[name], cls.resize, spec.bgr)
 
     def pretrained_parts(self) -> dict[str, Any]:
@@ -197,6 +199,8 @@ class GridEncoder(Encoder):
         levels = parse_levels(spec.levels, self.num_blocks(config), spec.name)
         super().__init__(spec, config)
         self.levels = levels
+        widths = self.level_widths(spec, config, levels)
+        self.feature_norm = FeatureNorm(spec.feature_norm, widths)
 
     @classmethod
     def tower(cls, config: PreTrainedConfig) -> PreTrainedConfig:
@@ -235,9 +239,9 @@ class GridEncoder(Encoder):
     @classmethod
     def shape(cls, spec: EncoderSpec, config: PreTrainedConfig) -> GridShape:
         """Return width, grid and levels without building the backbone."""
-        side = cls.image_size(spec, config) // cls.patch_size(config)
+        side = cls.image_size(spec, config) // cls.patch_size(config) * spec.tiles
         levels = parse_levels(spec.levels, cls.num_blocks(config), spec.name)
-        prefix = cls.num_prefix_tokens(config) if spec.keep_prefix else 0
+        prefix = cls.num_prefix_tokens(config) * spec.tiles**2 if spec.keep_prefix else 0
         grid = spec.resample or (side, side)
         return GridShape(cls.width(spec, config), grid, levels, prefix)
 
@@ -247,11 +251,19 @@ class GridEncoder(Encoder):
         return int(cls.tower(config).hidden_size)
 
     @classmethod
+    def level_widths(
+        cls, spec: EncoderSpec, config: PreTrainedConfig, levels: Sequence[int]
+    ) -> list[int]:
+        """Width of each of ``levels``, before any of them are joined."""
+        return [cls.width(spec, config)] * len(levels)
+
+    @classmethod
     def cost(cls, spec: EncoderSpec, config: PreTrainedConfig) -> EncoderCost:
         side = cls.image_size(spec, config) // cls.patch_size(config)
         tokens = side * side + cls.num_prefix_tokens(config)
         width = int(cls.tower(config).hidden_size)
-        return EncoderCost(tokens, tokens, width, cls.num_blocks(config))
+        times = spec.tiles**2
+        return EncoderCost(tokens, tokens * times, width, cls.num_blocks(config), times)
 
     def hidden_states(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Run the backbone: pixels ``[I, 3, height, width]`` → L + 1 states ``[I, R + N, D]``."""
@@ -278,6 +290,7 @@ class GridEncoder(Encoder):
 
         ``training`` and ``noise`` concern families that hide patches: see ``MaeEncoder``.
         """
+        pixels = cut_tiles(pixels, self.spec.tiles)
         with self.gradients():
             states = self.hidden_states(pixels.to(self.backbone.dtype))
         return self.select(states, self.grid(pixels))
@@ -301,23 +314,29 @@ class GridEncoder(Encoder):
         return GridFeatures(patches, () if merged else shape.level_indices, shape.grid, prefix)
 
     def grid(self, pixels: Tensor) -> tuple[int, int]:
-        """Return rows and columns of patches of ``pixels``."""
+        """Return rows and columns of patches of ``pixels``, which are those of one tile."""
         patch = self.patch_size(self.backbone.config)
         return pixels.shape[-2] // patch, pixels.shape[-1] // patch
 
     def select(self, states: Sequence[Tensor], grid: tuple[int, int]) -> GridFeatures:
-        """Cut the chosen levels out of all hidden states: prefix apart, patches resampled."""
-        prefix = self.num_prefix_tokens(self.backbone.config)
+        """Cut the chosen levels out of all hidden states: prefix apart, patches resampled.
+
+        ``grid``: of one tile, of which ``states`` has ``spec.tiles``² for every picture.
+        """
+        tiles, prefix = self.spec.tiles, self.num_prefix_tokens(self.backbone.config)
         chosen = [states[level] for level in self.levels]
         if self.spec.final_norm:
             chosen = [self.last_norm(state) for state in chosen]
-        chosen = [normalized_tokens(state, self.spec.feature_norm) for state in chosen]
-        patches = tuple(state[:, prefix:] for state in chosen)
+        chosen = [self.feature_norm(state, i, prefix) for i, state in enumerate(chosen)]
+        patches = tuple(join_tiles(state[:, prefix:], grid, tiles) for state in chosen)
+        grid = grid[0] * tiles, grid[1] * tiles
         if self.spec.resample is not None and self.spec.resample != grid:
             mode = self.spec.resample_mode
             patches = tuple(resample_grid(x, grid, self.spec.resample, mode) for x in patches)
             grid = self.spec.resample
-        kept = tuple(state[:, :prefix] for state in chosen) if self.spec.keep_prefix else ()
+        kept: tuple[Tensor, ...] = ()
+        if self.spec.keep_prefix:
+            kept = tuple(join_tiles(state[:, :prefix], (1, prefix), tiles) for state in chosen)
         return GridFeatures(patches, self.levels, grid, kept)
 
 

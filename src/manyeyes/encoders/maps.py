@@ -16,8 +16,7 @@ from manyeyes.encoders.contract import EncoderCost, GridEncoder, GridShape
 from manyeyes.encoders.levels import parse_levels
 from manyeyes.encoders.spec import EncoderSpec
 from manyeyes.errors import PartError
-from manyeyes.layers.feature_norm import normalized_tokens
-from manyeyes.layers.patches import resample_grid
+from manyeyes.layers.patches import join_tiles, resample_grid
 from manyeyes.records import GridFeatures
 
 MapSize = tuple[int, float]
@@ -39,11 +38,16 @@ class MapEncoder(GridEncoder):
 
     def __init__(self, spec: EncoderSpec, config: PreTrainedConfig) -> None:
         super().__init__(spec, config)
-        last = self.num_blocks(config)
-        if spec.final_norm and self.levels != (last,):
+        self.check_norm(spec, config, self.levels)
+
+    @classmethod
+    def check_norm(cls, spec: EncoderSpec, config: PreTrainedConfig, levels: Sequence[int]) -> None:
+        """Raise ``PartError`` if a final norm is asked of levels that it does not belong to."""
+        last = cls.num_blocks(config)
+        if spec.final_norm and tuple(levels) != (last,):
             raise PartError(
                 f"encoder {spec.name!r}: its final norm belongs to level {last} alone, but levels "
-                f"are {list(self.levels)}"
+                f"are {list(levels)}"
             )
 
     @classmethod
@@ -69,6 +73,7 @@ class MapEncoder(GridEncoder):
         maps = cls.maps(config)
         levels = parse_levels(spec.levels, len(maps) - 1, spec.name)
         side = int(cls.image_size(spec, config) / max(maps[level][1] for level in levels))
+        side *= spec.tiles
         width, joined = _joined([maps[level][0] for level in levels])
         return GridShape(width, spec.resample or (side, side), levels[-1:] if joined else levels)
 
@@ -77,11 +82,19 @@ class MapEncoder(GridEncoder):
         return cls.shape(spec, config).width
 
     @classmethod
+    def level_widths(
+        cls, spec: EncoderSpec, config: PreTrainedConfig, levels: Sequence[int]
+    ) -> list[int]:
+        maps = cls.maps(config)
+        return [maps[level][0] for level in levels]
+
+    @classmethod
     def cost(cls, spec: EncoderSpec, config: PreTrainedConfig) -> EncoderCost:
         """As of a transformer on the last map but one, where most of the weights lie."""
         *_, (width, stride), _ = cls.maps(config)
         tokens = int(cls.image_size(spec, config) / stride) ** 2
-        return EncoderCost(tokens, cls.shape(spec, config).num_patches, width, cls.depth(config))
+        given, depth = cls.shape(spec, config).num_patches, cls.depth(config)
+        return EncoderCost(tokens, given, width, depth, spec.tiles**2)
 
     @classmethod
     def depth(cls, config: PreTrainedConfig) -> int:
@@ -89,15 +102,17 @@ class MapEncoder(GridEncoder):
         return sum(config.depths)
 
     def select(self, states: Sequence[Tensor], grid: tuple[int, int]) -> GridFeatures:
-        """Return the chosen maps, each ``[I, D, h, w]``, on one grid."""
+        """Return the chosen maps, each ``[I, D, h, w]`` of a tile, on one grid of the picture."""
         chosen = [states[level] for level in self.levels]
-        own = [(state.shape[-2], state.shape[-1]) for state in chosen]
+        tiles = self.spec.tiles
+        own = [(state.shape[-2] * tiles, state.shape[-1] * tiles) for state in chosen]
         grid = self.spec.resample or min(own)
         mode, levels = self.spec.resample_mode, []
-        for state, size in zip(chosen, own, strict=True):
+        for i, (state, size) in enumerate(zip(chosen, own, strict=True)):
             places = state.flatten(2).transpose(1, 2)
             places = self.last_norm(places) if self.spec.final_norm else places
-            places = normalized_tokens(places, self.spec.feature_norm)
+            places = self.feature_norm(places, i)
+            places = join_tiles(places, (state.shape[-2], state.shape[-1]), tiles)
             levels.append(places if size == grid else resample_grid(places, size, grid, mode))
         if _joined([level.shape[-1] for level in levels])[1]:
             return GridFeatures((torch.cat(levels, dim=-1),), self.levels[-1:], grid)

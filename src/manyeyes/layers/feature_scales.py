@@ -63,7 +63,8 @@ def imbalance(what: str, sizes: Mapping[str, float]) -> str | None:
     return (
         f"the {what} of encoder {large!r} are {ratio} as large as those of {small!r} (root mean "
         f"square {sizes[large]:.3g} and {sizes[small]:.3g}); what is learned from both follows the "
-        f"larger ones. `feature_norm: rms` (or layer) under both encoders brings them to one scale"
+        f"larger ones. `feature_norm: rms` (or layer, standardize) under both encoders brings them "
+        "to one scale"
     )
 
 

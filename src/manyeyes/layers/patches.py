@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from manyeyes.errors import PartError
+
 
 def resample_grid(
     patches_IND: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str
@@ -20,6 +22,33 @@ def resample_grid(
     dtype = grid_IDhw.dtype
     resized = functional.interpolate(grid_IDhw.float(), size=target, mode=mode, **smooth)
     return resized.to(dtype).flatten(2).transpose(1, 2)
+
+
+def cut_tiles(pixels: Tensor, tiles: int) -> Tensor:
+    """Cut pictures into ``tiles`` rows and columns, those of one picture together, row-major.
+
+    ``[I, 3, tiles · h, tiles · w]`` → ``[I · tiles², 3, h, w]``.
+
+    Raises:
+        PartError: ``tiles`` does not divide height and width.
+    """
+    height, width = pixels.shape[-2:]
+    if height % tiles or width % tiles:
+        raise PartError(f"pictures of {height} x {width} pixels are not {tiles} x {tiles} tiles")
+    cut = pixels.unflatten(2, (tiles, height // tiles)).unflatten(4, (tiles, width // tiles))
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def join_tiles(patches: Tensor, grid: tuple[int, int], tiles: int) -> Tensor:
+    """Put the maps of tiles together: ``[I · tiles², N, D]`` → ``[I, tiles² · N, D]``.
+
+    ``grid``: rows and columns of one tile. The result is row-major over the whole picture. Undoes
+    ``cut_tiles`` for patches instead of pixels.
+    """
+    if tiles == 1:
+        return patches
+    cut = patches.unflatten(0, (-1, tiles, tiles)).unflatten(3, grid)
+    return cut.permute(0, 1, 3, 2, 4, 5).flatten(1, 4)
 
 
 def split_windows(patches_IND: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:

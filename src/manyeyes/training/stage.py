@@ -37,6 +37,7 @@ from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.lora import prepare_lora
 from manyeyes.training.opened import open_together
 from manyeyes.training.packing import packed, packs
+from manyeyes.training.precomputed.channel_statistics import measure_statistics
 from manyeyes.training.precomputed.encoder_store import StorePlace
 from manyeyes.training.precomputed.features import cached_dataset
 from manyeyes.training.precomputed.objects import look_at
@@ -156,6 +157,7 @@ class Stage:
         mixture = self._read(model, processor, self.spec)
         forget_stage()
         args = self._arguments(mixture, assignment)
+        measure_statistics(model, processor, mixture.mixture, args.device)
         data = self._data(mixture, model, processor, args)
         return self._trainer(model, processor, args, data, assignment), mixture
 

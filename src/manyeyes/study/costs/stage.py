@@ -190,7 +190,7 @@ class _Shape:
             activations += 3 * 4 * batch * ANSWER_TOKENS * self.vocabulary
         for prefix, size in self._encoders():
             if self._count(prefix, learning=True):
-                tokens = batch * size.tokens
+                tokens = batch * size.tokens * size.tiles
                 activations += _kept(tokens, size.width, size.blocks, self.recompute) * scale
         return Memory(
             weights=4 * learns + _BYTES[dtype] * frozen + int(packed * BITS / 8),
@@ -206,6 +206,7 @@ class _Shape:
             learns = self._count(prefix, learning=True)
             forward = 2.0 * self._count(prefix) * size.tokens
             forward += _attention(size.tokens, size.width, size.blocks)
+            forward *= size.tiles
             total += 3.0 * forward if learns else (0.0 if self.cached else forward)
         learns = self._count("fusion.", learning=True)
         total += (6.0 if learns else 2.0) * self._count("fusion.") * self._fusion_tokens()

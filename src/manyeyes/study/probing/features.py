@@ -17,6 +17,7 @@ from manyeyes.checkpoints import hub, tying
 from manyeyes.encoders import ENCODERS, GridEncoder, PixelTransform, parse_encoder
 from manyeyes.errors import UsageError
 from manyeyes.images.reading import load_image
+from manyeyes.layers.feature_norm import STANDARDIZE
 from manyeyes.layers.patches import resample_grid
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.pixels import to_pixels
@@ -111,6 +112,8 @@ def gives_patches(entry: dict[str, Any]) -> bool:
 def _eye(entry: dict[str, Any], seed: int, trained: GridEncoder | None = None) -> Eye:
     """Build an encoder with all levels, with the weights of ``trained`` or of its checkpoint."""
     fields = {k: v for k, v in entry.items() if k not in NOT_PROBED}
+    if fields.get("feature_norm") == STANDARDIZE:  # of other levels than those probed
+        del fields["feature_norm"]
     spec = parse_encoder({**fields, "levels": "all"})
     family = ENCODERS[spec.family]
     if not issubclass(family, GridEncoder):

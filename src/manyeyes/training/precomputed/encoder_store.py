@@ -169,8 +169,9 @@ class EncoderStore:
 def encoder_key(encoder: Encoder, seeing: Seeing, compute: torch.dtype) -> dict[str, str]:
     """Return everything the features of one image and level depend on."""
     spec = {k: v for k, v in plain(encoder.spec).items() if k not in _WITHOUT_EFFECT}
-    if spec["feature_norm"] == "none":  # stores of before it was there go on
-        del spec["feature_norm"]
+    for field, unset in (("feature_norm", "none"), ("tiles", 1)):
+        if spec[field] == unset:  # stores of before it was there go on
+            del spec[field]
     config = {k: v for k, v in encoder.backbone.config.to_dict().items() if k not in _VOLATILE}
     return {
         "weights": hub.module_fingerprint(encoder),
