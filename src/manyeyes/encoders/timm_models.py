@@ -198,7 +198,7 @@ def _run(model: Any, pixels: Tensor) -> list[tuple[Tensor, Tensor | None]]:
     known = inspect.signature(inner.forward_intermediates).parameters
     how = {"return_prefix_tokens": True} if "return_prefix_tokens" in known else {}
     found = model(pixel_values=pixels, output_hidden_states=True, do_pooling=False, **how)
-    return [x if isinstance(x, tuple | list) else (x, None) for x in found.hidden_states]
+    return [tuple(x) if isinstance(x, tuple | list) else (x, None) for x in found.hidden_states]
 
 
 @functools.lru_cache(maxsize=64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,10 +55,11 @@ class FeatureNorm(nn.Module):
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Measure all tokens that pass while a block of code runs, and let them through."""
-        for channels in self.channels:
+        measured = cast("list[_Channels]", list(self.channels))
+        for channels in measured:
             channels.begin()
         yield
-        for channels in self.channels:
+        for channels in measured:
             channels.finish()
 
 
