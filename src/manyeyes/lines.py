@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _END = re.compile(r"\r\n|\n|\r")
 
@@ -27,5 +28,15 @@ def count_text(count: float) -> str:
     """Return a number in three digits: ``1.86 M``; small ones as they are."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
-            return f"{count / size:.3g} {unit}"
+            return f"{number_text(count / size)} {unit}"
     return f"{count:g}"
+
+
+def number_text(value: float, digits: int = 3) -> str:
+    """Return a number to so many digits, never with an exponent: ``160``, ``1,230``."""
+    return with_minus(f"{Decimal(f'{value:.{digits}g}'):,f}")
+
+
+def with_minus(text: str) -> str:
+    """Return a written number with the minus sign that all reports use, for the hyphen."""
+    return text.replace("-", "−")

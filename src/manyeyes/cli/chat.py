@@ -203,7 +203,7 @@ class _Talk:
         if len(self.conversation.turns) > 2:
             self.output.note("asked alone, without the conversation before it")
         self.output.show(masking_table(found))
-        self.output.note(f"{study.CAUTION}\npage: {page}")
+        self.output.note(f"{found.caution}\npage: {page}".strip())
 
     def _drawn(self, answer: Answer) -> Path | None:
         from manyeyes.images.drawing import save_drawing

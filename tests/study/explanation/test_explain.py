@@ -112,7 +112,8 @@ def test_an_answer_is_explained(
     assert any(a.log_p != found.whole.log_p for a in found.changed)
 
     page = render_explanation(found)
-    assert CAUTION in page and "Is it &lt;red&gt; &amp; round?" in page
+    assert (CAUTION in page) == bool(found.maps) == (name != "comm")
+    assert "Is it &lt;red&gt; &amp; round?" in page
     assert re.findall(r'(?:href|src)="(?!data:image/png;base64,)', page) == []
     for title in TITLES[name]:
         assert f"<figcaption>{title} " in page
@@ -249,6 +250,9 @@ def test_tags_must_come_from_somewhere_and_go_somewhere(build: Build, parts: Pat
         named_tags(build_lion(block)[0], None)
 
 
-@pytest.mark.parametrize(("log_p", "text"), [(0.0, "100.0 %"), (-1.0, "36.8 %"), (-9.0, "1.2e-04")])
+@pytest.mark.parametrize(
+    ("log_p", "text"),
+    [(0.0, "100.0 %"), (-1.0, "36.8 %"), (-9.0, "0.012 %"), (-30.0, "less than 0.0001 %")],
+)
 def test_probabilities_are_readable(log_p: float, text: str) -> None:
     assert probability(log_p) == text

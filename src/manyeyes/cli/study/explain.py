@@ -66,5 +66,6 @@ def explain(
         output.line(found.answer)
         output.show(masking_table(found))
         output.line(f"page: {page}")
-        output.note(study.CAUTION)
+        if found.caution:
+            output.note(found.caution)
         output.result({**found.to_json(), "out": page})

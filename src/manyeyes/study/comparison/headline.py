@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections import Counter
 
 from manyeyes.study.comparison.constant import below_constant, in_words
 from manyeyes.study.comparison.honesty import blind_solvable, few_right, seen_pictures
 from manyeyes.study.comparison.summary import Summary
-from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, Verdict, by_pair, figure
+from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, by_pair, figure
+from manyeyes.study.trials.trial import Presentation
 
 _SAID = 4
 """Claims that are said in words; the table holds the others."""
 
 
 def headline(summary: Summary) -> str:
-    """Return the study's result in a few sentences: what is separable, and how much is not.
+    """Return the study's result in a few sentences: `findings`, joined."""
+    return " ".join(findings(summary))
+
+
+def findings(summary: Summary) -> list[str]:
+    """Return what a study found: what is separable, and how much is not.
 
     First stand the benchmarks on which no arm is worth more than a constant answer or is hardly
     ever right; last, what is answered without the images, and which pictures were trained on.
     """
     presented = summary.plan.presentation
-    found = _separable(summary) if presented is None else _about(summary, presented.challenger)
+    found = _separable(summary) if presented is None else _about(summary, presented)
     said = (
         constant_warning(summary),
         few_right(_best_right(summary)),
@@ -29,7 +35,7 @@ def headline(summary: Summary) -> str:
         blind_solvable(summary.blind),
         seen_pictures(summary.plan.seen),
     )
-    return " ".join(filter(None, said))
+    return [part for part in said if part]
 
 
 def _best_right(summary: Summary) -> dict[str, tuple[float, int]]:
@@ -73,32 +79,36 @@ def _separable(summary: Summary) -> str:
     return "; ".join(said) + more + "." + (rest if left else "")
 
 
-def _about(summary: Summary, challenger: str) -> str:
-    """What can be said of one arm against each of the others, in whole sentences."""
-    found = by_pair(summary.verdicts)
+def _about(summary: Summary, presented: Presentation) -> str:
+    """What was found of one arm against each of the others, and what was not, without figures.
+
+    It is for people who do not know the arms; the figures stand in the table.
+    """
+    found, challenger = by_pair(summary.verdicts), presented.challenger
     others = [arm.name for arm in summary.compared if arm.name != challenger]
-    return " ".join(
-        _against(summary, challenger, name, list(found[challenger, name].values()))
-        for name in others
-    )
+    names = {arm.name: presented.described.get(arm.name, arm.title) for arm in summary.arms}
+    counts = {name: Counter(v.verdict for v in found[challenger, name].values()) for name in others}
+    differing = [n for n in others if counts[n][BETTER] or counts[n][WORSE]]
+    alike = [names[n] for n in others if n not in differing]
+    said = ""
+    if differing:
+        said = in_words([_did(names[n], counts[n]) for n in differing])
+        said = f"{_capital(names[challenger])} did {said}. "
+    if alike:
+        one = "it" if differing else names[challenger]
+        said += f"No difference between {one} and {in_words(alike)} was found: if there is one, it "
+        said += "is too small for this study."
+    return said.strip()
 
 
-def _against(summary: Summary, challenger: str, reference: str, found: list[Verdict]) -> str:
-    one, other = summary.arm(challenger).title, summary.arm(reference).title
-    by_verdict = {kind: [v for v in found if v.verdict == kind] for kind in (BETTER, WORSE, OPEN)}
-    listed = {kind: _listed(summary, verdicts) for kind, verdicts in by_verdict.items()}
-    if not listed[BETTER] and not listed[WORSE]:
-        return f"No difference between {one} and {other} can be claimed here: {listed[OPEN]}."
-    parts = [f"{one} beats {other} on {listed[BETTER]}"] if listed[BETTER] else []
-    if listed[WORSE]:
-        start = "and loses" if parts else f"{one} loses to {other}"
-        parts.append(f"{start} on {listed[WORSE]}")
-    sentence = ", ".join(parts) + "."
-    if listed[OPEN]:
-        sentence += f" No difference can be claimed on {listed[OPEN]}."
-    return sentence
+def _did(other: str, count: Counter[str]) -> str:
+    """``better than CLIP alone in 2 of 4 tests and worse in 1``."""
+    tests = f"of {count.total()} tests"
+    if not count[BETTER]:
+        return f"worse than {other} in {count[WORSE]} {tests}"
+    worse = f", worse in {count[WORSE]}" if count[WORSE] else ""
+    return f"better than {other} in {count[BETTER]} {tests}{worse}"
 
 
-def _listed(summary: Summary, found: Sequence[Verdict]) -> str:
-    """``VQA +3.1 [0.2, 6.0] and ...``"""
-    return in_words([f"{summary.plan.benchmarks[v.question.benchmark]} {figure(v)}" for v in found])
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from manyeyes.lines import number_text
 from manyeyes.study.record import Seen
 
 FEW_RIGHT = 10
@@ -21,7 +22,7 @@ def few_right(best: Mapping[str, tuple[float, int]]) -> str:
     ``best``: benchmark's title -> (right answers of the best arm, a mean over seeds; questions).
     """
     parts = [
-        f"{title} ({right:.3g} of {asked})"
+        f"{title} ({number_text(right)} of {asked})"
         for title, (right, asked) in best.items()
         if right < FEW_RIGHT
     ]

@@ -6,42 +6,29 @@ without the data.
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
-from manyeyes.conversation.boxes import parse_boxes
-from manyeyes.errors import ImageError
 from manyeyes.files import write_text
-from manyeyes.records import Box
+from manyeyes.study.comparison.cards import BREAKDOWNS, averaged, card_rule, picture_cards
 from manyeyes.study.comparison.groups import group_measures
-from manyeyes.study.comparison.headline import headline
+from manyeyes.study.comparison.headline import findings
 from manyeyes.study.comparison.summary import ArmSummary, Summary
 from manyeyes.study.comparison.verdict_grid import verdict_grids
 from manyeyes.study.comparison.verdicts import by_pair, figure, needed
 from manyeyes.study.comparison.written import COSTS, cost_cells, score_text
-from manyeyes.study.explanation.explain import CAUTION
-from manyeyes.study.pages import figures, pictures
-from manyeyes.study.pages.page import PALETTE, PictureCard, answer_row, render
+from manyeyes.study.pages import figures
+from manyeyes.study.pages.page import PALETTE, render
 from manyeyes.study.pages.scatter import Point, scatter
-from manyeyes.study.record import Answer, CurvePoint, StudyItem
+from manyeyes.study.record import CurvePoint, StudyItem
 from manyeyes.study.trials.evidence import Evidence, kept_evidence
-from manyeyes.study.trials.trial import Trial, arm_folder, kept_picture, trial_file
+from manyeyes.study.trials.trial import arm_folder, trial_file
 
 REPORT_FILE = "report.html"
 TEMPLATE_FILE = "comparison.html.jinja"
-BREAKDOWNS = ("question_type", "set")
-"""Breakdowns that are shown as bars: the first that a benchmark's items have."""
-
-SHOWN = 8
-RULE = (
-    f"The {SHOWN} questions of each benchmark on which the arms' scores, averaged over seeds, "
-    "differ most; ties are decided by a hash of the question's id. Texts and boxes are those of "
-    "seed 0, marks the mean over all seeds (✓ always right, ✗ never)."
-)
 
 
 def write_page(folder: Path, summary: Summary) -> Path:
@@ -60,6 +47,7 @@ def render_page(folder: Path, summary: Summary) -> str:
     colours = _colours(summary)
     numbers = _numbers(summary)
     items = averaged(summary)
+    seeing = {arm.name: colours[arm.name] for arm in summary.compared}
     losses = {arm.name: _losses(arm) for arm in summary.compared}
     stages = dict.fromkeys(point.stage for points in losses.values() for point in points)
     presented = summary.plan.presentation
@@ -71,7 +59,7 @@ def render_page(folder: Path, summary: Summary) -> str:
         names={arm.name: arm.title for arm in summary.arms},
         priced=_priced(summary),
         titles=summary.plan.benchmarks,
-        headline=headline(summary),
+        findings=findings(summary),
         grids=verdict_grids(summary),
         pairs=by_pair(summary.verdicts),
         figure=figure,
@@ -84,18 +72,20 @@ def render_page(folder: Path, summary: Summary) -> str:
         plots=_plots(summary, colours, numbers),
         groups=_groups(summary, items, colours, numbers),
         curves={
-            stage: figures.curves(_with_stage(losses, stage), stage, colours) for stage in stages
+            stage: figures.curves(_with_stage(losses, stage), stage, seeing, numbers)
+            for stage in stages
         },
+        drawn=seeing,
+        samples={name: figures.line_sample(name, seeing) for name in seeing},
         weights={
             f"{arm.title}: {encoder}": figures.level_weights(values, colours[arm.name], encoder)
             for arm in summary.compared
             for encoder, values in _level_weights(arm).items()
         },
-        rule=RULE if presented is None else pictures.RULE,
-        cards=_cards(folder, summary, items, colours, numbers),
+        rule=card_rule(summary),
+        cards=picture_cards(folder, summary, items, colours, numbers),
         facts={arm.name: _facts(arm) for arm in summary.arms},
         evidence=_evidence(folder, summary),
-        caution=CAUTION,
     )
 
 
@@ -132,27 +122,6 @@ def _evidence(folder: Path, summary: Summary) -> dict[str, list[Evidence]]:
     return {name: explained for name, explained in found.items() if explained}
 
 
-def averaged(summary: Summary) -> list[StudyItem]:
-    """Return the items that all trials scored; an answer's score is its arm's mean over seeds."""
-    found = []
-    for benchmark in summary.plan.benchmarks:
-        for item in summary.scores.counted(benchmark):
-            answers = {arm.name: _answer(item, arm.trials) for arm in summary.arms}
-            found.append(StudyItem(**{**vars(item), "answers": answers}))
-    return found
-
-
-def _answer(item: StudyItem, trials: Sequence[Trial]) -> Answer:
-    said = [trial.answers[item.benchmark][item.id] for trial in trials]
-    boxes: tuple[Box, ...] = ()
-    if item.target is not None and item.size is not None:
-        width, height = item.size
-        style = trials[0].box_style
-        groups = parse_boxes(said[0].text, style=style, width=width, height=height)
-        boxes = tuple(box for group in groups for box in group)
-    return Answer(said[0].text, statistics.fmean(s.score for s in said), boxes)
-
-
 def _losses(arm: ArmSummary) -> list[CurvePoint]:
     """An arm's training loss, averaged over seeds."""
     losses: dict[tuple[str, int], list[float]] = {}
@@ -162,16 +131,14 @@ def _losses(arm: ArmSummary) -> list[CurvePoint]:
     return [CurvePoint(*key, statistics.fmean(values)) for key, values in losses.items()]
 
 
-def _level_weights(arm: ArmSummary) -> dict[str, list[float]]:
-    """Encoder -> weight of each level, averaged over seeds."""
-    return {
-        encoder: [
-            *map(
-                statistics.fmean, zip(*(t.level_weights[encoder] for t in arm.trials), strict=True)
-            )
-        ]
-        for encoder in arm.trials[0].level_weights
-    }
+def _level_weights(arm: ArmSummary) -> dict[str, dict[int, float]]:
+    """Encoder -> level -> weight, averaged over seeds; older records count the levels from 1."""
+    found = {}
+    for encoder, first in arm.trials[0].level_weights.items():
+        levels = arm.trials[0].levels.get(encoder) or range(1, len(first) + 1)
+        seeds = zip(*(trial.level_weights[encoder] for trial in arm.trials), strict=True)
+        found[encoder] = dict(zip(levels, map(statistics.fmean, seeds), strict=True))
+    return found
 
 
 def _with_stage(
@@ -220,70 +187,6 @@ def _groups(
         if len(groups) > 1:
             drawn[title] = figures.bars(groups, colours, names=names, numbers=numbers)
     return drawn
-
-
-def _cards(
-    folder: Path,
-    summary: Summary,
-    items: Sequence[StudyItem],
-    colours: Mapping[str, str],
-    numbers: Mapping[str, str],
-) -> dict[str, list[PictureCard]]:
-    cards = {}
-    for benchmark, title in summary.plan.benchmarks.items():
-        group = [item for item in items if item.benchmark == benchmark]
-        chosen = _chosen(summary, group)
-        if chosen:
-            cards[title] = [_card(folder, summary, one, colours, numbers) for one in chosen]
-    return cards
-
-
-def _chosen(summary: Summary, items: Sequence[StudyItem]) -> list[pictures.Chosen]:
-    """The items to show: most disputed, or of a study about one arm every kind of them."""
-    presented = summary.plan.presentation
-    if presented is None:
-        return pictures.most_disputed(items, SHOWN)
-    other = next(name for name in summary.plan.compared if name != presented.challenger)
-    pair = (presented.challenger, other)
-    return pictures.choose(items, pair, seed=summary.plan.first_seed)
-
-
-def _card(
-    folder: Path,
-    summary: Summary,
-    chosen: pictures.Chosen,
-    colours: Mapping[str, str],
-    numbers: Mapping[str, str],
-) -> PictureCard:
-    item = chosen.item
-    boxes: dict[str, list[Box]] = {"truth": [item.target] if item.target else []}
-    if len(summary.arms) <= PALETTE:  # more could not be told apart
-        for place, arm in enumerate(summary.compared):
-            boxes[f"arm{place}"] = list(item.answers[arm.name].boxes)
-    kept = StudyItem(**{**vars(item), "image": _kept_picture(folder, summary, item)})
-    return PictureCard(
-        picture=pictures.picture(folder, kept, boxes),
-        reason=chosen.reason,
-        question=item.question,
-        truth=item.truth,
-        group=next((item.groups[kind] for kind in BREAKDOWNS if kind in item.groups), ""),
-        answers=tuple(
-            answer_row(arm.title, item.answers[arm.name], colours[arm.name], numbers[arm.name])
-            for arm in summary.arms
-        ),
-    )
-
-
-def _kept_picture(folder: Path, summary: Summary, item: StudyItem) -> str:
-    """Copy an item's image into the records, once; return its path relative to ``folder``."""
-    kept = kept_picture(item.image)
-    if not (folder / kept).is_file():
-        source = folder / summary.plan.data / item.image
-        if not source.is_file():
-            raise ImageError("no such picture, and none in the records", file=str(source))
-        (folder / kept).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / kept)
-    return kept.as_posix()
 
 
 def _facts(arm: ArmSummary) -> dict[str, str]:

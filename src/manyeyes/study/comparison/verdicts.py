@@ -24,6 +24,7 @@ from manyeyes.evaluation.confidence.crossed import (
 )
 from manyeyes.evaluation.confidence.families import ALPHA, Effect, Judged, judge_family
 from manyeyes.evaluation.confidence.intervals import FloatArray
+from manyeyes.lines import with_minus
 from manyeyes.study.record import StudyItem
 from manyeyes.study.trials.trial import Trial
 
@@ -241,7 +242,7 @@ def figure(verdict: Verdict) -> str:
     text = f"{verdict.difference:+.1f}"
     if verdict.ci95 is not None:
         text += f" [{verdict.ci95[0]:.1f}, {verdict.ci95[1]:.1f}]"
-    return text.replace("-", "−")
+    return with_minus(text)
 
 
 def needed(verdict: Verdict) -> str:

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import asdict
 from typing import Any
 
-from manyeyes.lines import count_text
+from manyeyes.lines import count_text, number_text, with_minus
 from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.summary import ArmSummary, Summary
 from manyeyes.study.comparison.verdicts import by_pair, figure
@@ -89,9 +89,9 @@ def cost_cells(arm: ArmSummary) -> list[str]:
         f"{price.visual_tokens:,}",
         count_text(price.parameters),
         count_text(price.trained),
-        f"{price.operations_per_sample / 1e9:.3g}",
-        f"{statistics.median(m.encode_ms for m in measured):.2g}",
-        f"{statistics.median(m.train_seconds for m in measured):.3g}",
+        number_text(price.operations_per_sample / 1e9),
+        number_text(statistics.median(m.encode_ms for m in measured), 2),
+        number_text(statistics.median(m.train_seconds for m in measured)),
         f"{max(m.peak_gib for m in measured):.2f}",
     ]
 
@@ -102,10 +102,10 @@ def score_text(arm: ArmSummary, benchmark: str) -> str:
     Of a single seed ``61.2 (58.2–64.2)``: the score with its 95 % interval over questions.
     """
     deviation, ci95 = arm.deviations[benchmark], arm.trials[0].measures[benchmark].ci95
-    text = f"{arm.means[benchmark]:.1f}"
+    text = with_minus(f"{arm.means[benchmark]:.1f}")
     if deviation is not None:
         return f"{text} ± {deviation:.1f}"
-    return text if ci95 is None else f"{text} ({ci95[0]:.1f}–{ci95[1]:.1f})".replace("-", "−")
+    return text if ci95 is None else f"{text} ({with_minus(f'{ci95[0]:.1f}–{ci95[1]:.1f}')})"
 
 
 def _arm_json(arm: ArmSummary) -> dict[str, Any]:

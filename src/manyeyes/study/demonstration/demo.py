@@ -38,19 +38,25 @@ _GIB = 2.0**30
 
 @dataclass(frozen=True)
 class DemoArm:
-    """One arm; ``images`` False: it is asked without them, and no model to keep."""
+    """One arm; ``images`` False: it is asked without them, and no model to keep.
+
+    ``described``: what people call it who do not know its name.
+    """
 
     name: str
     title: str
     recipe: str
+    described: str = ""
     images: bool = True
 
 
 DEMO_ARMS: tuple[DemoArm, ...] = (
-    DemoArm("clip", "CLIP alone", "clip/world"),
-    DemoArm("clip_levels", "CLIP, all levels", "clip/world-levels"),
-    DemoArm("dinov2", "DINOv2 alone", "dinov2/world"),
-    DemoArm("comm", "COMM", "comm/world"),
+    DemoArm("clip", "CLIP alone", "clip/world", "one with CLIP alone"),
+    DemoArm("clip_levels", "CLIP, all levels", "clip/world-levels", "one with all levels of CLIP"),
+    DemoArm("dinov2", "DINOv2 alone", "dinov2/world", "one with DINOv2 alone"),
+    DemoArm(
+        "comm", "COMM", "comm/world", "a model with two image encoders (COMM: CLIP and DINOv2)"
+    ),
     DemoArm("text_only", "Text only", "comm/world", images=False),
 )
 """To add an arm: a line. Every arm that sees the image is compared with `CHALLENGER`. COMM over the
@@ -173,7 +179,11 @@ def _presentation(folder: Path, seed: int, arms: tuple[DemoArm, ...]) -> Present
         title="One encoder or two? CLIP alone against COMM",
         challenger=CHALLENGER,
         titles={arm.name: arm.title for arm in arms},
-        notes=("all arms: same data in the same order, same steps, seed and questions",),
+        described={arm.name: arm.described for arm in arms if arm.described},
+        notes=(
+            "All models learned from the same drawn pictures, in the same order and for as many "
+            "steps, and answered the same questions.",
+        ),
         facts={
             "Data": {
                 "world": f"seed {manifest['seed']}, version {manifest['version']}",

@@ -89,6 +89,11 @@ class Explanation:
     def answer(self) -> str:
         return self.whole.answer
 
+    @property
+    def caution(self) -> str:
+        """What must be said where maps are shown; nothing where there are none."""
+        return CAUTION if self.maps else ""
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data; of a map everything but the weights."""
         shown = [
@@ -108,7 +113,7 @@ class Explanation:
             "level_weights": self.level_weights,
             "objects": objects,
             "tags": self.tags,
-            "caution": CAUTION,
+            "caution": self.caution or None,
         }
 
 

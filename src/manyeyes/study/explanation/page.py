@@ -14,9 +14,10 @@ from PIL import Image
 
 from manyeyes.files import write_text
 from manyeyes.images.reading import load_image
+from manyeyes.lines import number_text, with_minus
 from manyeyes.records import Box
 from manyeyes.study.explanation.attention import AttentionMap
-from manyeyes.study.explanation.explain import CAUTION, Explanation
+from manyeyes.study.explanation.explain import Explanation
 from manyeyes.study.pages.figures import level_weights
 from manyeyes.study.pages.page import PALETTE, render
 from manyeyes.study.pages.pictures import data_uri, in_pixels
@@ -49,13 +50,14 @@ def render_explanation(explanation: Explanation) -> str:
     weights = {}
     for number, (encoder, values) in enumerate(explanation.level_weights.items()):
         colour = f"var(--c{number % PALETTE})"
-        weights[encoder] = (level_weights([*values.values()], colour, encoder), [*values])
+        weights[encoder] = level_weights(values, colour, encoder)
     return render(
         TEMPLATE_FILE,
         explanation=explanation,
-        caution=CAUTION,
+        caution=explanation.caution,
         name=Path(explanation.image).name,
         probability=probability,
+        with_minus=with_minus,
         in_pixels=in_pixels,
         answered=_picture(explanation, href, _frames(explanation.boxes, "arm0")),
         found=_picture(explanation, href, _labelled(labels, explanation.size[0]))
@@ -67,9 +69,11 @@ def render_explanation(explanation: Explanation) -> str:
 
 
 def probability(log_p: float) -> str:
-    """Return ``62.1 %``, or for small ones ``3.1e-05``."""
-    value = math.exp(log_p)
-    return f"{100 * value:.1f} %" if value >= 0.001 else f"{value:.1e}"
+    """Return ``62.1 %``, of small ones two digits, or ``less than 0.0001 %``."""
+    percent = 100 * math.exp(log_p)
+    if percent < 1e-4:
+        return "less than 0.0001 %"
+    return f"{percent:.1f} %" if percent >= 0.1 else f"{number_text(percent, 2)} %"
 
 
 def _heated(explanation: Explanation, href: str, shown: AttentionMap) -> Markup:

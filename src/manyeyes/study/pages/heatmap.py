@@ -33,7 +33,9 @@ color:#1b1f24;background:#fff}
 table{border-collapse:separate;border-spacing:2px;margin:.5rem 0 2rem}
 th{font-weight:600;text-align:left;padding:.25rem .6rem;vertical-align:bottom}
 td{padding:.25rem .6rem;text-align:right;font-variant-numeric:tabular-nums;border-radius:3px}
-thead th{max-width:7rem;font-size:.85rem}.best{outline:2px solid #1b1f24}
+thead th{max-width:7rem;font-size:.85rem}th:first-child{position:sticky;left:0;background:#fff}
+@media(max-width:560px){th,td{padding:.25rem .35rem}th:first-child{max-width:8rem}}
+.best{outline:2px solid #1b1f24}
 .wide{overflow-x:auto}
 """
 
@@ -49,7 +51,8 @@ def heatmap(cells: Cells, columns: Sequence[Column], notes: Sequence[str]) -> st
     listed = Markup("").join(Markup("<li>{}</li>").format(note) for note in notes)
     page = Markup(
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'><title>What each level knows</title>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<title>What each level knows</title>"
         "<style>{}</style></head><body><h1>What each level knows</h1><ul>{}</ul>{}</body></html>\n"
     )
     return str(page.format(Markup(_STYLE), listed, Markup("").join(parts)))

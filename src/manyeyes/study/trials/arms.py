@@ -223,3 +223,9 @@ def level_weights(model: ManyEyesForConditionalGeneration) -> dict[str, tuple[fl
     """Return encoder -> weight of each level, for fusions that have such weights."""
     found = model.fusion.level_weights()
     return {key: tuple(float(w) for w in value) for key, value in found.items()}
+
+
+def weighted_levels(model: ManyEyesForConditionalGeneration) -> dict[str, tuple[int, ...]]:
+    """Return encoder -> the levels that `level_weights` weighs, in their order."""
+    encoders: Any = model.encoders
+    return {key: tuple(encoders[key].levels) for key in model.fusion.level_weights()}

@@ -31,6 +31,7 @@ from manyeyes.study.trials.arms import (
     read_curve,
     stored_answers,
     take_exam,
+    weighted_levels,
 )
 from manyeyes.study.trials.evidence import evidence_items, keep_evidence
 from manyeyes.study.trials.measurement import Pace, encode_ms, forget_peak, peak_gib
@@ -132,6 +133,7 @@ def run_trial(task: PlannedTrial, progress: Progress | None = None) -> Trial:
         answers={n: stored_answers(task.run / EVALUATION, n, i) for n, i in questions.items()},
         curve=read_curve(task.run, task.recipe),
         level_weights=level_weights(predictor.model),
+        levels=weighted_levels(predictor.model),
         price=price,
         weights=file_sha256(task.run / "model" / "model.safetensors"),
         measured=Measured(

@@ -79,7 +79,8 @@ class Trial:
     the images withheld, of the first seed. ``answers``: benchmark ->
     item id -> what was said. ``box_style`` is that of boxes in the answers. ``weights``: SHA-256.
     Records of former demos have neither ``price`` nor ``measured``. ``asked``: of an arm that was
-    not trained; None = it was.
+    not trained; None = it was. ``levels``: encoder -> the levels that ``level_weights`` weighs;
+    older records do not say them.
     """
 
     arm: str
@@ -102,6 +103,7 @@ class Trial:
     measured: Measured | None
     blind: Mapping[str, Measure] = field(default_factory=dict)
     asked: Asked | None = None
+    levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,14 @@ class Presentation:
     """How a study presents itself to readers who do not know its recipes.
 
     ``challenger``: the arm that the study is about, compared with every other one. ``titles``: arm
-    -> what it is called. ``facts``: further rows by heading; ``commands`` repeat the study.
+    -> what it is called; ``described``: arm -> what the first sentence calls it. ``facts``: further
+    rows by heading; ``commands`` repeat the study.
     """
 
     title: str
     challenger: str
     titles: Mapping[str, str] = field(default_factory=dict)
+    described: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     commands: Sequence[str] = ()
