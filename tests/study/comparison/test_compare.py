@@ -202,7 +202,8 @@ def test_every_arm_explains_its_answers_to_the_same_questions(
         assert evidence.answer in said
         assert "What the answer depended on" in evidence.page
     page = (study[0] / "report.html").read_text()
-    assert page.count("<iframe") == 4 and "Attention is weak evidence" in page
+    assert page.count("<iframe") == 4
+    assert "Attention is weak evidence" not in page  # these arms have none to show
     out = copied(study[0], tmp_path / "before")
     for arm in found:
         (out / "records" / arm / "evidence.json").unlink()
