@@ -48,6 +48,7 @@ LLAMA: dict[str, Any] = {
 QWEN2: dict[str, Any] = {
     **LLAMA, "model_type": "qwen2", "num_key_value_heads": 1, "tie_word_embeddings": True,
 }  # fmt: skip
+SMOLLM2: dict[str, Any] = {**LLAMA, "num_key_value_heads": 1, "tie_word_embeddings": True}
 OPT: dict[str, Any] = {
     **LM, "model_type": "opt", "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2,
     "num_attention_heads": 2, "do_layer_norm_before": True,
@@ -154,6 +155,9 @@ LANGUAGE: dict[str, Published] = {
     "qwen2": Published(
         ("Qwen/Qwen2.5-0.5B-Instruct",), layouts.QWEN2, _language(QWEN2), QWEN2, ""
     ),
+    "smollm2": Published(
+        ("HuggingFaceTB/SmolLM2-135M-Instruct",), layouts.SMOLLM2, _language(SMOLLM2), SMOLLM2, ""
+    ),
     "opt": Published(
         ("facebook/opt-1.3b", "facebook/opt-6.7b"),
         layouts.OPT, _language(OPT), OPT, "", files="sharded bin",
@@ -186,7 +190,7 @@ def language_state(fields: Mapping[str, Any]) -> dict[str, Tensor]:
     if fields["model_type"] == "t5":  # the head is the file's own
         for side in ("encoder", "decoder"):
             state[f"{side}.embed_tokens.weight"] = state["shared.weight"]
-    if fields["model_type"] == "qwen2":
+    if fields["model_type"] in ("llama", "qwen2") and fields["tie_word_embeddings"]:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     if fields["model_type"] == "opt":
         state["lm_head.weight"] = state["model.decoder.embed_tokens.weight"]

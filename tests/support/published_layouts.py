@@ -190,6 +190,7 @@ _LLAMA = [
     "model.layers.#.{input_layernorm,post_attention_layernorm}.weight",
 ]
 LLAMA = [*_LLAMA, "lm_head.weight", "- model.layers.#.self_attn.rotary_emb.inv_freq"]
+SMOLLM2 = _LLAMA  # the head is the embedding
 QWEN2 = [*_LLAMA, "model.layers.#.self_attn.{q_proj,k_proj,v_proj}.bias"]
 OPT = [
     "{=model.}decoder.{embed_tokens,embed_positions}.weight",

@@ -160,5 +160,5 @@ def test_a_process_without_any_image_takes_part_in_detection(root: Path) -> None
     on_two_ranks(SCRIPT, root, *[f"text-float32-{kind}" for kind in KINDS])
     for kind in KINDS:
         assert_equal(
-            root / f"text-float32-{kind}", root / "text-float32-single", "refine", "float32"
+            root / f"text-float32-{kind}", root / "text-float32-single", "refine", "float32", kind
         )

@@ -38,10 +38,13 @@ def convert(file: Path, out: Path) -> Taken:
             written.
     """
     _check(file)
-    where = {"gguf_file": file.name, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **where)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.bfloat16, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            file.parent, gguf_file=file.name, trust_remote_code=False
+        )
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         why = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{file}: cannot be read as a language model: {why}") from error
