@@ -37,15 +37,16 @@ def test_an_unknown_split_is_wrong_usage(tmp_path: Path) -> None:
 def test_pretrain_hands_the_budget_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
 
-    def trainer(out_dir: Path, **options: Any) -> Any:
-        calls.append({"out": out_dir, **options})
+    def pretrain(part: str, out_dir: Path, **options: Any) -> Any:
+        calls.append({"part": part, "out": out_dir, **options})
         return SimpleNamespace(training={"steps": 7})
 
-    monkeypatch.setitem(run.RECIPES, "mae", trainer)
+    monkeypatch.setattr(run, "pretrain", pretrain)
     words = ("world", "pretrain", "--part", "mae", "--out", tmp_path, "--minutes", "2")
     result = invoke(*words, "--resume")
     assert result.exit_code == 0, result.stderr
     assert f"{tmp_path / 'mae'}: 7 steps" in result.stdout
+    assert (calls[0]["part"], calls[0]["out"]) == ("mae", tmp_path)
     assert calls[0]["seconds"] == 120.0
     assert calls[0]["resume"] is False  # nothing there to resume
     (tmp_path / "mae.run").mkdir()
