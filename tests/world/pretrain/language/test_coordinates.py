@@ -81,9 +81,9 @@ def test_a_model_of_another_form_is_refused(tokenizer: PreTrainedTokenizerFast) 
 def test_a_run_starts_from_a_folder_and_resumes(
     tokenizer: PreTrainedTokenizerFast,
     tmp_path: Path,
-    few_documents: Callable[[str, int], None],
+    few_documents: Callable[[int], None],
 ) -> None:
-    few_documents("language", 2)
+    few_documents(2)
     LanguageObjective(3, tokenizer).export(tmp_path / "old")
     options = {"start": tmp_path / "old", "seed": 0}
     whole = pretrain("language", tmp_path / "one", steps=3, **options)

@@ -30,7 +30,6 @@ from manyeyes.world.pretrain.language.decoder import (
     HEADS,
     WIDTH,
     LanguageObjective,
-    reading_figures,
 )
 from manyeyes.world.pretrain.language.documents import document_scene
 from manyeyes.world.pretrain.language.layouts import (
@@ -41,6 +40,7 @@ from manyeyes.world.pretrain.language.layouts import (
     embed_rows,
 )
 from manyeyes.world.pretrain.language.lessons import CHAT_LESSONS, Lesson
+from manyeyes.world.pretrain.language.reading import reading_figures
 from manyeyes.world.pretrain.loop import train
 from manyeyes.world.pretrain.run import pretrain
 from manyeyes.world.sample import sample_scene
@@ -245,11 +245,11 @@ def test_figures_count_every_reply(tokenizer: PreTrainedTokenizerFast) -> None:
     assert figures["all"]["exact"] < 5.0 < 100 * figures["all"]["nats"]
 
 
-@pytest.mark.parametrize(("part", "replies"), [("language", 20), ("t5", 5)])
 def test_pretraining_writes_a_card_and_repeats_exactly(
-    part: str, replies: int, tmp_path: Path, few_documents: Callable[[str, int], None]
+    tmp_path: Path, few_documents: Callable[[int], None]
 ) -> None:
-    few_documents(part, 3)
+    part = "language"
+    few_documents(3)
     threads = torch.get_num_threads()
     card = pretrain(part, tmp_path / "one", steps=2, threads=threads)
     assert read_card(tmp_path / "one" / part).files == card.files
@@ -257,7 +257,7 @@ def test_pretraining_writes_a_card_and_repeats_exactly(
     assert "weights at the start" not in card.training
     for form in ("layouts", "descriptions"):
         table = card.figures[f"reading of held-out {form}"]
-        assert table["all"]["replies"] > replies and table["all"]["perplexity"] > 1
+        assert table["all"]["replies"] > 20 and table["all"]["perplexity"] > 1
         assert "exact, scene withheld" in table["all"]
     again = pretrain(part, tmp_path / "two", steps=2, threads=threads)
     assert again.files == card.files

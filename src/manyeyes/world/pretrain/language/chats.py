@@ -1,4 +1,4 @@
-"""Documents as chats: what the decoder language model is trained on.
+"""Documents as chats: what the language model is trained on.
 
 A chat is a beginning, which holds the scene, and many short texts behind it that all read that one
 beginning (``shared_prefix``): single questions with their replies, as benchmarks ask them,
@@ -21,7 +21,6 @@ from manyeyes.layers.attention.shared_prefix import SharedPrefix
 from manyeyes.world.pretrain.language.documents import Form, encode_text, scene_turns, tell
 from manyeyes.world.pretrain.language.layouts import LAYOUT_LENGTH, LayoutBatch, batch_layouts
 from manyeyes.world.pretrain.language.lessons import CHAT_LESSONS, LAST_LESSON
-from manyeyes.world.pretrain.language.text import Placed
 from manyeyes.world.scene import Scene
 
 CONTEXT_WEIGHT = 0.02
@@ -58,6 +57,16 @@ class TaughtText:
     texts: tuple[Text, ...]
     layout: Tensor | None = None
     clean: bool = False
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A reply's place in a batch: its document, its kind, and its positions ``first``..``end``."""
+
+    document: int
+    kind: str
+    first: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ def batch_documents(documents: Sequence[TaughtText], pad: int) -> DocumentBatch:
         goals=board.goals,
         weights=board.weights,
         shared=SharedPrefix(board.beginning, same.tril()),
-        layouts=batch_layouts([(document.layout, document.clean, 1) for document in documents]),
+        layouts=batch_layouts([(document.layout, document.clean) for document in documents]),
         replies=tuple(board.replies),
     )
 

@@ -1,9 +1,9 @@
-"""Documents of the world without images, from which the shipped language models learn to read.
+"""Documents of the world without images, from which the shipped language model learns to read.
 
 Where an image would stand, a document has the scene in words: as a description, or as a layout (see
 ``layouts``); then come questions of every kind the world asks, with their answers. No document
-holds an image, and none comes from a scene of any data split of the same seed. ``chats`` and
-``passages`` say how either kind of language model reads a document. Shapes: N cells, V vocabulary.
+holds an image, and none comes from a scene of any data split of the same seed. ``chats``
+says how the language model reads a document. Shapes: N cells, V vocabulary.
 """
 
 from __future__ import annotations

@@ -60,14 +60,13 @@ MOST_NOISE = 0.5
 class LayoutBatch:
     """The layouts of a batch of texts.
 
-    ``words`` ``[L, N, V]``; ``noisy`` ``[L]`` is 0 for clean ones, else 1. ``rows`` ``[R]`` of the
-    batch hold one, and ``sources`` ``[R]`` says which.
+    ``words`` ``[L, N, V]``; ``noisy`` ``[L]`` is 0 for clean ones, else 1. ``rows`` ``[L]`` of the
+    batch hold them.
     """
 
     words: Tensor
     noisy: Tensor
     rows: Tensor
-    sources: Tensor
 
 
 def mix_words(
@@ -129,26 +128,16 @@ def cell_shares(scene: Scene) -> NDArray[np.float32]:
     return shares / np.bincount(cells.ravel(), minlength=CELLS).astype(np.float32)[:, None]
 
 
-def batch_layouts(owners: Sequence[tuple[Tensor | None, bool, int]]) -> LayoutBatch:
-    """Collect the layouts of owners that take up one or several consecutive rows of a batch.
+def batch_layouts(owners: Sequence[tuple[Tensor | None, bool]]) -> LayoutBatch:
+    """Collect the layouts of the rows of a batch.
 
-    An owner is (layout ``[N, V]`` or None, whether it is clean, its number of rows).
+    An owner is (layout ``[N, V]`` or None, whether it is clean).
     """
-    words: list[Tensor] = []
-    noisy: list[float] = []
-    rows: list[int] = []
-    sources: list[int] = []
-    row = 0
-    for layout, clean, number in owners:
-        if layout is not None:
-            rows += range(row, row + number)
-            sources += [len(words)] * number
-            words.append(layout)
-            noisy.append(0.0 if clean else 1.0)
-        row += number
+    rows = [row for row, (layout, _) in enumerate(owners) if layout is not None]
+    words = [layout for layout, _ in owners if layout is not None]
+    noisy = [0.0 if owners[row][1] else 1.0 for row in rows]
     stacked = torch.stack(words) if words else torch.empty(0, CELLS, 0)
-    places = [torch.tensor(values, dtype=torch.long) for values in (rows, sources)]
-    return LayoutBatch(stacked, torch.tensor(noisy), *places)
+    return LayoutBatch(stacked, torch.tensor(noisy), torch.tensor(rows, dtype=torch.long))
 
 
 def embed_rows(
@@ -171,7 +160,7 @@ def embed_rows(
     marker = table_VD.mean(dim=0).expand(len(cells), 1, -1)
     shown = torch.cat([marker, cells, marker], dim=1).to(embeds_BTD.dtype)
     places = slice(LAYOUT_START, LAYOUT_START + LAYOUT_LENGTH)
-    embeds_BTD[layouts.rows, places] = shown[layouts.sources]
+    embeds_BTD[layouts.rows, places] = shown
     return embeds_BTD
 
 

@@ -91,7 +91,7 @@ def _placing(first: int) -> tuple[Lesson, ...]:
     )
 
 
-CHAT_PLACES, PASSAGE_PLACES = 33_600, 16_000
+CHAT_PLACES = 33_600
 """First document of the lessons that teach boxes."""
 
 CHAT_LESSONS = (
@@ -99,10 +99,6 @@ CHAT_LESSONS = (
     Lesson(CHAT_PLACES, words=0.25, captions=True, clean=False),
     *_placing(CHAT_PLACES),
 )
-"""Lessons of the decoder language model."""
-
-PASSAGE_LESSONS = (*_BINDING, *_placing(PASSAGE_PLACES))
-"""Lessons of the encoder-decoder language model, which reads fewer documents in equal time."""
 
 LAST_LESSON = Lesson(
     0,
