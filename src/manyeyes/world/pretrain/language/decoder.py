@@ -57,7 +57,7 @@ class LanguageObjective(PartObjective):
         self.seed, self.images_per_step, self.tokenizer = seed, images_per_step, tokenizer
         torch.manual_seed(seed)
         self.register_buffer("first_document", torch.tensor(0))
-        self.network: Any = self.build()
+        self.network = self.build()
         start_coordinates(
             self.network.get_input_embeddings().weight,
             tokenizer,
@@ -66,7 +66,7 @@ class LanguageObjective(PartObjective):
         self.network.set_attn_implementation(NAME)  # texts of a document share its beginning
         self._pool: tuple[int, list[list[TaughtText]]] = (-1, [])
 
-    def build(self) -> LlamaForCausalLM:
+    def build(self) -> Any:
         """Return the network; half of its heads start by matching."""
         network = LlamaForCausalLM(language_config(self.tokenizer))
         generator = torch.Generator().manual_seed(self.seed + 1)
