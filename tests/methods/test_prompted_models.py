@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import PartError, PlaceholderError, RecipeError
 from manyeyes.records import Sample, Turn, VisualEvidence
-from manyeyes.training.attention import choose_attention
+from manyeyes.training.kernels import choose_attention
 from whole_model import Build, Pictures, batch, freeze, gradients, prompts, size
 
 FROZEN = ("encoders.", "language_model.")

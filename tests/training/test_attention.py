@@ -13,8 +13,8 @@ from transformers import TrainingArguments
 
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.records import Sample, Turn
-from manyeyes.training import attention
-from manyeyes.training.attention import choose_attention
+from manyeyes.training import kernels
+from manyeyes.training.kernels import choose_attention
 
 Build = Callable[..., tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]]
 
@@ -33,10 +33,10 @@ def test_plain_attention_for_short_sequences_in_bfloat16(
     model, _ = build()
     choose_attention(model, arguments(tmp_path))
     assert implementation(model) == "sdpa"
-    monkeypatch.setattr(attention, "LONGEST_PLAIN", 15)
+    monkeypatch.setattr(kernels, "LONGEST_PLAIN", 15)
     choose_attention(model, arguments(tmp_path, bf16=True))
     assert implementation(model) == "sdpa"
-    monkeypatch.setattr(attention, "LONGEST_PLAIN", 16)
+    monkeypatch.setattr(kernels, "LONGEST_PLAIN", 16)
     choose_attention(model, arguments(tmp_path, bf16=True))
     assert implementation(model) == "eager"
     assert {

@@ -22,6 +22,8 @@ from manyeyes.recipes.blocks import Block, DataSource, EvalRecipe, PartTraining,
 from manyeyes.recipes.messages import all_messages
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY, check_training
 
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+
 
 class StageRecipe(Block):
     """One training stage."""
@@ -155,7 +157,7 @@ class WorldRecipe(Block):
 class Recipe(Block):
     """A whole run: one model, trained through its stages in order."""
 
-    later = frozenset({"quantization"})
+    later = frozenset({"quantization", "attention"})
 
     name: str
     """Of the recipe."""
@@ -174,6 +176,9 @@ class Recipe(Block):
     """Data that the recipe makes for itself."""
     quantization: dict[str, Literal["nf4"]] = Field(default={})
     """Part → ``nf4``: its frozen linear layers are held in four bits while it trains."""
+    attention: Attention | None = None
+    """How the language model attends while it trains. By default ``sdpa``, on CPUs in bfloat16
+    ``eager`` for short texts."""
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.utils.import_utils import is_torch_tf32_available
 
 from manyeyes.errors import RecipeError
 from manyeyes.recipes import StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
+from manyeyes.training.kernels import COMPILE, check_liger
 
 EPOCH = "epoch"
 
@@ -36,8 +38,8 @@ def training_arguments(
     must be told. ``trackers``: integrations besides TensorBoard (wandb, trackio).
 
     Raises:
-        RecipeError: values that TrainingArguments refuses, or a global batch that the ranks and
-            micro-batches do not divide.
+        RecipeError: values that TrainingArguments refuses, a global batch that the ranks and
+            micro-batches do not divide, or kernels that do not run here.
     """
     fields = on_this_machine(stage.training)
     fields.setdefault("report_to", default_trackers(trackers))
@@ -47,6 +49,11 @@ def training_arguments(
     fields.setdefault("dataloader_pin_memory", torch.accelerator.is_available())
     # without it several CPU processes would each train alone
     fields.setdefault("use_cpu", not torch.accelerator.is_available())
+    if fields.get("bf16") and is_torch_tf32_available():
+        fields.setdefault("tf32", True)  # for what autocast leaves in float32
+    check_liger(stage)
+    for name in COMPILE:
+        fields.pop(name, None)
     if fields.get("fsdp") and world_size() == 1:
         raise RecipeError(
             f"stages.{stage.name}.training.fsdp: shards over several processes, but this is one; "

@@ -33,6 +33,7 @@ from manyeyes.training.callbacks import (
     StageProgress,
     StopOnSignal,
 )
+from manyeyes.training.kernels import set_attention, speed_up
 from manyeyes.training.loader import EndlessOrder
 from manyeyes.training.lora import prepare_lora
 from manyeyes.training.opened import open_together
@@ -290,8 +291,10 @@ class Stage:
             processor=processor,
             callbacks=[JsonlLog(self.folder / "log.jsonl"), SaveAtEnd(), ScaleCheck()],
         )
+        set_attention(model, self.recipe)
         if packs(self.spec, model.config):
             pack_attention(model.language_model)
+        speed_up(model.language_model, args, self.spec.training)
         # the stock callbacks print to stdout, which belongs to the command's own output
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)

@@ -31,7 +31,7 @@ from manyeyes.errors import CheckpointError, NonFiniteError
 from manyeyes.files import written_folder
 from manyeyes.losses import OBJECTIVES
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
-from manyeyes.training.attention import choose_attention
+from manyeyes.training.kernels import choose_attention
 from manyeyes.training.loader import BatchPlan, EndlessOrder, RankBatches
 from manyeyes.training.saving import folders
 from manyeyes.training.saving.checksums import write_checksums

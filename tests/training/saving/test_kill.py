@@ -24,15 +24,18 @@ LONG = (
     "training.save_steps=4",
     "training.save_total_limit=2",
 )
+LORA = "stages.align.train.language={lora: {rank: 2, alpha: 4, dropout: 0.2}}"
 DEADLINE = 240
 """Seconds for the process to come so far; it takes about ten on an idle machine."""
 
 
-def start(recipe: Path, data: Path, out: Path) -> subprocess.Popen[bytes]:
-    settings = [part for setting in LONG for part in ("--set", setting)]
+def start(
+    recipe: Path, data: Path, out: Path, settings: tuple[str, ...]
+) -> subprocess.Popen[bytes]:
+    options = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "manyeyes", "train", str(recipe), "--stage", "align"]
     return subprocess.Popen(
-        [*command, *settings, "--data", str(data), "--out", str(out)],
+        [*command, *options, "--data", str(data), "--out", str(out)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -53,13 +56,14 @@ def kill_while_writing(process: subprocess.Popen[bytes], folder: Path) -> None:
         process.wait()
 
 
+@pytest.mark.parametrize("settings", [LONG, (*LONG, LORA)], ids=["in full", "LoRA"])
 def test_killed_run_resumes_to_identical_weights(
-    make_recipe: MakeRecipe, data: Path, tmp_path: Path
+    make_recipe: MakeRecipe, data: Path, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
-    recipe = make_recipe(*LONG)
+    recipe = make_recipe(*settings)
     train(recipe, tmp_path / "whole", data_dir=data, stage="align")
     out = tmp_path / "out"
-    process = start(tmp_path / "recipe.yaml", data, out)
+    process = start(tmp_path / "recipe.yaml", data, out, settings)
     kill_while_writing(process, out / "align")
     assert process.returncode == -9
     left = [step_of(path) for path in checkpoints(out / "align")]
