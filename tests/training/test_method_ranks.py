@@ -4,14 +4,12 @@ Two steps each, saved after both; the second step is then repeated on one proces
 processes' first checkpoint. The recipes hold no dropout, so nothing is random but masks and
 negatives, which are drawn for the joined batch.
 
-Sums come in another order on two ranks. Adam turns a gradient that is only rounding, such as that
-of a key's bias, into steps of full size in a random direction; the recipes here have an epsilon of
-1e-3, far above rounding, so that a weight moves as its gradient does. In float32 losses may differ
-by ``LOSS`` and a weight by ``WEIGHT``. In bfloat16 rounding itself moves losses and weights, and
-how far is measured: losses, and what the second step changes, are compared with those of one
-process in float32. Two processes may be ``ROUNDING`` times as far from them as one process in
-bfloat16 is, or ``LOSS``, or ``SHARE`` of the step's size. FSDP2 also gathers weights, and keeps the
-states between layers, in bfloat16.
+Tolerance (largest difference of a loss, of a weight): see ``LOSS`` and ``WEIGHT``. Sums come in
+another order on two ranks. Adam turns a gradient that is only rounding, such as that of a key's
+bias, into steps of full size in a random direction; the recipes here have an epsilon of 1e-3, far
+above rounding, so that a weight moves as its gradient does. In bfloat16 what the second step
+changes is also compared with what it changes on one process in float32: two processes may be
+``ROUNDING`` times as far from that as one process in bfloat16 is, or ``SHARE`` of the step's size.
 """
 
 from __future__ import annotations
@@ -38,12 +36,13 @@ KINDS = ("ddp", "fsdp")
 DTYPES = ("float32", "bfloat16")
 LOSS = {"float32": 2e-6, "bfloat16": 1e-3}
 """Relative."""
-WEIGHT = 1e-5
+WEIGHT = {"float32": 1e-5, "bfloat16": 1e-3}
 """Absolute; a step moves a weight by up to the learning rate, 1e-3."""
 ROUNDING = 2.0
 """Two runs that round independently are sqrt(2) apart where each is 1 from the exact one."""
 SHARE = {"ddp": 0.02, "fsdp": 0.2}
-"""Of the Euclidean length of the step, over all weights."""
+"""Of the Euclidean length of the step, over all weights. FSDP2 also gathers weights, and keeps the
+states between layers, in bfloat16."""
 
 
 def save_recipe(root: Path, name: str, data: dict[str, Any]) -> None:
@@ -53,29 +52,19 @@ def save_recipe(root: Path, name: str, data: dict[str, Any]) -> None:
 
 def assert_equal(found: Path, single: Path, stage: str, dtype: str, kind: str) -> None:
     """Compare losses and weights of a stage of two runs; print how far they are apart."""
-    exact = Path(str(single).replace(dtype, "float32"))
-    loss, alone = (losses_apart(run / stage, exact / stage) for run in (found, single))
-    most_loss = max(ROUNDING * alone, LOSS[dtype])
-    if dtype == "float32":
-        last, one = (run / stage / "checkpoint-2" for run in (found, single))
-        weight, most = largest_difference(last, one), WEIGHT
-    else:
-        step = last_step(exact / stage)
-        weight, alone = (
-            float((last_step(run / stage) - step).norm() / step.norm()) for run in (found, single)
+    own, other = losses(found / stage), losses(single / stage)
+    assert len(own) == 2
+    weight = largest_difference(found / stage / "checkpoint-2", single / stage / "checkpoint-2")
+    apart = max(abs(a - b) / abs(b) for a, b in zip(own, other, strict=True))
+    print(f"{found.name} {stage}: loss {apart:.1e} weight {weight:.1e}")
+    if dtype == "bfloat16":
+        exact = last_step(Path(str(single).replace(dtype, "float32")) / stage)
+        share, alone = (
+            float((last_step(run / stage) - exact).norm() / exact.norm()) for run in (found, single)
         )
-        most = max(ROUNDING * alone, SHARE[kind])
-    told = f"loss {loss:.1e} of {most_loss:.1e}, weight {weight:.1e} of {most:.1e}"
-    print(f"{found.name} {stage}: {told}")
-    assert loss < most_loss
-    assert weight < most
-
-
-def losses_apart(stage: Path, other: Path) -> float:
-    """Return the largest relative difference of the two steps' losses."""
-    own, others = losses(stage), losses(other)
-    assert len(own) == len(others) == 2
-    return max(abs(a - b) / abs(b) for a, b in zip(own, others, strict=True))
+        assert share < max(ROUNDING * alone, SHARE[kind])
+    assert own == pytest.approx(other, rel=LOSS[dtype])
+    assert weight < WEIGHT[dtype]
 
 
 def last_step(stage: Path) -> Tensor:
