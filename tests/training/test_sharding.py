@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.distributed import fsdp
 
 from lion_parts import build_lion, lion_block
 from manyeyes.layers.object_refiner import ObjectRefiner
 from manyeyes.training.sharding import (
-    embeddings_in_the_root,
     hold_scalars_as_vectors,
     name_blocks,
     reshaped_moments,
     scalars_again,
+    units_of,
 )
 
 
@@ -55,6 +58,44 @@ def test_only_blocks_of_the_language_model_are_units(parts: Path) -> None:
         name_blocks(model)
         assert model._no_split_modules == [block]
         embedding = model.get_input_embeddings()
-        with embeddings_in_the_root(model):
+        with units_of(model):
             assert model.get_input_embeddings() is model.get_output_embeddings() is None
         assert model.get_input_embeddings() is embedding
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+class Seen(nn.Module):
+    """Notes in what precision its own weight is gathered."""
+
+    def __init__(self, inside: nn.Module | None = None) -> None:
+        super().__init__()
+        self.weight, self.inside = nn.Parameter(torch.ones(2)), inside
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        self.gathered, self.given = self.weight.dtype, states.dtype
+        return states if self.inside is None else self.inside(states)
+
+
+@pytest.mark.parametrize(
+    "inside, gathered",
+    [(nn.Linear, torch.bfloat16), (lambda width, _: nn.LayerNorm(width), torch.float32)],
+)
+def test_blocks_alone_are_gathered_in_half_precision(
+    group_of_one: None, inside: Callable[[int, int], nn.Module], gathered: torch.dtype
+) -> None:
+    """A layer norm on a CPU refuses weights in another precision than its input's."""
+    block = Seen(inside(2, 2))
+    root = Seen(block)
+    policy = fsdp.MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    with units_of(root):  # type: ignore[arg-type]
+        for module in (block, root):
+            fsdp.fully_shard(module, mp_policy=policy)
+    with torch.autocast("cpu", torch.bfloat16):
+        root(torch.ones(1, 2))
+    assert (root.gathered, block.gathered, block.given) == (torch.float32, gathered, torch.float32)

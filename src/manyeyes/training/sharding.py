@@ -1,10 +1,15 @@
-"""FSDP2 through accelerate, on accelerators and on CPU processes alike."""
+"""FSDP2 through accelerate, on accelerators and on CPU processes alike.
+
+Under mixed precision a sharded run computes as one process does: under autocast, with states
+between layers in float32. Only the language model's blocks are gathered in half precision.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -12,7 +17,8 @@ from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed import fsdp
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel, TrainingArguments
 
 _COMPUTE = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,8 +47,11 @@ def use_fsdp(accelerator: Accelerator, args: TrainingArguments) -> None:
         state.distributed_type = DistributedType.FSDP
         PartialState._shared_state["distributed_type"] = DistributedType.FSDP
     if state.mixed_precision in _COMPUTE:
+        # blocks get the residual stream as it is; autocast casts for each product
         state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
-            param_dtype=_COMPUTE[state.mixed_precision], reduce_dtype=torch.float32
+            param_dtype=_COMPUTE[state.mixed_precision],
+            reduce_dtype=torch.float32,
+            cast_forward_inputs=False,
         )
 
 
@@ -95,17 +104,37 @@ def reshaped_moments(
 
 
 @contextmanager
-def embeddings_in_the_root(model: PreTrainedModel) -> Iterator[None]:
-    """Let accelerate (1.15) leave input embedding and head with the rest; no units of their own.
+def units_of(model: PreTrainedModel) -> Iterator[None]:
+    """Let accelerate (1.15) shard ``model`` by what is ours to say about its units.
 
-    The embedding is called as often as there are texts, those about an image's objects too, so not
-    alike in every process (see ``name_blocks``). And PyTorch refuses a weight in two units, which
-    an embedding would be that modules elsewhere share, as T5's encoder and decoder do.
+    Input embedding and head stay with the rest. The embedding is called as often as there are
+    texts, those about an image's objects too, so not alike in every process (see ``name_blocks``).
+    And PyTorch refuses a weight in two units, which an embedding would be that modules elsewhere
+    share, as T5's encoder and decoder do.
+
+    The root's weights are gathered as they are stored: rounded to half precision, those of fusion,
+    norms and temperatures would train otherwise than on one process. accelerate knows one policy
+    for all units, so it is changed where accelerate calls ``fully_shard``.
     """
+
+    def shard(module: nn.Module, *, mp_policy: MixedPrecisionPolicy, **options: Any) -> Any:
+        if module is model or _mixes_no_precisions(module):
+            mp_policy = replace(mp_policy, param_dtype=None)
+        return fully_shard(module, mp_policy=mp_policy, **options)
+
     names = ("get_input_embeddings", "get_output_embeddings")
     model.__dict__.update(dict.fromkeys(names, lambda: None))
+    fsdp.fully_shard = shard
     try:
         yield
     finally:
+        fsdp.fully_shard = fully_shard
         for name in names:
             del model.__dict__[name]
+
+
+def _mixes_no_precisions(block: nn.Module) -> bool:
+    """Whether a layer norm on a CPU is in it, which wants weights as precise as its input is."""
+    if next(block.parameters()).device.type != "cpu":
+        return False
+    return any(isinstance(module, nn.LayerNorm) for module in block.modules())

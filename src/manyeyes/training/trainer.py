@@ -54,11 +54,11 @@ from manyeyes.training.saving.resume_state import (
 )
 from manyeyes.training.saving.weights import whole_state
 from manyeyes.training.sharding import (
-    embeddings_in_the_root,
     hold_scalars_as_vectors,
     name_blocks,
     reshaped_moments,
     scalars_again,
+    units_of,
     use_fsdp,
 )
 from manyeyes.training.trainable import Assignment, parameter_groups
@@ -121,9 +121,13 @@ class StageTrainer(Trainer):
             self.is_fsdp_enabled = True
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """Prepare as the stock trainer; with FSDP2 embeddings are no units."""
-        with embeddings_in_the_root(self._model) if self.args.fsdp else nullcontext():
+        """Prepare as the stock trainer; FSDP2 shards by our units."""
+        with units_of(self._model) if self.args.fsdp else nullcontext():
             return super()._prepare_for_training(*args, **kwargs)
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> Any:
+        """Return autocast for FSDP2, which accelerate prepares without any."""
+        return self.accelerator.autocast() if self.args.fsdp else nullcontext()
 
     # ---- data -----------------------------------------------------------------------------
 
