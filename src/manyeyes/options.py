@@ -101,14 +101,17 @@ def check_choice(where: str, key: str, value: object, choices: tuple[Any, ...]) 
 def names_with_plugins(
     table: dict[str, Any], group: str, wanted: str, fits: Callable[[Any], bool]
 ) -> tuple[str, ...]:
-    """Enter the plug-in ``wanted`` into ``table``, if there is one; return all names.
+    """Enter the plug-in ``wanted`` into ``table``, if there is one; return all that may be named.
 
-    A plug-in is an entry point of ``group`` of another package. It is imported only where it is
-    wanted, and never takes the place of a member of ours. ``fits``: whether an object is a member.
+    A plug-in is an entry point of ``group`` of another package. It is looked for only where
+    ``table`` lacks what is wanted, so it never takes the place of a member of ours, and is imported
+    only where it is wanted itself. ``fits``: whether an object is a member.
 
     Raises:
         RecipeError: it cannot be imported, is something else, or two packages have that name.
     """
+    if wanted in table:
+        return tuple(table)
     points = {p.name: p for p in metadata.entry_points(group=group) if p.name not in table}
     if wanted in points:
         table[wanted] = _loaded(points[wanted], fits)

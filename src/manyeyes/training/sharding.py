@@ -124,7 +124,7 @@ def units_of(model: PreTrainedModel) -> Iterator[None]:
 
     names = ("get_input_embeddings", "get_output_embeddings")
     model.__dict__.update(dict.fromkeys(names, lambda: None))
-    fsdp.fully_shard = shard
+    fsdp.fully_shard = cast(Any, shard)
     try:
         yield
     finally:

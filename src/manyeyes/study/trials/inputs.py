@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ class Inputs:
     def __init__(self, data_dir: Path | None) -> None:
         self.data_dir = data_dir
         self._sources: dict[DataSource, str] = {}
+        self._images: dict[DataSource, str] = {}
         self._parts: dict[str, str] = {}
 
     def of_training(self, recipe: Recipe) -> dict[str, str]:
@@ -94,8 +97,17 @@ class Inputs:
     def _source(self, source: DataSource) -> str:
         known = source.model_copy(update={"weight": 1.0})
         if known not in self._sources:
-            self._sources[known] = _source_digest(known, self.data_dir)
+            located = locate_source(known, self.data_dir)
+            found = _source_files(known, located)
+            self._sources[known] = digest_of({**found, "images": self._images_of(known, located)})
         return self._sources[known]
+
+    def _images_of(self, source: DataSource, located: LocatedSource) -> str:
+        """Return the hash of the images that a file names, whatever else is told of them."""
+        file = source.model_copy(update={"tags": None, "objects": None})
+        if file not in self._images:
+            self._images[file] = _images_digest(located)
+        return self._images[file]
 
     def _part(self, checkpoint: str) -> str:
         if checkpoint not in self._parts:
@@ -165,22 +177,17 @@ def _parts(value: Any) -> Iterator[str]:
             yield from _parts(item)
 
 
-def _source_digest(source: DataSource, data_dir: Path | None) -> str:
-    located = locate_source(source, data_dir)
-    annotations = located.options.annotations
-    said = source.model_dump(mode="json", exclude={"weight", "path", "image_root"})
-    found = {
-        "said": said,
-        "file": _file_digest(located.path),
-        "annotations": None if annotations is None else _file_digest(annotations),
-        "images": _images_digest(located),
-    }
+def _source_files(source: DataSource, located: LocatedSource) -> dict[str, Any]:
+    """What is said of a source, and the hashes of its files."""
+    files = {"file": located.path, "annotations": located.options.annotations}
     beside = {
         "tags": None if located.tags is None else located.tags.file,
         "objects": None if located.objects is None else located.objects.path,
     }
-    found |= {key: _file_digest(file) for key, file in beside.items() if file is not None}
-    return digest_of(found)
+    files |= {key: file for key, file in beside.items() if file is not None}
+    said = source.model_dump(mode="json", exclude={"weight", "path", "image_root"})
+    hashes = {key: None if file is None else _file_digest(file) for key, file in files.items()}
+    return {"said": said, **hashes}
 
 
 def _file_digest(file: str | Path) -> str:
@@ -209,7 +216,14 @@ def _size(image: Any) -> int:
 
 
 def _relative(image: str, root: Path) -> str:
+    """Where an image lies in ``root``; its name where that is elsewhere."""
+    folder, name = os.path.split(image)
     try:
-        return Path(image).resolve().relative_to(root.resolve()).as_posix()
+        return (_resolved(folder).relative_to(_resolved(str(root))) / name).as_posix()
     except ValueError:
-        return Path(image).name
+        return name
+
+
+@lru_cache(maxsize=1024)
+def _resolved(folder: str) -> Path:
+    return Path(folder).resolve()
