@@ -20,7 +20,7 @@ from manyeyes.fusion import FUSIONS
 from manyeyes.images.reading import GEOMETRIES
 from manyeyes.layers.mlp import PROJECTORS
 from manyeyes.recipes import PartTraining, load_recipe, model_config, recipe_names
-from manyeyes.recipes.key_table import known_keys
+from manyeyes.recipes.finding.key_table import known_keys
 
 DOCS = Path(__file__).parents[2] / "docs"
 

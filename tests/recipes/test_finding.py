@@ -10,11 +10,11 @@ import pytest
 from manyeyes.errors import RecipeError, UsageError
 from manyeyes.fusion import FUSIONS
 from manyeyes.recipes import load_recipe, recipe_names
-from manyeyes.recipes.families import with_size
-from manyeyes.recipes.key_table import chosen_blocks, known_keys, markdown
-from manyeyes.recipes.listing import digest, listed_recipes
-from manyeyes.recipes.origins import value_origins
-from manyeyes.recipes.reference import reference
+from manyeyes.recipes.finding.families import with_size
+from manyeyes.recipes.finding.key_table import chosen_blocks, known_keys, markdown
+from manyeyes.recipes.finding.listing import digest, listed_recipes
+from manyeyes.recipes.finding.origins import value_origins
+from manyeyes.recipes.finding.reference import reference
 
 
 def test_a_method_and_a_size_name_a_recipe() -> None:
@@ -39,7 +39,7 @@ def test_the_table_that_ships_is_of_the_recipes_that_ship() -> None:
 def test_the_keys_that_ship_are_those_of_the_classes() -> None:
     known, found = known_keys(), reference()
     found["training"] = known["training"]  # as the installed transformers has them
-    assert known == found, "run python -m manyeyes.recipes.reference"
+    assert known == found, "run python -m manyeyes.recipes.finding.reference"
     page = Path(__file__).parents[2] / "docs" / "keys.md"
     assert page.read_text(encoding="utf-8") == markdown(known)
 

@@ -133,7 +133,7 @@ def sized(output: Output, name: str, size: str | None) -> str:
     Raises:
         RecipeError: there is no such method or recipe.
     """
-    from manyeyes.recipes.families import check_family, fitting_size, is_family, with_size
+    from manyeyes.recipes.finding.families import check_family, fitting_size, is_family, with_size
     from manyeyes.recipes.names import find_recipe
 
     if not is_family(name):

@@ -31,7 +31,7 @@ def keys(
     Without an argument the blocks are listed. The page docs/keys.md holds the same for all blocks.
     """
     with common.session() as output:
-        from manyeyes.recipes.key_table import chosen_blocks, known_keys
+        from manyeyes.recipes.finding.key_table import chosen_blocks, known_keys
 
         found = known_keys() if place is None else chosen_blocks(place)
         if place is None:

@@ -31,7 +31,7 @@ def recipes(
     method alone names its recipe of a size: ``comm`` with --size small is comm/small.
     """
     with common.session() as output:
-        from manyeyes.recipes.listing import listed_recipes
+        from manyeyes.recipes.finding.listing import listed_recipes
 
         rows = listed_recipes()
         methods = list(dict.fromkeys(name.partition("/")[0] for name in rows))

@@ -44,7 +44,7 @@ def show(
     with common.session() as output:
         recipe = sized(output, recipe, size)
         from manyeyes.recipes import dump_recipe, load_recipe
-        from manyeyes.recipes.origins import value_origins
+        from manyeyes.recipes.finding.origins import value_origins
 
         quiet_libraries(debug=common.debug)
         found = value_origins(recipe, settings or [])

@@ -12,7 +12,7 @@ from typing import Any
 from manyeyes.errors import CheckpointError
 from manyeyes.files import write_text
 from manyeyes.recipes import Recipe, load_recipe, recipe_names
-from manyeyes.recipes.listing import TABLE_FILE, digest, listed_recipes
+from manyeyes.recipes.finding.listing import TABLE_FILE, digest, listed_recipes
 from manyeyes.study.costs.recipe import Inspection, inspect_recipe
 
 

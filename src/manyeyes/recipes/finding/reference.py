@@ -1,6 +1,6 @@
 """Every key that a recipe may hold, read off the classes that check it: type, default, meaning.
 
-    python -m manyeyes.recipes.reference      writes recipes/keys.json and docs/keys.md again
+    python -m manyeyes.recipes.finding.reference    writes recipes/keys.json and docs/keys.md again
 
 Meanings are the texts that stand under the fields of the classes.
 """
@@ -40,7 +40,7 @@ from manyeyes.recipes.blocks import (
     TagsSource,
     WeightSource,
 )
-from manyeyes.recipes.key_table import KEYS_FILE, Key, markdown
+from manyeyes.recipes.finding.key_table import KEYS_FILE, Key, markdown
 from manyeyes.recipes.model_block import NOT_IN_RECIPES
 from manyeyes.recipes.schema import Recipe, StageRecipe, WorldRecipe
 from manyeyes.recipes.training_fields import OWNED

@@ -77,7 +77,7 @@ def markdown(blocks: Mapping[str, Mapping[str, Key]]) -> str:
         "",
         "`manyeyes keys fusion.comm` prints one block in the terminal, `manyeyes keys lln_order` "
         "finds a key. This page is made from the classes that check recipes, by "
-        "`python -m manyeyes.recipes.reference`.",
+        "`python -m manyeyes.recipes.finding.reference`.",
     ]
     for block in order:
         lines += ["", f"## {TITLES.get(block, f'`{block}`')}", ""]
