@@ -30,10 +30,10 @@ test: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# manyeyes inside the real lmms-eval, offline
+# manyeyes inside the real lmms-eval, and asked by it through `manyeyes serve`; offline
 lmms-eval-test: $(LMMS_READY)
 	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(LMMS_VENV)/bin/python -m pytest tests/evaluation/harness/test_lmms_eval.py \
-		tests/evaluation/harness/test_lmms_scores.py
+		tests/evaluation/harness/test_lmms_scores.py tests/evaluation/harness/test_lmms_served.py
 
 # the encoder family timm, with timm itself
 timm-test: $(READY) $(TIMM_READY)
@@ -62,13 +62,13 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 # lmms-eval asks for torchvision, which manyeyes does not use and which, linked to CUDA, breaks the
-# import of transformers beside a torch for CPUs
+# import of transformers beside a torch for CPUs; and it reads a module that filelock 4 no longer has
 $(LMMS_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(LMMS_VENV)
 	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt lmms-eval pytest
+	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt lmms-eval 'filelock<4' pytest
 	$(LMMS_VENV)/bin/python -m pip uninstall --quiet --yes torchvision
-	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]'
 	touch $(LMMS_READY)
 
 $(TIMM_READY): constraints.txt | $(READY)

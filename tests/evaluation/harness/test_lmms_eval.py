@@ -16,18 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-import tiny
-from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration, ManyEyesProcessor
+from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from manyeyes.errors import CheckpointError, DataError, UsageError
 from manyeyes.evaluation.answers.score import Scoring, score_file
-from manyeyes.evaluation.benchmarks import get_benchmark
 from manyeyes.inference.predictor import ModelPredictor
 from manyeyes.inference.questions import Item
-from manyeyes.records import Sample, Turn
-from manyeyes.world.make import make_world
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("lmms_eval") is None, reason="no lmms-eval here"),
@@ -37,64 +32,6 @@ pytestmark = [
 Run = Callable[..., dict[str, Any]]
 TASKS = ("manyeyes_pope", "manyeyes_vqa")
 SETS = ("random", "popular", "adversarial")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("lmms") / "world"
-    make_world(folder, images={"train": 8, "val": 4}, seed=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def items(data: Path) -> dict[str, list[Item]]:
-    return {name: get_benchmark(name).items(data, "val") for name in ("pope", "vqa")}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, items: dict[str, list[Item]]) -> Path:
-    """A saved tiny model that answers some of the questions rightly."""
-    folder = tmp_path_factory.mktemp("lmms-model")
-    config = ManyEyesConfig(**tiny.model_block(tiny.save_parts(folder / "parts")))
-    processor = ManyEyesProcessor.from_config(config)
-    built = ManyEyesForConditionalGeneration.from_parts(config)
-    asked = [*items["pope"][:6], *items["vqa"][:6]]
-    teach(built, processor, [(i, i.references[0] if k % 3 else "no") for k, i in enumerate(asked)])
-    built.save_pretrained(folder / "model")
-    processor.save_pretrained(folder / "model")
-    return folder / "model"
-
-
-def teach(
-    model: ManyEyesForConditionalGeneration,
-    processor: ManyEyesProcessor,
-    answers: Sequence[tuple[Item, str]],
-    steps: int = 60,
-) -> None:
-    rows = [
-        processor.encode(
-            Sample("", (), (Turn("user", f"<image>\n{item.prompt}"), Turn("assistant", answer))),
-            [Image.open(item.image).convert("RGB")],
-        )
-        for item, answer in answers
-    ]
-    batch = processor.collate(rows)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    model.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(**batch).loss.backward()
-        optimizer.step()
-    model.eval()
-
-
-@pytest.fixture(scope="module")
-def tasks(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    from manyeyes.evaluation.harness.local_tasks import write_task
-
-    folder = tmp_path_factory.mktemp("lmms-tasks")
-    assert tuple(write_task(name, data, "val", folder) for name in ("pope", "vqa")) == TASKS
-    return folder
 
 
 @pytest.fixture

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,40 +19,9 @@ import openai
 from cli_runs import invoke
 from manyeyes import ManyEyesForConditionalGeneration, ManyEyesProcessor
 from served import ask, data_url
+from serving_process import Running
 
 Built = tuple[ManyEyesForConditionalGeneration, ManyEyesProcessor]
-
-
-class Running:
-    """A server process: where it listens, and what it wrote so far."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "manyeyes", "serve", str(folder), "--port", "0", *options]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        self.lines: list[str] = []
-        self.url = ""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line)
-            if found := re.search(r" at (http://\S+)", line):
-                self.url = found[1]
-                break
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        self.lines.extend(self.process.stderr)
-
-    def end(self, how: signal.Signals) -> int:
-        self.process.send_signal(how)
-        code = self.process.wait(60)
-        self.reader.join()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-        return code
 
 
 @pytest.fixture(scope="module")
