@@ -42,6 +42,7 @@ EXAMPLES = (
     "manyeyes evaluate runs/comm/model -b vqa -b pope --variant pope=strict --data data",
     "manyeyes evaluate runs/comm/model -b pope --choice loglik --data data",
     "manyeyes evaluate openai:http://localhost:8000/v1#demo/model -b vqa --data data",
+    "manyeyes evaluate runs/comm/model --test my.json --judge openai:https://HOST/v1#MODEL",
 )
 
 
@@ -92,6 +93,27 @@ class PerceivedOptions:
     ] = "given"
 
 
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Who judges answers in words beside the metrics, and against which marks."""
+
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="openai:URL#MODEL",
+            help="Also ask this model whether each answer says what the references say.",
+        ),
+    ] = None
+    marked: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Rows of predictions-*.jsonl with "right": true or false by your own judgement; '
+            "how often the judge agrees is reported.",
+        ),
+    ] = None
+
+
 def evaluate(
     model: ModelArgument,
     data: DataOption = None,
@@ -101,6 +123,7 @@ def evaluate(
     asking: AskingOptions,
     perceived: PerceivedOptions,
     api: ServedOptions,
+    judging: JudgeOptions,
     preset: PresetOption = "greedy",
     details: Annotated[bool, typer.Option("--details", help="Show all metrics.")] = False,
     common: ModelOptions,
@@ -112,7 +135,8 @@ def evaluate(
 
     Each score stands with n, a 95 % interval clustered by image, the best constant answer and the
     same model without the image. Repeating an interrupted command continues it. With --test, or
-    --train and a held-out share, it is your own rows that are asked.
+    --train and a held-out share, it is your own rows that are asked. No answer is judged by
+    another model unless --judge names one; its verdicts stand beside the metrics.
     """
     with common.session(resume=AGAIN) as output:
         from manyeyes.evaluation.asking.choice_modes import checked_mode
@@ -120,6 +144,7 @@ def evaluate(
 
         quiet_libraries(debug=common.debug)
         folder = asking.out or default_folder(model, asking.split)
+        judge = served_judge(judging, api)
         own = own_files.prepare(output, folder)
         data = data_folder(data, own)
         names = known_benchmarks(benchmark or list(own.benchmarks if own else ()))
@@ -136,8 +161,41 @@ def evaluate(
         if served is not None:
             results["served"] = report_usage(output, served, folder, api.prices)
             served.close()
+        if judge is not None:
+            results["judge"] = _judge(output, judge, judging.marked, names, folder)
+            judge.close()
         output.line(f"answers and results: {folder}")
         output.result({**results, "out": folder})
+
+
+def served_judge(judging: JudgeOptions, api: ServedOptions) -> ServedModel | None:
+    """Return the judge; raises ``UsageError`` for marks without one."""
+    from manyeyes.evaluation.asking.served import ServedModel, parse_address
+
+    if judging.judge is None:
+        if judging.marked is not None:
+            raise UsageError("--marked says how well a judge judges; give --judge openai:URL#MODEL")
+        return None
+    return ServedModel(parse_address(judging.judge), concurrency=api.concurrency)
+
+
+def _judge(
+    output: Output, judge: ServedModel, marked: Path | None, names: list[str], folder: Path
+) -> dict[str, Any]:
+    """Let every answer be judged, and the judge by what was marked by hand."""
+    from manyeyes.evaluation.answers.judge import judge_benchmarks
+
+    with output.progress() as report:
+        found = judge_benchmarks(judge, names, folder, marked, report)
+    for name, entry in found["benchmarks"].items():
+        bounds = "" if entry["ci95"] is None else " [{:.1f}, {:.1f}]".format(*entry["ci95"])
+        unclear = f", unclear on {entry['unclear']}" if entry["unclear"] else ""
+        output.line(
+            f"judged: {name}: {entry['right']:.1f}{bounds} of {entry['n']} right by "
+            f"{judge.address.model}{unclear}"
+        )
+    output.line(found["agreement"]["text"] if marked else "note: the judge itself was not checked")
+    return found
 
 
 def served_model(

@@ -76,6 +76,23 @@ def test_our_server_scores_as_the_model_itself(
     assert again["benchmarks"] == there["benchmarks"]
 
 
+def test_a_served_model_judges_and_is_judged(
+    built: Built, url: str, world: Path, tmp_path: Path
+) -> None:
+    evaluate(ModelPredictor(*built), ["vqa"], world, "val", tmp_path, limit=4, text_only=False)
+    rows = list(map(json.loads, (tmp_path / "predictions-vqa.jsonl").read_text().splitlines()))
+    sample = [json.dumps({**row, "right": True, "prediction": "so"}) + "\n" for row in rows]
+    (tmp_path / "marked.jsonl").write_text("".join(sample))
+    command = ["evaluate", f"openai:{url}#{NAME}", "--data", world, "--split", "val", "-b", "vqa"]
+    command += ["--limit", 4, "--out", tmp_path / "there", "--json"]
+    told = the_object(invoke(*command, "--marked", tmp_path / "marked.jsonl"))
+    assert "give --judge" in told["error"]["message"]
+    found = the_object(invoke(*command, "--judge", f"openai:{url}#{NAME}"))
+    judged = found["judge"]["benchmarks"]["vqa"]
+    assert judged["n"] == 4 and 0 <= judged["right"] <= 100
+    assert judged["unclear"] > 0, "a model without any training says neither yes nor no"
+
+
 def test_score_asks_a_served_model_the_questions_of_the_files(
     built: Built, url: str, world: Path, tmp_path: Path
 ) -> None:
