@@ -99,3 +99,21 @@ def test_the_added_encoder_is_part_of_the_trained_model(run: Run, tmp_path: Path
     model = ManyEyesForConditionalGeneration.from_pretrained(tmp_path / "run" / "model")
     assert type(model.encoders["vit"]).__name__ == "VitEncoder"
     assert [encoder["family"] for encoder in model.config.encoders] == ["clip", "vit"]
+
+
+def test_the_notebook_of_the_demo_runs_from_top_to_bottom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells in order, with other values in the one that is tagged ``parameters``."""
+    notebook = json.loads((EXAMPLES / "demo.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+    names: dict[str, object] = {}
+    for cell in cells:
+        exec(compile("".join(cell["source"]), "demo.ipynb", "exec"), names)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            names |= {"OUT": tmp_path, "PICTURES": 40, "STEPS": 2, "QUESTIONS": 3}
+    shown = capsys.readouterr().out
+    assert "COMM against CLIP on vqa: " in shown and "clip blank" in shown
+    assert (tmp_path / "study" / "report.html").is_file()
+    assert (tmp_path / "explanation.html").is_file()
