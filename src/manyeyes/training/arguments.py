@@ -72,7 +72,7 @@ def training_arguments(
 def global_batch(stage: StageRecipe) -> int:
     """Return the samples of one optimizer step, over all processes."""
     ranks = world_size()
-    return _micro_batch(stage) * accumulation_steps(stage, ranks) * ranks
+    return micro_batch(stage) * accumulation_steps(stage, ranks) * ranks
 
 
 def accumulation_steps(stage: StageRecipe, ranks: int) -> int:
@@ -81,7 +81,7 @@ def accumulation_steps(stage: StageRecipe, ranks: int) -> int:
     Raises:
         RecipeError: not a whole number of them.
     """
-    total, micro = stage.global_batch_size, _micro_batch(stage)
+    total, micro = stage.global_batch_size, micro_batch(stage)
     if total is None:
         return int(stage.training.get("gradient_accumulation_steps", 1))
     if total % (micro * ranks):
@@ -108,7 +108,8 @@ def default_trackers(extra: Sequence[str]) -> list[str]:
     return [*(["tensorboard"] if installed else []), *extra]
 
 
-def _micro_batch(stage: StageRecipe) -> int:
+def micro_batch(stage: StageRecipe) -> int:
+    """Return the samples that one process takes at a time."""
     return int(stage.training.get("per_device_train_batch_size", 8))
 
 

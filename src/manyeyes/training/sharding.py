@@ -62,9 +62,14 @@ def name_blocks(model: PreTrainedModel) -> None:
     called alike in every process, whatever its batch holds: every batch passes the language model,
     but encoders and what reads their features only where there is an image or stored features.
     """
+    model._no_split_modules = block_classes(model)
+
+
+def block_classes(model: PreTrainedModel) -> list[str]:
+    """Return the class names of the language model's blocks."""
     language = cast(nn.Module, model.language_model)
     present = {type(module).__name__ for module in language.modules()}
-    model._no_split_modules = sorted(present & set(model._no_split_modules or ()))
+    return sorted(present & set(model._no_split_modules or ()))
 
 
 def hold_scalars_as_vectors(model: nn.Module) -> frozenset[str]:

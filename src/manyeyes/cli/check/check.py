@@ -12,6 +12,8 @@ from manyeyes.cli.options import DataOption, FolderOptions, SetOption
 
 EXAMPLES = (
     "manyeyes check comm/paper",
+    "manyeyes check comm/paper-lora --gpu 4090",
+    "manyeyes check comm/paper --gpu h100 --gpus 8",
     "manyeyes check comm/world --set model.fusion.mlp_blocks=2 --json",
     "manyeyes check data/llava/train.json --image-root data/images",
 )
@@ -31,25 +33,38 @@ def check(
         Path | None,
         typer.Option(metavar="DIR", help="Folder that image paths in data files start from."),
     ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GPU",
+            help="Whether a recipe fits, and how fast it is at best: "
+            "h100, h200, a100-80, a100-40, l4 or 4090.",
+        ),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option(metavar="N", min=1, help="GPUs that train together; memory is of each.")
+    ] = 1,
     *,
     common: FolderOptions,
 ) -> None:
     """Validate recipes and data files before anything runs.
 
     A recipe is built without memory or weights: parameters that are frozen and that learn, visual
-    tokens, memory and time per step. With --data its data files are checked as well. Of a data
-    file every picture is opened, and every broken row is listed with file, line, key and what was
-    expected.
+    tokens, memory and time per step; with --gpu, whether it fits that GPU. With --data its data
+    files are checked as well. Of a data file every picture is opened, and every broken row is
+    listed with file, line, key and what was expected.
     """
     with common.session() as output:
         from manyeyes.cli.check.data import check_data
-        from manyeyes.cli.check.recipe import check_recipe
+        from manyeyes.cli.check.recipe import Place, check_recipe
+        from manyeyes.study.costs.gpus import get_gpu
 
         quiet_libraries(debug=common.debug)
+        place = Place(None if gpu is None else get_gpu(gpu), gpus)
         reports = []
         for target in targets:
             if _is_recipe(target):
-                reports.append(check_recipe(output, target, settings or [], data))
+                reports.append(check_recipe(output, target, settings or [], data, place))
             else:
                 reports.append(check_data(output, Path(target), image_root))
         good = all(report["ok"] for report in reports)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,32 @@ from manyeyes.data.opened_images import OpenImages
 from manyeyes.errors import DataError
 from manyeyes.recipes import Recipe, load_recipe
 from manyeyes.recipes.sources import LocatedSource, locate_source
+from manyeyes.study.costs.fit import ASSUMPTION as GPU_ASSUMPTION
+from manyeyes.study.costs.fit import Fit, fit
+from manyeyes.study.costs.gpus import Gpu
 from manyeyes.study.costs.recipe import Inspection, inspect_recipe
-from manyeyes.study.costs.stage import ASSUMPTIONS
+from manyeyes.study.costs.stage import ASSUMPTIONS, HERE
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a recipe is to train: on how many GPUs, and of which kind."""
+
+    gpu: Gpu | None = None
+    gpus: int = 1
 
 
 def check_recipe(
-    output: Output, target: str, settings: Sequence[str], data: Path | None
+    output: Output, target: str, settings: Sequence[str], data: Path | None, place: Place
 ) -> dict[str, Any]:
     """Inspect a recipe and, with ``data``, its data files there; return the JSON report."""
     recipe = load_recipe(target, settings)
-    inspection = inspect_recipe(recipe)
-    _show(output, inspection)
+    inspection = inspect_recipe(recipe, gpus=place.gpus)
+    fits = {} if place.gpu is None else _fits(inspection, place.gpu, place.gpus)
+    _show(output, inspection, fits)
     report = {"target": target, "kind": "recipe", "ok": True, **inspection.to_json()}
+    if fits:
+        report["gpu"] = {name: asdict(found) for name, found in fits.items()}
     return report if data is None else report | _check_sources(output, recipe, data)
 
 
@@ -70,13 +84,20 @@ def _check_tags(located: LocatedSource, file: str) -> FileReport:
     return check_tags_file(file, located.options.image_root, samples)
 
 
-def _show(output: Output, inspection: Inspection) -> None:
+def _fits(inspection: Inspection, gpu: Gpu, gpus: int) -> dict[str, Fit]:
+    """How every stage fits."""
+    return {stage.name: fit(stage, gpu, gpus) for stage in inspection.stages}
+
+
+def _show(output: Output, inspection: Inspection, fits: Mapping[str, Fit]) -> None:
     sizes = ", ".join(f"{name} {h}x{w}" for name, (h, w) in inspection.image_sizes.items())
     output.line(f"{inspection.recipe}: {inspection.description}")
     output.line(f"{inspection.visual_tokens} visual tokens per image (pixels: {sizes})")
     output.show(_parts_table(inspection), _memory_table(inspection), _steps_table(inspection))
+    if fits:
+        output.show(_fits_table(fits))
     output.line("Memory and time are estimates:")
-    for assumption in ASSUMPTIONS:
+    for assumption in (*ASSUMPTIONS, HERE, *([GPU_ASSUMPTION] if fits else [])):
         output.line(f"  - {assumption}")
 
 
@@ -99,17 +120,38 @@ def _parts_table(inspection: Inspection) -> Table:
 def _memory_table(inspection: Inspection) -> Table:
     table = Table("per process", title="memory", title_justify="left")
     columns = [
-        (stage.name, dtype, memory)
+        (stage.name, way, memory)
         for stage in inspection.stages
-        for dtype, memory in stage.memory.items()
+        for way, memory in (stage.ways or stage.memory).items()
     ]
-    for stage, dtype, _ in columns:
-        mark = " *" if dtype == inspection.dtype else ""
-        table.add_column(f"{stage}\n{dtype}{mark}", justify="right")
-    for kind in ("weights", "gradients", "optimizer", "activations", "total"):
-        table.add_row(kind, *(_size(getattr(memory, kind)) for _, _, memory in columns))
-    table.caption = "by dtype of the frozen parts; * the recipe's own"
+    for stage, way, _ in columns:
+        table.add_column(f"{stage}\n{way}", justify="right")
+    for kind in ("weights", "gradients", "optimizer", "gathered", "activations", "total"):
+        sizes = [getattr(memory, kind) for _, _, memory in columns]
+        if kind != "gathered" or any(sizes):
+            table.add_row(kind, *map(_size, sizes))
+    table.caption = "total: the highest moment, at which not all of these are there"
     return table
+
+
+def _fits_table(fits: Mapping[str, Fit]) -> Table:
+    one = next(iter(fits.values()))
+    many = f"{one.gpus} x " if one.gpus > 1 else ""
+    title = f"{many}{one.gpu}, {one.memory / 1e9:.0f} GB each"
+    table = Table("stage", title=title, title_justify="left")
+    for way in one.spare:
+        table.add_column(way, justify="right")
+    table.add_column("time per step", justify="right")
+    for stage, found in fits.items():
+        spare = [_spare(left) for left in found.spare.values()]
+        table.add_row(stage, *spare, f">= {_duration(found.seconds)}")
+    return table
+
+
+def _spare(left: int) -> str:
+    if left < 0:
+        return f"does not fit: {_size(-left)} too much"
+    return f"fits, {_size(left)} to spare"
 
 
 def _steps_table(inspection: Inspection) -> Table:

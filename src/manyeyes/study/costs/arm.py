@@ -47,7 +47,7 @@ def price_of(recipe: Recipe) -> Price:
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         trained |= {name: size for name, size in sizes.items() if assignment[name] is not None}
         uncached = stage.model_copy(update={"cache_features": False})
-        cost = stage_cost(recipe, uncached, stage_config, model, assignment, rate)
+        cost = stage_cost(uncached, stage_config, model, assignment, rate)
         operations[stage.name] = cost.operations_per_step
         total += cost.operations_per_step * (cost.steps or 1)
         samples += cost.samples_per_step * (cost.steps or 1)

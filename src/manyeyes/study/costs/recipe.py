@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,11 +18,15 @@ from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.model.lora import add_lora, lora_parts, parse_lora
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import PartTraining, Recipe, StageRecipe, model_config, stage_model
-from manyeyes.study.costs.stage import ASSUMPTIONS, StageCost, measure_rate, stage_cost
+from manyeyes.study.costs.memory import Counting
+from manyeyes.study.costs.stage import ASSUMPTIONS, HERE, StageCost, measure_rate, stage_cost
+from manyeyes.study.costs.tracing import Traced
 from manyeyes.training.lora import prepare_lora
 from manyeyes.training.packing import packs
 from manyeyes.training.quantization import check_quantized
 from manyeyes.training.trainable import Assignment, assign
+
+DDP, FSDP = "DDP", "FSDP2"
 
 PARTS: Mapping[str, str] = {
     "encoders": "encoders",
@@ -77,8 +81,9 @@ class Inspection:
         """Return the inspection as JSON data; sizes in bytes."""
         stages = []
         for stage in self.stages:
-            memory = {name: {**vars(m), "total": m.total} for name, m in stage.memory.items()}
-            stages.append({**vars(stage), "memory": memory})
+            memory = {name: vars(m) for name, m in stage.memory.items()}
+            ways = {name: vars(m) for name, m in stage.ways.items()}
+            stages.append({**vars(stage), "memory": memory, "ways": ways})
         return {
             "recipe": self.recipe,
             "description": self.description,
@@ -90,7 +95,7 @@ class Inspection:
             "published_sizes": dict(self.published_sizes),
             "stages": stages,
             "operations_per_second": self.operations_per_second,
-            "assumptions": list(ASSUMPTIONS),
+            "assumptions": [*ASSUMPTIONS, HERE],
         }
 
 
@@ -100,8 +105,10 @@ def _rates() -> Mapping[torch.dtype, float]:
     return {dtype: measure_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
 
 
-def inspect_recipe(recipe: Recipe) -> Inspection:
+def inspect_recipe(recipe: Recipe, *, gpus: int = 1) -> Inspection:
     """Build every stage's model on the meta device and count.
+
+    ``gpus``: processes that train together; memory is that of each.
 
     Raises:
         RecipeError: an impossible model block, or a ``train`` pattern that covers nothing.
@@ -113,11 +120,14 @@ def inspect_recipe(recipe: Recipe) -> Inspection:
     models: dict[str, nn.Module] = {}
     assignments: dict[str, Assignment] = {}
     costs = []
+    traced: dict[Any, Traced] = {}
     for stage, own_config, own in stage_models(recipe, config, model):
         models[stage.name] = own
-        assignments[stage.name] = assign(own, stage.train)
-        check_quantized(own, recipe.quantization, assignments[stage.name])
-        costs.append(stage_cost(recipe, stage, own_config, own, assignments[stage.name], rate))
+        learning = assignments[stage.name] = assign(own, stage.train)
+        check_quantized(own, recipe.quantization, learning)
+        cost = stage_cost(stage, own_config, own, learning, rate, gpus=gpus)
+        counting = Counting(recipe, stage, own, learning, traced)
+        costs.append(replace(cost, **_memory(recipe, stage, counting, gpus)))
     return Inspection(
         recipe=recipe.name,
         description=recipe.description,
@@ -131,6 +141,15 @@ def inspect_recipe(recipe: Recipe) -> Inspection:
         stages=tuple(costs),
         operations_per_second=rate[torch.float32],
     )
+
+
+def _memory(recipe: Recipe, stage: StageRecipe, counting: Counting, gpus: int) -> dict[str, Any]:
+    """Return the memory fields of a stage's cost."""
+    if gpus == 1:
+        return {"memory": {recipe.dtype: counting.memory()}}
+    ways = {DDP: counting.memory(gpus), FSDP: counting.memory(gpus, sharded=True)}
+    own = ways[FSDP if stage.training.get("fsdp") else DDP]
+    return {"memory": {recipe.dtype: own}, "ways": ways}
 
 
 def _published_sizes(model: ManyEyesForConditionalGeneration) -> dict[str, int]:
@@ -169,7 +188,11 @@ def build_on_meta(
     """Return configuration and model of a recipe's ``model:`` block, without memory or weights."""
     config = model_config(model_block)
     with torch.device("meta"):
-        return config, ManyEyesForConditionalGeneration(config)
+        model = ManyEyesForConditionalGeneration(config)
+    if config.image_tokens is None:  # a processor takes them from its tokenizer
+        size = int(config.text_config.vocab_size)
+        config.image_tokens = [size, size + 1, size + 2]
+    return config, model
 
 
 def _part(

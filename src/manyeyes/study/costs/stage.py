@@ -1,14 +1,13 @@
-"""What one training stage costs in memory and arithmetic: estimates, and how they are computed.
+"""What one training stage costs in arithmetic and time: estimates, and how they are computed.
 
-Source: ours, after Korthikanti et al. 2022 (activations per transformer block) and Kaplan et al.
-2020 (2 floating-point operations per parameter and token).
+Source: ours, after Kaplan et al. 2020 (2 floating-point operations per parameter and token).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,50 +15,35 @@ from torch import nn
 
 from manyeyes.encoders import ENCODERS, EncoderCost
 from manyeyes.model.configuration import ManyEyesConfig
-from manyeyes.recipes import Recipe, StageRecipe
+from manyeyes.recipes import StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
-from manyeyes.training.quantization import BITS, quantizable
+from manyeyes.study.costs.batch import ANSWER_TOKENS, TEXT_TOKENS
+from manyeyes.study.costs.memory import Memory, recomputes
+from manyeyes.training.arguments import micro_batch
+from manyeyes.training.quantization import BITS
 from manyeyes.training.trainable import Assignment
-
-TEXT_TOKENS = 128
-ANSWER_TOKENS = 32
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_ACTIVATION_BYTES = 34
-"""Bytes kept per token and hidden unit of one transformer block in half precision."""
-_OPTIMIZER_BYTES = {"adam": 8, "sgd": 4, "adafactor": 1, "lion": 4, "rmsprop": 4, "adagrad": 4}
 
 ASSUMPTIONS = (
     f"one image and {TEXT_TOKENS} text tokens per sample, {ANSWER_TOKENS} of them supervised",
-    f"weights: what learns in float32, the rest in the named dtype, nf4 in {BITS:.3g} bits",
-    "gradients: float32; optimizer: 8 bytes per learning parameter (AdamW)",
-    f"activations: {_ACTIVATION_BYTES} bytes x tokens x width per block in half precision, twice "
-    "that in float32, attention scores not stored; with activation checkpointing one block in full "
-    "and the input of every other; frozen encoders keep none",
-    "one process; DDP keeps the same on each, FSDP2 divides weights, gradients and optimizer",
+    f"weights: what learns in float32, the rest in the recipe's dtype, nf4 in {BITS:.3g} bits",
+    "gradients: float32; optimizer: the states of `optim` for what learns",
+    "activations: the step is run on tensors without memory, and what lives at once is counted; "
+    "what kernels take for themselves is not, nor what the allocator leaves unused",
+    "total: the highest moment of a step, when not all of the rows above are there",
     "operations: 2 per parameter and token forward; backward once more for what gradients pass "
     "through and once more for what learns; one more forward with activation checkpointing",
     "frozen encoders: forward only; nothing where their features are stored (cache_features)",
-    "seconds per step: operations / rate of matrix products measured here: a lower bound",
 )
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Estimated bytes of one training process."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+HERE = "seconds per step: operations / rate of matrix products measured here: a lower bound"
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage costs: ``memory`` by dtype of the frozen parts, operations, seconds."""
+    """What one stage costs: operations and seconds on this machine, and memory if it is counted.
+
+    ``memory``: of one process, by dtype of the frozen parts. ``ways``: the same for several GPUs,
+    by how their processes share the model.
+    """
 
     name: str
     steps: int | None
@@ -67,9 +51,10 @@ class StageCost:
     samples_per_step: int
     tokens_per_sample: int
     compute_dtype: str
-    memory: Mapping[str, Memory]
     operations_per_step: float
     seconds_per_step: float
+    memory: Mapping[str, Memory] = field(default_factory=dict)
+    ways: Mapping[str, Memory] = field(default_factory=dict)
 
 
 def measure_rate(dtype: torch.dtype, *, side: int = 1024, seconds: float = 0.1) -> float:
@@ -107,24 +92,26 @@ def _rate(
 
 
 def stage_cost(
-    recipe: Recipe,
     stage: StageRecipe,
     config: ManyEyesConfig,
     model: nn.Module,
     assignment: Assignment,
     rate: Mapping[torch.dtype, float],
+    *,
+    gpus: int = 1,
 ) -> StageCost:
-    """Return what ``stage`` costs with the model that ``config`` describes.
+    """Return what ``stage`` costs with the model that ``config`` describes, but its memory.
 
     ``model`` may be on the meta device; ``rate``: operations per second by dtype of computing.
+    ``gpus``: processes, of each of which ``per_device_train_batch_size`` and accumulation are.
     """
     training = on_this_machine(stage.training)
-    batch = int(training.get("per_device_train_batch_size", 8))
+    batch = micro_batch(stage)
     half = bool(training.get("bf16") or training.get("fp16"))
     steps = int(training.get("max_steps", -1))
     accumulation = int(training.get("gradient_accumulation_steps", 1))
-    samples = stage.global_batch_size or batch * accumulation
-    shape = _Shape(config, model, assignment, stage, recipe)
+    samples = stage.global_batch_size or batch * accumulation * gpus
+    shape = _Shape(config, model, assignment, stage)
     operations = shape.operations_per_sample() * samples
     compute = torch.bfloat16 if half else torch.float32
     return StageCost(
@@ -134,24 +121,9 @@ def stage_cost(
         samples_per_step=samples,
         tokens_per_sample=shape.tokens,
         compute_dtype="bfloat16" if half else "float32",
-        memory={
-            dtype: shape.memory(batch, dtype, half or dtype != "float32", _per_weight(training))
-            for dtype in dict.fromkeys((recipe.dtype, "float32", "bfloat16"))
-        },
         operations_per_step=operations,
         seconds_per_step=operations / rate[compute],
     )
-
-
-def _checkpoints(training: Mapping[str, Any]) -> bool:
-    names = ("activation_checkpointing", "gradient_checkpointing")
-    return any(bool(training.get(name)) for name in names)
-
-
-def _per_weight(training: Mapping[str, Any]) -> int:
-    """Return the bytes of optimizer state per learning parameter."""
-    name = str(training.get("optim", "adamw"))
-    return next((size for key, size in _OPTIMIZER_BYTES.items() if key in name), 8)
 
 
 class _Shape:
@@ -163,41 +135,16 @@ class _Shape:
         model: nn.Module,
         assignment: Assignment,
         stage: StageRecipe,
-        recipe: Recipe,
     ) -> None:
         self.config, self.cached = config, stage.cache_features
-        self.recompute = _checkpoints(stage.training)
+        self.recompute = recomputes(stage.training)
         self.objectives = set(stage.objectives)
-        quantized = quantizable(model, recipe.quantization)
-        self.four_bits = {f"{name}.weight" for name, _ in quantized}
         self.sizes = {name: p.numel() for name, p in model.named_parameters()}
         self.learning = {name for name in self.sizes if assignment[name] is not None}
         text: Any = config.text_config
         self.width, self.blocks = int(text.hidden_size), int(text.num_hidden_layers)
         self.vocabulary = int(text.vocab_size)
         self.tokens = config.visual_tokens + 2 + TEXT_TOKENS
-
-    def memory(self, batch: int, dtype: str, half: bool, per_weight: int) -> Memory:
-        learns = sum(self.sizes[name] for name in self.learning)
-        packed = sum(self.sizes[name] for name in self.four_bits)
-        frozen = sum(self.sizes.values()) - learns - packed
-        scale = 1 if half else 2
-        activations = 0
-        if self.runs_language:
-            kept = _kept(batch * self.tokens, self.width, self.blocks, self.recompute)
-            activations += kept * scale
-            # logits of supervised positions: values, probabilities and their gradient, in float32
-            activations += 3 * 4 * batch * ANSWER_TOKENS * self.vocabulary
-        for prefix, size in self._encoders():
-            if self._count(prefix, learning=True):
-                tokens = batch * size.tokens * size.tiles
-                activations += _kept(tokens, size.width, size.blocks, self.recompute) * scale
-        return Memory(
-            weights=4 * learns + _BYTES[dtype] * frozen + int(packed * BITS / 8),
-            gradients=4 * learns,
-            optimizer=per_weight * learns,
-            activations=activations,
-        )
 
     def operations_per_sample(self) -> float:
         """Return the floating-point operations of forward and backward for one sample."""
@@ -244,12 +191,6 @@ class _Shape:
     def _count(self, prefix: str, *, learning: bool = False) -> int:
         names = self.learning if learning else self.sizes
         return sum(self.sizes[name] for name in names if name.startswith(prefix))
-
-
-def _kept(tokens: int, width: int, blocks: int, recompute: bool) -> int:
-    """Return the bytes of activations kept for backward in half precision."""
-    block = _ACTIVATION_BYTES * tokens * width
-    return block + 2 * tokens * width * (blocks - 1) if recompute else block * blocks
 
 
 def _attention(tokens: int, width: int, blocks: int) -> float:
