@@ -31,6 +31,7 @@ LINES: dict[str, Line] = {
         ("counters", "opened_images", "regular", "writers"),
         ("containers", "feature_store", "mixture", "sampler"),
         ("readers", "exclusion", "dataset"),
+        ("text_boxes",),
         ("files",),
         ("annotations", "convert", "own"),
     ),

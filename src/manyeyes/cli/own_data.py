@@ -80,6 +80,16 @@ class OwnOptions:
         ),
     ] = None
 
+    text_boxes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STYLE",
+            help="Boxes in your texts are numbers of this style: shikra (shares of the padded "
+            "square, as in LLaVA's mixtures), lion (shares of the image) or int1000.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+
     def check(self, data: Path | None, *, reason: str) -> None:
         """Check that the options fit together and ``--data``; ``reason``: why --test needs --train.
 
@@ -114,6 +124,7 @@ class OwnOptions:
             seed=self.split_seed,
             metric=self.metric,
             skip_bad_rows=skip_bad_rows,
+            text_boxes=self.text_boxes,
         )
         with output.status("reading your data"):
             made = prepare(files, folder / FOLDER)

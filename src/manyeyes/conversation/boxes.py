@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from manyeyes.errors import DataError, UsageError, nearest
-from manyeyes.records import Box, Point
+from manyeyes.records import BOXES_PLACEHOLDER, Box, Point
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,33 @@ def parse_boxes(text: str, *, style: str, width: int, height: int) -> list[list[
             pixels = [_to_pixels(member, frame) for member in members]
             groups.append([(x1, y1, x2, y2) for x1, y1, x2, y2 in pixels])
     return groups
+
+
+def lift_boxes(
+    text: str, *, style: str, width: int, height: int
+) -> tuple[str, list[tuple[Box, ...]]]:
+    """Return a text with ``<boxes>`` where boxes are written in it, and these boxes in pixels.
+
+    Brackets that are no boxes of the style stay as they are. Raises: as `parse_boxes`.
+    """
+    groups: list[tuple[Box, ...]] = []
+
+    def lifted(bracket: re.Match[str]) -> str:
+        found = parse_boxes(bracket.group(), style=style, width=width, height=height)
+        groups.extend(tuple(group) for group in found)
+        return BOXES_PLACEHOLDER if found else bracket.group()
+
+    return _BRACKET.sub(lifted, text), groups
+
+
+def only_boxes(text: str) -> bool:
+    """Whether a text is nothing but boxes in numbers, in whichever style."""
+    brackets = list(_BRACKET.finditer(text))
+    return (
+        len(brackets) > 0
+        and not _BRACKET.sub("", text).strip(" \n,;.")
+        and len(_brackets(text, integers=False)) == len(brackets)
+    )
 
 
 def _frame(style: str, width: int, height: int) -> _Frame:

@@ -15,6 +15,7 @@ from manyeyes.data.containers.rows import Row, SourceOptions, strict
 from manyeyes.data.exclusion import Exclusion
 from manyeyes.data.opened_images import ImageOpener, OpenImages
 from manyeyes.data.readers import READERS, Outcome
+from manyeyes.data.text_boxes import with_boxes
 from manyeyes.errors import DataError, UsageError, nearest
 from manyeyes.records import Sample
 
@@ -261,7 +262,10 @@ def outcomes_of(
     if (READERS[name].layout == "object") != _is_container(document):
         wanted = "one JSON object" if READERS[name].layout == "object" else "a list or lines"
         raise DataError(f"expected {wanted} for format {name!r}", file=str(path))
-    return name, READERS[name].read(document, options)
+    outcomes = READERS[name].read(document, options)
+    if options.text_boxes is not None:
+        outcomes = with_boxes(outcomes, options.text_boxes)
+    return name, outcomes
 
 
 def _detect(document: Document) -> str:

@@ -106,7 +106,7 @@ class TagsSource(Block):
 class DataSource(Block):
     """One data file of a stage's mixture."""
 
-    later = frozenset({"caption_prompt"})
+    later = frozenset({"caption_prompt", "text_boxes"})
 
     path: str
     """The file, relative to the data folder or absolute. A range of numbers names several shards.
@@ -133,6 +133,10 @@ class DataSource(Block):
     """COCO instances: rows ask to correct a detector's objects."""
     caption_prompt: str | None = None
     """The question that captions answer, by default "Describe the image." Empty: no question."""
+    text_boxes: Literal["shikra", "lion", "int1000"] | None = None
+    """Boxes that stand in the texts as numbers are read as boxes: ``shikra`` for shares of the
+    padded square (LLaVA's mixtures), ``lion`` for shares of the image, ``int1000``. By default they
+    are words."""
     objects: ObjectSource | None = None
     """Detected objects of the images. A text is the ``path`` of the block."""
     exclude: tuple[str, ...] = ()

@@ -88,6 +88,7 @@ def locate_source(source: DataSource, data_dir: Path | None) -> LocatedSource:
         full_answer=source.full_answer,
         refine=source.refine,
         caption_prompt=source.caption_prompt,
+        text_boxes=source.text_boxes,
     )
     files = tuple(os.fspath(_place(data_dir, name)) for name in source.exclude)
     exclusion = _exclusion(files) if files else None

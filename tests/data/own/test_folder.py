@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,22 @@ def test_what_cannot_be_used(files: OwnFiles, tmp_path: Path) -> None:
     files.train[0].write_text(json.dumps([talk("3.png", "a", "b"), talk("3.png", "c", "d")]))
     with pytest.raises(UsageError, match="cannot be split"):
         prepare(files, out)
+
+
+def test_boxes_in_numbers_are_told_of_and_read_as_boxes_where_asked(
+    files: OwnFiles, tmp_path: Path
+) -> None:
+    rows = [talk(f"{at}.png", "Where is it?", "[0.25,0.5,0.75,1.0]") for at in range(10)]
+    (tmp_path / "my.json").write_text(json.dumps(rows))
+    words = prepare(files, tmp_path / "words")
+    assert words.metrics == {"exact": words.number_answers} and words.number_answers > 0
+    assert any("--text-boxes reads them as boxes" in note for note in words.notes())
+    boxes = prepare(replace(files, text_boxes="lion"), tmp_path / "boxes")
+    assert set(boxes.metrics) == {"iou"} and boxes.number_answers == 0
+    first = next(iter_samples(boxes.folder / "train.jsonl")).turns[1]
+    assert (first.text, first.boxes) == ("<boxes>", (((16.0, 24.0, 48.0, 48.0),),))
+    given = replace(files, test=tmp_path / "my.json", text_boxes="lion")
+    both = prepare(given, tmp_path / "given")
+    assert [Path(source.path).name for source in both.sources] == ["train.jsonl"], "read once more"
+    with pytest.raises(UsageError, match="no box style 'lions'.*'lion'"):
+        prepare(replace(files, text_boxes="lions"), tmp_path / "none")

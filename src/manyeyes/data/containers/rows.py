@@ -37,6 +37,7 @@ class SourceOptions:
     (RefCOCO's pickles, Karpathy's JSON). ``full_answer``: GQA's whole sentences as answers.
     ``refine``: COCO instances become rows that ask to correct a detector's objects.
     ``caption_prompt``: what captions answer; empty = the image alone; None = ``CAPTION_PROMPT``.
+    ``text_boxes``: the style of boxes that stand in the texts as numbers; None = they are words.
     ``keep_rows``: records keep their whole row as ``Sample.meta["row"]``.
     """
 
@@ -50,6 +51,7 @@ class SourceOptions:
     full_answer: bool = False
     refine: bool = False
     caption_prompt: str | None = None
+    text_boxes: str | None = None
     keep_rows: bool = False
 
 

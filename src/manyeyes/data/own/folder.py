@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manyeyes.conversation.boxes import BOX_STYLES, only_boxes
 from manyeyes.data.containers.rows import SourceOptions
 from manyeyes.data.containers.shards import expand_shards
 from manyeyes.data.files import FileReport, read_samples
@@ -50,7 +51,8 @@ class OwnFiles:
     """What is given: training and test files in any format, and where their images lie.
 
     ``share`` of the training rows is held out by ``seed`` where there is no ``test``. ``metric``
-    scores rows that say none themselves. ``images`` None: beside each file.
+    scores rows that say none themselves. ``images`` None: beside each file. ``text_boxes``: the
+    style of boxes that are written in the texts (None: they are words).
     """
 
     train: tuple[Path, ...] = ()
@@ -60,6 +62,7 @@ class OwnFiles:
     seed: int = 0
     metric: str | None = None
     skip_bad_rows: bool = False
+    text_boxes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class OwnData:
     ``rows``: training rows. ``benchmarks``: benchmark -> its questions; ``metrics`` likewise.
     ``left_out``: why answers are not asked -> how many. ``leaks``: pairs (test image, training
     image) that are one picture or copies; ``compared``: whether copies were looked for.
+    ``number_answers``: answers that are boxes in numbers and are scored as words.
     """
 
     folder: Path
@@ -94,6 +98,7 @@ class OwnData:
     bad_rows: tuple[str, ...] = ()
     test_images: int = 0
     leaking_images: int = field(default=0)
+    number_answers: int = 0
 
     def notes(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
@@ -104,6 +109,12 @@ class OwnData:
         yield f"own data: {sum(self.metrics.values())} questions to ask: {asked}"
         for reason, count in self.left_out.items():
             yield f"own data: {count} answers are not asked ({reason})"
+        if self.number_answers:
+            yield (
+                f"own data: {self.number_answers} answers to ask are boxes in numbers, which are "
+                "trained on and scored as words; --text-boxes reads them as boxes: shikra (shares "
+                "of the padded square, as in LLaVA's mixtures), lion (shares of the image), int1000"
+            )
         for text in self.bad_rows:
             yield f"own data: left out: {text}"
 
@@ -128,6 +139,9 @@ def _check(files: OwnFiles) -> None:
     if files.metric is not None and files.metric not in METRICS:
         hint = nearest(files.metric, METRICS)
         raise UsageError(f"no metric {files.metric!r}{hint}; metrics: {', '.join(METRICS)}")
+    if files.text_boxes is not None and files.text_boxes not in BOX_STYLES:
+        hint = nearest(files.text_boxes, BOX_STYLES)
+        raise UsageError(f"no box style {files.text_boxes!r}{hint}: {', '.join(BOX_STYLES)}")
     if files.images is not None and not files.images.is_dir():
         raise UsageError(f"--images {files.images}: no such folder")
 
@@ -180,7 +194,7 @@ def _make(files: OwnFiles, folder: Path, made_from: Mapping[str, Any]) -> OwnDat
         reasons = "; ".join(f"{n}: {reason}" for reason, n in asked.left_out.items())
         asked_file = files.test or files.train[0]
         raise DataError(f"holds no question that can be asked ({reasons})", file=str(asked_file))
-    copied = files.train and (files.test is None or files.skip_bad_rows)
+    copied = files.train and (files.test is None or files.skip_bad_rows or files.text_boxes)
     counted = train if copied else train[:: max(1, len(train) // _COUNTED)]
     if train:
         places = ImagePlaces(folder, "images") if copied else _Names(folder, "images")
@@ -198,6 +212,7 @@ def _make(files: OwnFiles, folder: Path, made_from: Mapping[str, Any]) -> OwnDat
         compared=len(book.known) < MOST_COMPARED,
         held_out=files.share if files.test is None else None,
         seed=files.seed,
+        number_answers=sum(any(map(only_boxes, q.references)) for q in asked.questions),
         bad_rows=tuple(str(error) for report in reports for error in report.errors),
         test_images=len({image for sample in test for image in sample.images}),
         leaking_images=len({image for image, _ in leaks}),
@@ -219,7 +234,7 @@ class _Names(ImagePlaces):
 
 def _read(path: Path, files: OwnFiles, book: PictureBook) -> tuple[list[Sample], FileReport]:
     root = str((files.images or path.parent).resolve())
-    options = SourceOptions(root, keep_rows=True)
+    options = SourceOptions(root, keep_rows=True, text_boxes=files.text_boxes)
     return read_samples(path, options=options, skip_bad_rows=files.skip_bad_rows, open_images=book)
 
 
