@@ -38,7 +38,7 @@ class Fit:
 
 def fit(cost: StageCost, gpu: Gpu, gpus: int) -> Fit:
     """Return how a stage, whose memory is counted, fits ``gpus`` GPUs."""
-    ways = cost.ways or {"one process": memory for memory in cost.memory.values()}
+    ways = cost.ways or {"one process": next(iter(cost.memory.values()))}
     return Fit(
         gpu=gpu.name,
         gpus=gpus,
