@@ -30,6 +30,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "gpu",
         "generate",
         "many_questions",
+        "own_data",
         "adapter_decoding",
         "score_speed",
         "serve_speed",
@@ -98,6 +99,17 @@ def test_scoring_speed_is_measured_on_generated_files(
     assert 0 < found["vqa"]["accuracy"] < 100 and found["cider"]["CIDEr"] > 0
     assert found["vqa"]["total"] > 0 and found["cider"]["total"] > 0
     assert found["peak_gib"] >= found["vqa_peak_gib"] > 0
+
+
+def test_own_pictures_become_a_report_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["own_data", "--quick", "--json"])
+    importlib.import_module("own_data").main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "by iou" in found["what"] and "by exact" in found["what"]
+    assert {"reading rows and pictures", "multitask", "boxes"} <= set(found["steps"])
+    assert found["cpu"] == pytest.approx(sum(spent[1] for spent in found["steps"].values()))
 
 
 def test_the_gpu_script_reports_steps_memory_and_decoding(
