@@ -156,5 +156,5 @@ def test_boxes_in_numbers_are_told_of_and_read_as_boxes_where_asked(
     given = replace(files, test=tmp_path / "my.json", text_boxes="lion")
     both = prepare(given, tmp_path / "given")
     assert [Path(source.path).name for source in both.sources] == ["train.jsonl"], "read once more"
-    with pytest.raises(UsageError, match="no box style 'lions'.*'lion'"):
+    with pytest.raises(UsageError, match=r"no box style 'lions'.*'lion'"):
         prepare(replace(files, text_boxes="lions"), tmp_path / "none")

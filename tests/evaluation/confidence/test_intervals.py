@@ -202,3 +202,15 @@ def test_impossible_plans_are_refused() -> None:
         intervals.minimum_detectable_difference(0.5, 10, power=1.0)
     with pytest.raises(UsageError, match="at least one item"):
         intervals.cluster_bootstrap(lambda weights: 0.0, [])
+
+
+def test_the_interval_of_a_share_stays_between_nothing_and_all() -> None:
+    nearly = intervals.estimate_mean([1.0] * 19 + [0.0])
+    assert nearly.ci95 is not None and nearly.ci95[1] > 1.0
+    assert intervals.share_interval(nearly) == (nearly.ci95[0], 1.0)
+    hardly = intervals.estimate_mean([0.0] * 19 + [1.0])
+    low, high = intervals.share_interval(hardly) or (1.0, 1.0)
+    assert low == 0.0 and high == pytest.approx(1.0 - nearly.ci95[0])
+    assert intervals.share_interval(intervals.estimate_mean([1.0] * 10)) == pytest.approx(
+        (0.6915029, 1.0), abs=1e-7
+    )

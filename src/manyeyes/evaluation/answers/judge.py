@@ -22,7 +22,7 @@ from manyeyes.data.containers.documents import open_document
 from manyeyes.data.containers.rows import Row
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.answers.predictions import AnswerStore, item_key, rows_file, write_rows
-from manyeyes.evaluation.confidence.intervals import Estimate, estimate_mean, unanimous_interval
+from manyeyes.evaluation.confidence.intervals import estimate_mean, share_interval
 from manyeyes.files import write_text
 from manyeyes.inference.questions import Item, PartlyAnswered, Predictor
 
@@ -231,18 +231,13 @@ def summary(rows: Sequence[JudgedRow], right: Sequence[bool | None]) -> dict[str
     """
     clusters = [row.cluster for row in rows]
     found = estimate_mean([float(verdict is True) for verdict in right], clusters)
-    interval = found.ci95 or unanimous_interval(found.mean, found.clusters)
+    interval = share_interval(found)
     return {
         "right": 100 * found.mean,
-        "ci95": None if interval is None else [100 * bound for bound in _inside(interval, found)],
+        "ci95": None if interval is None else [100 * bound for bound in interval],
         "n": found.n,
         "unclear": sum(verdict is None for verdict in right),
     }
-
-
-def _inside(interval: tuple[float, float], found: Estimate) -> tuple[float, float]:
-    """A share lies between 0 and 1, whatever the normal approximation says."""
-    return max(0.0, min(interval[0], found.mean)), min(1.0, max(interval[1], found.mean))
 
 
 def agreement(rows: Sequence[JudgedRow], right: Sequence[bool | None]) -> Agreement:

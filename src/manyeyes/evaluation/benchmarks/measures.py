@@ -13,7 +13,7 @@ from manyeyes.evaluation.confidence.intervals import (
     FloatArray,
     cluster_bootstraps,
     estimate_mean,
-    unanimous_interval,
+    share_interval,
 )
 from manyeyes.inference.questions import Item
 from manyeyes.records import Score
@@ -51,9 +51,7 @@ def mean_score(
     other mean of equal scores has none: nothing varies that could be measured.
     """
     estimate = estimate_mean(values, [item.cluster for item in items])
-    interval = estimate.ci95
-    if interval is None and scale == PERCENT:
-        interval = unanimous_interval(estimate.mean, estimate.clusters)
+    interval = share_interval(estimate) if scale == PERCENT else estimate.ci95
     ci95 = None if interval is None else _scaled(interval, scale)
     grouped = by_group(items, lambda chosen: scale * sum(values[i] for i in chosen) / len(chosen))
     own = {item.id: scale * value for item, value in zip(items, values, strict=True)}

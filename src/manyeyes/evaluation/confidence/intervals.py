@@ -99,6 +99,14 @@ def estimate_mean(scores: ArrayLike, clusters: Sequence[str] | None = None) -> E
     return Estimate(mean, se, n, count, (mean - Z95 * se, mean + Z95 * se))
 
 
+def share_interval(share: Estimate) -> tuple[float, float] | None:
+    """95 % interval of a share, inside [0, 1]: where all items agree, see `unanimous_interval`."""
+    if share.ci95 is None:
+        return unanimous_interval(share.mean, share.clusters)
+    low, high = share.ci95
+    return max(0.0, low), min(1.0, high)
+
+
 def no_spread(width: float, value: float) -> bool:
     """Whether a width around ``value`` is 0, rounding aside: nothing varied."""
     return width <= 1e-12 * max(1.0, abs(value))
