@@ -26,8 +26,8 @@ def test_what_is_gone_does_not_count_any_more() -> None:
         del first
         third = second + 1
         del second, third
-    ledger.close_moment()
-    assert ledger.moments == [(2 * KIB, 0, 0)]
+    ledger.close_moment("end")
+    assert ledger.moments == [("end", 2 * KIB, 0, 0)]
 
 
 def test_views_and_updates_in_place_take_nothing() -> None:
@@ -36,7 +36,7 @@ def test_views_and_updates_in_place_take_nothing() -> None:
         held.add_(1)
         view = held.view(16, 16).t()[1:]
         copy = view.contiguous()
-    ledger.close_moment()
+    ledger.close_moment("end")
     assert ledger.moments[0].others == copy.untyped_storage().nbytes()
 
 
@@ -47,11 +47,11 @@ def test_a_chain_of_layers_keeps_what_backward_reads() -> None:
         ledger, inputs = Ledger(weights), fake(mode, (1, 256), torch.float32)
         for name, parameter in layers.named_parameters():
             if parameter.requires_grad:
-                done = partial(ledger.complete, shared=name == "2.weight")
+                done = partial(ledger.complete, name=name, shared=name == "2.weight")
                 parameter.register_post_accumulate_grad_hook(done)
         with ledger:
             layers(inputs).sum().backward()
-        ledger.close_moment()
+        ledger.close_moment("end")
     assert not any(isinstance(p, FakeTensor) for p in layers.parameters())
     last = ledger.moments[-1]
     assert (last.whole, last.shared) == (KIB, 256 * KIB)

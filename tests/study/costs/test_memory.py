@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 import tiny
+from manyeyes.encoders.clip import ClipEncoder
 from manyeyes.recipes import Recipe
 from manyeyes.study.costs import memory as counting_module
 from manyeyes.study.costs.fit import fit
@@ -129,6 +130,20 @@ def test_counting_leaves_random_numbers_and_models_alone(make: Make) -> None:
     assert torch.equal(after, torch.rand(1))
     _, model = build_on_meta(recipe.model)
     assert not any(isinstance(p, FakeTensor) for p in model.parameters())
+
+
+def test_a_frozen_encoder_may_look_at_its_numbers(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make(train={"fusion": True, "language": True})
+    stored = memory_of(make(train={"fusion": True, "language": True}, cache_features=True))
+    own = ClipEncoder.hidden_states
+
+    def looking(self: ClipEncoder, pixels: torch.Tensor) -> Any:
+        return own(self, pixels * float(pixels.max()))
+
+    monkeypatch.setattr(ClipEncoder, "hidden_states", looking)
+    assert memory_of(recipe) == stored
 
 
 def test_a_gpu_is_too_small_or_has_room(make: Make) -> None:

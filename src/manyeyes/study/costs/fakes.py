@@ -12,9 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
 CPU = torch.device("cpu")
+LOOKS_AT_NUMBERS = (DataDependentOutputException, DynamicOutputShapeException)
+"""Errors of a model that goes on by what its tensors hold, which fakes do not."""
 
 Dtype = Callable[[str, Tensor], torch.dtype]
 """What a parameter or buffer, given by name, is held in."""

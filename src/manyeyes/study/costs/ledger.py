@@ -28,8 +28,12 @@ _INDEXING = (
 
 
 class Moment(NamedTuple):
-    """Bytes that live at once: complete gradients, those of which a part is kept, all others."""
+    """Bytes that live at once: complete gradients, those of which a part is kept, all others.
 
+    ``name``: what ended the moment, a parameter whose gradient is complete or a part of the step.
+    """
+
+    name: str
     others: int
     whole: int
     shared: int
@@ -74,12 +78,12 @@ class Ledger(TorchDispatchMode):
         self._most = max(self._most, self._now)
         self._living[storage] = weakref.finalize(storage, self._drop, size)
 
-    def complete(self, parameter: Tensor, *, shared: bool = False) -> None:
+    def complete(self, parameter: Tensor, *, name: str, shared: bool = False) -> None:
         """Count the gradient of ``parameter``, which nothing is added to any more, as float32.
 
         ``shared``: the process keeps a part of it only.
         """
-        self.close_moment()
+        self.close_moment(name)
         gradient = parameter.grad
         finalizer = None if gradient is None else self._living.get(gradient.untyped_storage())
         if gradient is not None and finalizer is not None and finalizer.detach():
@@ -90,9 +94,10 @@ class Ledger(TorchDispatchMode):
             self._whole += 4 * parameter.numel()
         self._most = self._now
 
-    def close_moment(self) -> None:
+    def close_moment(self, name: str) -> None:
         """Write down the highest moment since the last one."""
-        self.moments.append(Moment(self._most, self._whole, self._shared))
+        self.moments.append(Moment(name, self._most, self._whole, self._shared))
+        self._most = self._now
 
     def _drop(self, size: int) -> None:
         self._now -= size

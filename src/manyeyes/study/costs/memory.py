@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from manyeyes.encoders import DetectorEncoder
 from manyeyes.recipes import Recipe, StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
+from manyeyes.study.costs.depth import trace_deep
+from manyeyes.study.costs.fakes import LOOKS_AT_NUMBERS
 from manyeyes.study.costs.optimizers import DEFAULT, optimizer_bytes, working_bytes
 from manyeyes.study.costs.tracing import Step, Traced, trace_step
 from manyeyes.training.arguments import micro_batch
@@ -119,12 +122,18 @@ class Counting:
         stage = self.stage
         key = id(self.model), step, tuple(stage.objectives), stage.cache_features, learning
         if key not in self.traced:
-            dtype = self._gathered_dtype if sharded else self.dtype
-            blocks = self.in_blocks if sharded else frozenset[str]()
-            self.traced[key] = trace_step(
-                self.model, stage, step, self.assignment, dtype, shared=blocks
-            )
+            try:
+                self.traced[key] = self._run(step, stage)
+            except LOOKS_AT_NUMBERS:  # as some frozen encoders do: count what they give alone
+                stored = stage.model_copy(update={"cache_features": True})
+                self.traced[key] = self._run(step, stored)
         return self.traced[key]
+
+    def _run(self, step: Step, stage: StageRecipe) -> Traced:
+        dtype = self._gathered_dtype if step.sharded else self.dtype
+        shared = self.in_blocks if step.sharded else frozenset[str]()
+        trace = partial(trace_step, self.model, stage, step, self.assignment, dtype, shared=shared)
+        return trace_deep(self.model, self.assignment, trace)
 
     def _gathered_dtype(self, name: str, tensor: Tensor) -> torch.dtype:
         """What FSDP2 computes in: blocks are gathered in half precision."""

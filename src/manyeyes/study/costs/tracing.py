@@ -86,11 +86,13 @@ def trace_step(
                 ledger.add(tensor)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                done = partial(ledger.complete, shared=name in shared)
+                done = partial(ledger.complete, name=name, shared=name in shared)
                 parameter.register_post_accumulate_grad_hook(done)
-        with ledger:
-            _loss(model, stage.objectives, batch, half=step.half).backward()
-        ledger.close_moment()
+        with ledger, _parts_of_step(model.language_model, ledger):
+            loss = _loss(model, stage.objectives, batch, half=step.half)
+            ledger.close_moment("loss")
+            loss.backward()
+        ledger.close_moment("end")
         return Traced(tuple(ledger.moments))
 
 
@@ -112,6 +114,30 @@ def _loss(
         for name in objectives
     ]
     return torch.stack(terms).sum()
+
+
+@contextmanager
+def _parts_of_step(language: nn.Module, ledger: Ledger) -> Iterator[None]:
+    """Close a moment before the language model, after it, and when its backward pass is over."""
+
+    def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        ledger.close_moment("images seen")
+        inputs = kwargs.get("inputs_embeds")
+        if inputs is not None and inputs.requires_grad:
+            inputs.register_hook(lambda gradient: ledger.close_moment("language model left"))
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        ledger.close_moment("language model passed")
+
+    hooks = (
+        language.register_forward_pre_hook(before, with_kwargs=True),
+        language.register_forward_hook(after),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
