@@ -1,11 +1,15 @@
 """Training on conversations of many lengths: packed, side by side, and transformers' Trainer.
 
-Same weights and same rows on all sides, float32, batches of 8 in the same order; projector and
-language model learn. The rows are drawn by the shares of LLaVA-1.5's mixture of 665 thousand
+Same weights and same rows on all sides, float32, batches in the same order; projector and language
+model learn. The rows are drawn by the shares of LLaVA-1.5's mixture of 665 thousand
 (arXiv 2310.03744, table 7); the lengths of each kind, in words, are ours. Before anything is timed,
 the packed batch must give the loss and the projector gradient of the padded one.
 
-    python benchmarks/packing.py [--quick] [--layers 4] [--json]
+    python benchmarks/packing.py [--quick | --wide] [--batch 8] [--layers 4] [--json]
+
+``--wide``: a twelfth of Qwen2.5-0.5B, in width 896 two of 24 blocks and a twelfth of the words, so
+that blocks and head have the shares of the arithmetic that they have at full depth, and two of the
+12 blocks of ViT-B.
 
 Variants
     peer       Trainer over LlavaForConditionalGeneration, padded on the right
@@ -52,6 +56,16 @@ from manyeyes.training.trainable import Train, assign, freeze
 from manyeyes.training.trainer import StageData, StageTrainer
 
 BATCH = 8
+WIDE = dataclasses.replace(
+    FULL,
+    width=896,
+    layers=2,
+    heads=14,
+    kv_heads=2,
+    inner=4864,
+    vocabulary=151_936 // 12,
+    vision_layers=2,
+)
 PEER, UNPACKED, PACKED = "peer", "unpacked", "packed"
 TRAIN: Train = {"fusion": True, "language": True}
 
@@ -86,9 +100,13 @@ def rows_of_the_mix(
     seed: int = 0,
     batch: int = BATCH,
 ) -> list[Row]:
-    """``count`` encoded conversations; ``scale`` shortens the texts of tiny models."""
+    """``count`` encoded conversations; ``scale`` shortens the texts of tiny models.
+
+    The first batch is not timed, and short.
+    """
     draw = random.Random(seed)
     kinds = draw.choices(list(KINDS.values()), [k.thousands for k in KINDS.values()], k=count)
+    kinds = [KINDS["TextCaps"] if number < batch else k for number, k in enumerate(kinds)]
     kinds = [KINDS["regions"] if number % batch == 0 else k for number, k in enumerate(kinds)]
     rows = []
     for number, kind in enumerate(kinds):  # the peer needs an image in every batch
@@ -173,7 +191,7 @@ def our_trainer(
 def check_equal(
     ours: ManyEyesForConditionalGeneration, processor: ManyEyesProcessor, rows: Sequence[Row]
 ) -> dict[str, float]:
-    """Compare loss and projector gradient of the first batch, padded and packed.
+    """Compare loss and projector gradient of a batch of ``rows``, padded and packed.
 
     Raises:
         AssertionError: they are not the same computation.
@@ -184,7 +202,7 @@ def check_equal(
         model = copy.deepcopy(ours).train()
         if name == PACKED:
             pack_attention(model.language_model)
-        loss = model(**collate(list(rows[:BATCH]))).loss
+        loss = model(**collate(list(rows))).loss
         loss.backward()
         found[name] = loss.detach(), [p.grad for p in model.fusion.parameters()]
     torch.testing.assert_close(found[PACKED][0], found[UNPACKED][0], rtol=1e-5, atol=1e-5)
@@ -193,29 +211,31 @@ def check_equal(
     return {f"loss, {name}": float(loss) for name, (loss, _) in found.items()}
 
 
-def about(rows: Sequence[Row]) -> dict[str, Any]:
+def about(rows: Sequence[Row], size: int) -> dict[str, Any]:
     """How long the rows of the timed steps are, and how much of padded batches is padding."""
     lengths = [len(row["input_ids"]) for row in rows]
-    batches = [lengths[first : first + BATCH] for first in range(0, len(lengths), BATCH)]
+    batches = [lengths[first : first + size] for first in range(0, len(lengths), size)]
     padded = sum(max(batch) * len(batch) for batch in batches)
     return {
+        "batch": size,
         "mean length": round(sum(lengths) / len(lengths), 1),
         "longest": max(lengths),
         "padding": round(1 - sum(lengths) / padded, 3),
+        "tokens saved, times": round(padded / sum(lengths), 2),
     }
 
 
 def variants(
-    sizes: Sizes, steps: int, folder: Path, scale: float
+    sizes: Sizes, steps: int, folder: Path, scale: float, batch: int = BATCH
 ) -> tuple[Mapping[str, Callable[[], Clock]], int, dict[str, Any]]:
     """Return runners, supervised tokens of the timed steps, and what is said of the rows."""
     ours, processor = build_ours(sizes)
-    rows = rows_of_the_mix(sizes, processor, (steps + 1) * BATCH, scale=scale)
-    said = {**about(rows[BATCH:]), **check_equal(ours, processor, rows)}
-    supervised = sum(int((row["labels"][1:] != -100).sum()) for row in rows[BATCH:])
+    rows = rows_of_the_mix(sizes, processor, (steps + 1) * batch, scale=scale, batch=batch)
+    said = {**about(rows[batch:], batch), **check_equal(ours, processor, rows[:batch])}
+    supervised = sum(int((row["labels"][1:] != -100).sum()) for row in rows[batch:])
     peer = build_peer(sizes, ours)
     peer_rows = [peer_row(row, sizes, processor) for row in rows]
-    args = training(folder, steps)
+    args = training(folder, steps, batch)
     runners = {
         PEER: peer_runner(peer, peer_rows, args),
         UNPACKED: our_runner(copy.deepcopy(ours), processor, Rows(rows), args, packing=False),
@@ -229,16 +249,20 @@ def main() -> None:
     parser = arguments(str(__doc__).partition("\n")[0])
     parser.add_argument("--steps", type=int, default=3, help="timed steps per round")
     parser.add_argument("--layers", type=int, help="blocks of the language model; 30 at full size")
+    parser.add_argument("--wide", action="store_true", help="width 896, two blocks")
+    parser.add_argument("--batch", type=int, default=BATCH, help="conversations per step")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    sizes = QUICK if options.quick else FULL
+    sizes = QUICK if options.quick else WIDE if options.wide else FULL
     if options.layers:
         sizes = dataclasses.replace(sizes, layers=options.layers, vision_layers=2)
     rounds = options.rounds or (2 if options.quick else 5)
     with tempfile.TemporaryDirectory() as folder:
         scale = 0.1 if options.quick else 1.0
-        runners, supervised, said = variants(sizes, options.steps, Path(folder), scale)
+        runners, supervised, said = variants(
+            sizes, options.steps, Path(folder), scale, options.batch
+        )
         series = interleave(runners, supervised, rounds)
     ratios = {
         f"{PACKED} / {UNPACKED}": ratio(series[UNPACKED], series[PACKED]),

@@ -24,6 +24,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "pair",
         "timing",
         "alignment_step",
+        "memory",
+        "memory_cases",
         "packing",
         "peaks",
         "seven_billion",
@@ -126,6 +128,26 @@ def test_the_gpu_script_reports_steps_memory_and_decoding(
     assert set(found["memory"]) == {"projector", "LoRA", "full"}
     assert min(peak["measured"] for peak in found["memory"].values()) > 0
     assert set(found["decoding"]) == {"plain", "LoRA", "adapter prompts"}
+
+
+def test_check_says_what_a_step_holds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = importlib.import_module("memory")
+    monkeypatch.setattr(sys, "argv", ["memory", "--quick", "--json", "--only", "COMM"])
+    memory.main()
+    (found,) = json.loads(capsys.readouterr().out)["cases"]
+    assert found["said"] == pytest.approx(found["measured"], rel=0.15)
+    assert found["resident"] > 0
+
+
+def test_every_case_of_memory_is_a_recipe_made_small() -> None:
+    cases = importlib.import_module("memory_cases")
+    assert len(cases.CASES) >= 8
+    for case in cases.CASES.values():
+        recipe = cases.small_recipe(case)
+        assert len(recipe.stages) == 1
+        assert "checkpoint" not in recipe.model["language"]
 
 
 def test_the_peak_of_a_step_counts_what_is_held_at_once() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import LlamaConfig, TrainingArguments
 
 from manyeyes.errors import RecipeError
+from manyeyes.language import IdleLanguage
 from manyeyes.recipes import Recipe, StageRecipe
 from manyeyes.training import arguments, kernels, train
 from manyeyes.training.arguments import training_arguments
@@ -128,3 +129,12 @@ def test_the_language_model_attends_as_the_recipe_says(name: str, make_recipe: M
     Model.config.given.prompts = 3
     with pytest.raises(RecipeError, match="adapter prompts need sdpa or eager"):
         kernels.set_attention(Model, make_recipe("attention=flash_attention_3"))
+
+
+def test_a_stage_without_its_language_model_has_nothing_that_attends(
+    make_recipe: MakeRecipe,
+) -> None:
+    class Model:
+        language_model = IdleLanguage(LlamaConfig())
+
+    kernels.set_attention(Model, make_recipe("attention=eager"))

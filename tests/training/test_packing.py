@@ -142,6 +142,17 @@ def test_a_packed_run_learns_the_same_and_goes_on_bit_for_bit(
     assert state["samples_seen"] == 16
 
 
+@pytest.mark.parametrize("name", ["sdpa", "eager"])
+def test_the_attention_of_the_recipe_is_that_of_packed_rows(
+    make_recipe: MakeRecipe, parts: Path, data: Path, tmp_path: Path, name: str
+) -> None:
+    stage = {**recipe_data(parts)["stages"][0], "packing": True}
+    recipe = make_recipe(f"attention={name}", "training.bf16=true", stages=[stage])
+    trainer, _ = Stage(recipe, recipe.stages[0], RunOptions(tmp_path, data)).prepare()
+    language: Any = trainer.model
+    assert language.language_model.config._attn_implementation == f"packed_{name}"
+
+
 def prompted(parts: Path) -> dict[str, Any]:
     """A model with adapter prompts."""
     block = tiny.model_block(parts, encoders=("clip",))

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.liger import apply_liger_kernel
 
 from manyeyes.errors import RecipeError
+from manyeyes.language import IdleLanguage
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.recipes import Recipe, StageRecipe
 
@@ -62,7 +63,7 @@ def set_attention(model: Any, recipe: Recipe) -> None:
         RecipeError: this machine or the model cannot.
     """
     name = recipe.attention
-    if name is None:
+    if name is None or isinstance(model.language_model, IdleLanguage):
         return
     if model.config.given.prompts and name.startswith("flash"):
         raise RecipeError(

@@ -40,6 +40,25 @@ def test_people_see_parts_memory_and_how_it_is_estimated(recipe: Path) -> None:
         assert word in result.stdout
 
 
+def test_a_gpu_by_name_fits_or_does_not(recipe: Path) -> None:
+    shown = invoke("check", recipe, "--gpu", "l4")
+    assert "L4, 24 GB each" in shown.stdout
+    assert "to spare" in shown.stdout
+    report = the_object(invoke("check", recipe, "--gpu", "h100", "--gpus", "2", "--json"))
+    found = report["gpu"]["align"]
+    assert (found["gpu"], found["gpus"], found["memory"]) == ("H100 SXM", 2, 80_000_000_000)
+    totals = {way: memory["total"] for way, memory in report["stages"][0]["ways"].items()}
+    assert found["spare"] == {way: 80_000_000_000 - total for way, total in totals.items()}
+    large = the_object(invoke("check", "comm/paper", "--gpu", "4090", "--json"))
+    assert large["gpu"]["instruct"]["spare"]["one process"] < 0
+
+
+def test_an_unknown_gpu_names_the_nearest(recipe: Path) -> None:
+    result = invoke("check", recipe, "--gpu", "h10")
+    assert result.exit_code == 2
+    assert "did you mean 'h100'" in result.stderr
+
+
 def test_settings_change_what_is_built(recipe: Path) -> None:
     plain, wider = (
         the_object(invoke("check", recipe, *extra, "--json"))["parts"]["fusion"]["total"]

@@ -17,6 +17,7 @@ import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
 from torch import Tensor, nn
 
+from manyeyes.language import IdleLanguage
 from manyeyes.layers.attention.packed import pack_attention
 from manyeyes.losses import OBJECTIVES
 from manyeyes.recipes import StageRecipe
@@ -145,7 +146,8 @@ def _set_up(model: Any, step: Step) -> Iterator[None]:
     """Let ``model`` train as ``step`` says for a block of code."""
     language = model.language_model
     own = language.config._attn_implementation
-    if step.attention is not None:
+    chosen = step.attention is not None and not isinstance(language, IdleLanguage)
+    if chosen:
         language.set_attn_implementation(step.attention)
     if step.packing:
         pack_attention(language)
@@ -158,5 +160,5 @@ def _set_up(model: Any, step: Step) -> Iterator[None]:
         model.eval()
         if step.recompute:
             model.activation_checkpointing_disable()
-        if step.packing or step.attention is not None:
+        if step.packing or chosen:
             language.set_attn_implementation(own)
