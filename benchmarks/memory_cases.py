@@ -59,7 +59,9 @@ CASES: Mapping[str, Case] = {
     "LION before T5": Case(
         "lion/small", "both", 8, encoders=5, levels={"clip": [2, 3, 4]}, fusion=_LION
     ),
-    "MR-MLLM with boxes": Case("mr-mllm/small", "refine", 4, 16, fusion={"visual_depth": 2}),
+    "MR-MLLM with boxes": Case(
+        "mr-mllm/small", "refine", 4, 16, levels={"clip": [2]}, fusion={"visual_depth": 2}
+    ),
 }
 QUICK: Mapping[str, Case] = {
     "COMM": Case("comm/world", "multitask", 2),
