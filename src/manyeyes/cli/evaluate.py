@@ -156,7 +156,7 @@ def evaluate(
             predictor = served = served_model(model, api, perceived, preset)
         else:
             predictor = local_predictor(model, data, asking, perceived, preset, common)
-        results = _ask(output, predictor, names, data, folder, variants, asking)
+        results = _evaluate(output, predictor, names, data, folder, variants, asking)
         _show(output, results, own, details=details)
         if served is not None:
             results["served"] = report_usage(output, served, folder, api.prices)
@@ -247,7 +247,7 @@ def local_predictor(
     )
 
 
-def _ask(
+def _evaluate(
     output: Output,
     predictor: Predictor,
     names: list[str],

@@ -38,7 +38,7 @@ WORLD_FOLDER = "world"
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class BesideOptions:
     """What is done beside the training itself, or left out of it."""
 
     resume: Annotated[
@@ -90,7 +90,7 @@ def train(
     *,
     own_files: OwnOptions,
     size: Size = None,
-    run: RunOptions,
+    beside: BesideOptions,
     common: FolderOptions,
 ) -> None:
     """Train the stages of a recipe.
@@ -109,12 +109,12 @@ def train(
         show_log(output.note)
         loaded = load_recipe(recipe, settings or [])
         own_files.check(data, reason="`manyeyes evaluate` asks a trained model")
-        own = own_files.prepare(output, folder, skip_bad_rows=run.skip_bad_rows)
+        own = own_files.prepare(output, folder, skip_bad_rows=beside.skip_bad_rows)
         if own is not None:
             keep = any("max_steps" in setting for setting in settings or [])
             loaded = own_training(own).of(loaded, keep_steps=keep)
             data = own.folder
-        _run(output, loaded, folder, data, own, run)
+        _run(output, loaded, folder, data, own, beside)
 
 
 def _run(
@@ -123,10 +123,10 @@ def _run(
     folder: Path,
     data: Path | None,
     own: OwnData | None,
-    options: RunOptions,
+    options: BesideOptions,
 ) -> None:
     """Check what can be checked before, train, export, and tell what it came to."""
-    from manyeyes.training.run import train as run
+    from manyeyes.training.run import train as train_stages
     from manyeyes.training.saving.run_folder import check_run_folder
 
     check_run_folder(recipe, folder, resume=options.resume, stage=options.stage)
@@ -135,7 +135,7 @@ def _run(
     _check_benchmarks(recipe)
     data = data or _world_data(output, recipe, folder)
     with output.progress() as report:
-        result = run(
+        result = train_stages(
             recipe,
             folder,
             data_dir=data,

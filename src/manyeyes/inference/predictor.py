@@ -270,6 +270,7 @@ class ModelPredictor:
         paths = _paths(items)
         known = [self.perceived.of(path) for path in paths]
         pictures = [load_image(path) for path in paths]
+        # encoders and fusion run here, once for all questions about these pictures
         return _Group(items, EncodedImages(self.model, self.processor, pictures, known))
 
     def _shown(self, group: _Group, places: Sequence[int]) -> ShownImages | None:

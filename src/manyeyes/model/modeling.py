@@ -144,6 +144,7 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
                 features: Features = encoder.unpack(inputs[f"{FEATURES}{name}"])
             elif f"{PIXELS}{name}" in inputs:
                 noise = inputs.get(f"{NOISE}{name}")
+                # GridEncoder.forward in encoders/contract.py, or the detector's own
                 features = encoder(inputs[f"{PIXELS}{name}"], training=self.training, noise=noise)
             elif not encoder.spec.fused:
                 continue
@@ -247,9 +248,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             if input_ids is None:
                 raise PartError("pass input_ids or inputs_embeds")
             inputs_embeds = self.embed(input_ids, evidence, image_counts)
-            if self.training and evidence is None:
-                inputs_embeds = inputs_embeds + silent_image(self, inputs_embeds)
-            inputs_embeds = inputs_embeds + shared_zero(self, inputs_embeds)
+            if self.training:
+                silent = silent_image(self, inputs_embeds) if evidence is None else 0.0
+                inputs_embeds = inputs_embeds + silent + shared_zero(self, inputs_embeds)
         inner = self.layer_inputs(len(inputs_embeds), evidence, image_counts, routes=routes)
         if PROMPTS in inner and attention_mask is not None:
             last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]

@@ -18,7 +18,7 @@ from typing import Any
 
 from manyeyes.errors import RecipeError, nearest
 from manyeyes.recipes.architectures import write_out_architectures
-from manyeyes.recipes.model_block import model_config
+from manyeyes.recipes.model_block import check_model
 from manyeyes.recipes.names import find_recipe
 from manyeyes.recipes.overrides import apply_overrides, stages_of
 from manyeyes.recipes.schema import Recipe, StageRecipe, parse_recipe, told_together
@@ -37,7 +37,7 @@ def load_recipe(recipe: str | Path, settings: Iterable[str] = ()) -> Recipe:
     write_out_architectures(data, str(recipe))
     checked = _checked(data, str(recipe))
     for stage in checked.stages:
-        model_config(stage_model(checked, stage), f"{recipe}: model")
+        check_model(stage_model(checked, stage), f"{recipe}: model")
     return checked
 
 
@@ -50,7 +50,7 @@ def _checked(data: dict[str, Any], where: str) -> Recipe:
         model = data.get("model")
         try:
             if isinstance(model, dict):
-                model_config(model)
+                check_model(model)
         except RecipeError as more:
             raise RecipeError(told_together(where, [*said, str(more)])) from error
         raise

@@ -33,3 +33,8 @@ def model_config(model: Mapping[str, Any], where: str = "model") -> ManyEyesConf
         return ManyEyesConfig(**model)
     except ManyEyesError as error:
         raise RecipeError(f"{where}: {error}") from error
+
+
+def check_model(model: Mapping[str, Any], where: str = "model") -> None:
+    """Raise what `model_config` raises; the configuration that is used is made when training."""
+    model_config(model, where)

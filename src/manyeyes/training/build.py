@@ -71,6 +71,7 @@ def new_model(
     """
     config = model_config(stage_model(recipe, stage))
     processor = ManyEyesProcessor.from_config(config)  # also writes the image token ids into it
+    # from_parts stands in model/assembly.py
     model = ManyEyesForConditionalGeneration.from_parts(
         config, seed=recipe.seed, dtype=torch.float32
     )

@@ -16,21 +16,20 @@ HALF: Box = (0.0, 0.0, 10.0, 5.0)
 
 
 def test_comm_check_17_identical_right_half_wrong_two_boxes_wrong() -> None:
-    assert score_boxes([[TARGET]], TARGET, "shikra").correct
-    half = score_boxes([[HALF]], TARGET, "shikra")
+    assert score_boxes([TARGET], TARGET, "shikra").correct
+    half = score_boxes([HALF], TARGET, "shikra")
     assert half.iou == 0.5 and not half.correct and half.parsed
-    assert not score_boxes([[TARGET, TARGET]], TARGET, "shikra").correct
-    assert not score_boxes([[TARGET], [TARGET]], TARGET, "shikra").correct
+    assert not score_boxes([TARGET, TARGET], TARGET, "shikra").correct
 
 
 def test_the_official_rule_takes_exactly_one_half_as_right() -> None:
-    assert score_boxes([[HALF]], TARGET).correct
-    assert not score_boxes([[(0.0, 0.0, 10.0, 4.99)]], TARGET).correct
+    assert score_boxes([HALF], TARGET).correct
+    assert not score_boxes([(0.0, 0.0, 10.0, 4.99)], TARGET).correct
 
 
-@pytest.mark.parametrize("groups", [[], [[TARGET, HALF]], [[TARGET], [HALF]]])
-def test_no_box_or_several_are_wrong_and_unparsed(groups: list[list[Box]]) -> None:
-    result = score_boxes(groups, TARGET)
+@pytest.mark.parametrize("boxes", [[], [TARGET, HALF]])
+def test_no_box_or_several_are_wrong_and_unparsed(boxes: list[Box]) -> None:
+    result = score_boxes(boxes, TARGET)
     assert (result.correct, result.iou, result.parsed) == (False, 0.0, False)
 
 
@@ -38,14 +37,13 @@ def test_no_box_or_several_are_wrong_and_unparsed(groups: list[list[Box]]) -> No
     "text", ["", "left", "[0.1,0.2,0.3]", "[0.1,0.2,0.3,0.4,0.5]", "[a,b,c,d]"]
 )
 def test_malformed_text_is_unparsed(text: str) -> None:
-    groups = parse_boxes(text, style="shikra", width=100, height=80)
-    assert not score_boxes(groups, TARGET).parsed
+    assert parse_boxes(text, style="shikra", width=100, height=80) == []
 
 
 def test_written_boxes_score_as_right() -> None:
     text = format_boxes([(10, 20, 60, 70)], style="shikra", width=100, height=80)
-    groups = parse_boxes(text, style="shikra", width=100, height=80)
-    assert score_boxes(groups, (10, 20, 60, 70), "shikra").correct
+    (boxes,) = parse_boxes(text, style="shikra", width=100, height=80)
+    assert score_boxes(boxes, (10, 20, 60, 70), "shikra").correct
 
 
 @pytest.mark.parametrize(
@@ -65,4 +63,4 @@ def test_iou(a: Box, b: Box, expected: float) -> None:
 
 def test_unknown_variant_is_refused() -> None:
     with pytest.raises(UsageError, match="did you mean 'shikra'"):
-        score_boxes([[TARGET]], TARGET, "shika")
+        score_boxes([TARGET], TARGET, "shika")

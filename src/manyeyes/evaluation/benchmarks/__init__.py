@@ -80,6 +80,7 @@ _ALONE: Mapping[str, Benchmark] = {
     "vsr": vsr.BENCHMARK,
 }
 
+# what has no file of its own is a row of one of these: vqa stands in vqa_sets, rec in rec_sets
 _TABLES = (
     *(_ALONE, CAPTION_SETS, CHOICE_SETS, COUNT_SETS, DETECTION_SETS, HR_SETS),
     *(READING_SETS, REC_SETS, VQA_SETS),

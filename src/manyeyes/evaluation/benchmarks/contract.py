@@ -89,8 +89,8 @@ class Benchmark:
     in a data folder, in the order in which they are read (None: the first of ``files`` that is
     there; DataError if they are missing). ``unit`` is the key of ``Item.meta`` that names what is
     scored as a whole (a pair, a group of questions): a limit never takes a part of it. ``grade``
-    scores answers; ``constant`` chooses answers for ``items`` from ``counted`` items; ``load``
-    reads a predictions file: item id -> prediction.
+    scores answers (as ``grade_boxes`` in ``grounding``); ``constant`` chooses answers for ``items``
+    from ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
     Where candidates are scored, not written, ``ranking_prompt`` is the template (None: ``prompt``),
     and ``from_losses`` makes a prediction of the candidates' losses (None: the best one's text).
     """

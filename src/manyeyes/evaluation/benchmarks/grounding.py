@@ -184,7 +184,7 @@ def _score(item: Item, prediction: Prediction | None, variant: str, box_style: s
     assert item.target is not None, "every item of a box benchmark has a target"
     boxes = predicted_boxes(item, prediction, box_style)
     target = _as_shikra_writes(item) if variant == "shikra" else item.target
-    return score_boxes([boxes], target, variant)
+    return score_boxes(boxes, target, variant)
 
 
 def _as_shikra_writes(item: Item) -> Box:

@@ -30,12 +30,10 @@ class RecScore:
     parsed: bool
 
 
-def score_boxes(
-    groups: Sequence[Sequence[Box]], target: Box, variant: str = "official"
-) -> RecScore:
-    """Score the box groups found in an answer (`boxes.parse_boxes`) against the true box.
+def score_boxes(boxes: Sequence[Box], target: Box, variant: str = "official") -> RecScore:
+    """Score all boxes found in an answer against the true box.
 
-    No box, several boxes in a group, or several groups are wrong and count as parse failures.
+    No box and several boxes are wrong and count as parse failures.
 
     Raises:
         UsageError: an unknown variant.
@@ -44,7 +42,6 @@ def score_boxes(
         known = ", ".join(REC_VARIANTS)
         hint = nearest(variant, REC_VARIANTS)
         raise UsageError(f"unknown REC variant {variant!r}{hint}; known: {known}")
-    boxes = [box for group in groups for box in group]
     if len(boxes) != 1:
         return RecScore(False, 0.0, False)
     overlap = iou(boxes[0], target)
