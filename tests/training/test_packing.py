@@ -161,9 +161,16 @@ def prompted(parts: Path) -> dict[str, Any]:
     return {**block, "encoders": [encoder], "fusion": fusion, "bridge": {"name": "adapter_prompts"}}
 
 
+def idle(parts: Path) -> dict[str, Any]:
+    """A model without its language model."""
+    block = tiny.model_block(parts)
+    return {**block, "language": {**block["language"], "idle": True}}
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (idle, "built without its language model"),
         (lambda p: lion_block(p, "t5"), r"align\.packing: an encoder-decoder.*group_by_length"),
         (lambda p: lion_block(p, "llama"), "adapters are chosen for whole rows"),
         (prompted, "prompts belong to whole rows"),

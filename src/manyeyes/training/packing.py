@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from manyeyes.errors import RecipeError
+from manyeyes.language import parse_language
 from manyeyes.layers.attention.packed import FAMILIES, KEYWORD
 from manyeyes.recipes import StageRecipe
 from manyeyes.recipes.training_fields import GROUPED, STRATEGY
@@ -40,6 +41,8 @@ def packs(stage: StageRecipe, config: Any) -> bool:
 def _why_not(config: Any) -> str | None:
     """Why the texts of a model cannot stand in one row; None = they can."""
     family = config.text_config.model_type
+    if parse_language(config.language).idle:
+        return "this stage is built without its language model"
     if config.text_config.is_encoder_decoder:
         return "an encoder-decoder model reads every prompt by itself"
     if config.given.prompts:
