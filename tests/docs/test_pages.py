@@ -26,10 +26,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def blocks(page: Path) -> list[str]:
-    """The page's Python, without what asks a server (see ``serving/api`` for that)."""
-    pattern = r"(<!-- server -->\n)?```python\n(.*?)```"
+    """The page's Python, without what asks a server or vLLM (see ``tests/serving`` for that)."""
+    pattern = r"(<!-- (?:server|vllm) -->\n)?```python\n(.*?)```"
     found = re.findall(pattern, page.read_text(), flags=re.DOTALL)
-    return [block for server, block in found if not server]
+    return [block for elsewhere, block in found if not elsewhere]
 
 
 WITH_COMMANDS = DOCS / "commands.md"

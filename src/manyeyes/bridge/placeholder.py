@@ -111,6 +111,15 @@ class PlaceholderBridge(Bridge):
             tokens_IKH = tokens_IKH + self.positions.to(tokens_IKH.dtype)
         return tokens_IKH
 
+    def image_rows(self, tokens_IKH: Tensor) -> Tensor:
+        """Return all that stands in the text for each image ``[I, R, H]``: tokens and markers."""
+        rows = self.place(tokens_IKH)
+        if not self.start_end:
+            return rows
+        shape = (len(rows), 1, rows.shape[-1])
+        start, end = (x.to(rows.dtype).expand(shape) for x in (self.image_start, self.image_end))
+        return torch.cat([start, rows, end], dim=1)
+
     def forward(
         self,
         embeddings_BTH: Tensor,

@@ -1,0 +1,1 @@
+"""Trained models in vLLM, through its Transformers backend."""
