@@ -39,6 +39,15 @@ def test_what_is_no_box_of_the_style_stays() -> None:
 
 
 @pytest.mark.parametrize(
+    "style, beyond", [("lion", "[0.1,0.2,0.5,1.1]"), ("int1000", "[1,2,3,1001]")]
+)
+def test_numbers_that_lead_out_of_the_frame_are_not_clipped_to_it(style: str, beyond: str) -> None:
+    """Pixels read as shares would all be the corner."""
+    assert lift_boxes(beyond, style=style, width=10, height=10) == (beyond, [])
+    assert lift_boxes("[10, 20, 60, 90]", style="shikra", width=99, height=99)[1] == []
+
+
+@pytest.mark.parametrize(
     "text, alone",
     [
         ("[0.1,0.2,0.5,0.8]", True),

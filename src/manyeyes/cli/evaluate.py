@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +26,7 @@ from manyeyes.cli.options import (
     VariantsOption,
 )
 from manyeyes.cli.output import Output
-from manyeyes.cli.own_data import OwnOptions
+from manyeyes.cli.own_data import OwnOptions, own_record, same_split
 from manyeyes.errors import UsageError
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def evaluate(
         quiet_libraries(debug=common.debug)
         folder = asking.out or default_folder(model, asking.split)
         judge = served_judge(judging, api)
-        own = own_files.prepare(output, folder)
+        told = own_record(model)
+        own = in_the_same_style(own_files, told, output).prepare(output, folder)
         data = data_folder(data, own)
         names = known_benchmarks(benchmark or list(own.benchmarks if own else ()))
         checked_mode(asking.choice)
@@ -157,7 +158,7 @@ def evaluate(
         else:
             predictor = local_predictor(model, data, asking, perceived, preset, common)
         results = _evaluate(output, predictor, names, data, folder, variants, asking)
-        _show(output, results, own, details=details)
+        _show(output, results, own, told, details=details)
         if served is not None:
             results["served"] = report_usage(output, served, folder, api.prices)
             served.close()
@@ -166,6 +167,17 @@ def evaluate(
             judge.close()
         output.line(f"answers and results: {folder}")
         output.result({**results, "out": folder})
+
+
+def in_the_same_style(files: OwnOptions, told: Mapping[str, Any], output: Output) -> OwnOptions:
+    """Return the options with the style of boxes in texts that the model was trained with."""
+    from manyeyes.conversation.boxes import BOX_STYLES
+
+    style = told.get("text_boxes")
+    if files.text_boxes is not None or style not in BOX_STYLES or not (files.train or files.test):
+        return files
+    output.note(f"boxes in the texts are read as {style}, as for this model's training")
+    return replace(files, text_boxes=style)
 
 
 def served_judge(judging: JudgeOptions, api: ServedOptions) -> ServedModel | None:
@@ -274,7 +286,12 @@ def _evaluate(
 
 
 def _show(
-    output: Output, results: Mapping[str, Any], own: OwnData | None, *, details: bool
+    output: Output,
+    results: Mapping[str, Any],
+    own: OwnData | None,
+    told: Mapping[str, Any],
+    *,
+    details: bool,
 ) -> None:
     from manyeyes.evaluation.tables.table import format_table
 
@@ -282,7 +299,7 @@ def _show(
     for name, entry in results["benchmarks"].items():
         for note in entry["model"]["notes"]:
             output.line(f"note: {name}: {note}")
-    for line in honest_lines(results, own):
+    for line in honest_lines(results, own, told):
         output.line(line)
 
 
@@ -308,13 +325,15 @@ def report_usage(
     return found
 
 
-SHARES = ("accuracy", "box_f1", "ROUGE-L")
+SHARES = ("accuracy", "box_f1")
 """Headlines whose mean times n is a number of right answers."""
 
 
-def honest_lines(results: Mapping[str, Any], own: OwnData | None) -> Iterator[str]:
+def honest_lines(
+    results: Mapping[str, Any], own: OwnData | None, told: Mapping[str, Any]
+) -> Iterator[str]:
     """Yield what would make the figures worthless: below the constant answer, hardly ever right,
-    pictures that were trained on."""
+    pictures that were trained on. ``told``: what the model's run was told of own files."""
     from manyeyes.study.comparison.constant import below_constant
     from manyeyes.study.comparison.honesty import few_right, seen_pictures
     from manyeyes.study.record import Seen
@@ -330,7 +349,12 @@ def honest_lines(results: Mapping[str, Any], own: OwnData | None) -> Iterator[st
     }
     below = below_constant({name: ([model], best) for name, (model, best) in figures.items()})
     yield from filter(None, (below.replace("All arms score", "It scores"), few_right(shares)))
-    if own is not None and own.sources:
+    if own is not None and not same_split(told, own):
+        yield (
+            "Whether this model was trained on the asked pictures is not known: its run was not "
+            "told of this split."
+        )
+    elif own is not None and own.sources:
         yield seen_pictures(Seen(own.test_images, own.leaking_images, own.compared))
 
 

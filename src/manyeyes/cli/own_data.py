@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -136,6 +138,31 @@ class OwnOptions:
                 f"training rows too, or copies of one; see {made.folder / 'own.json'}"
             )
         return made
+
+
+def own_record(model: str) -> Mapping[str, Any]:
+    """Return what a model's run was told of own files (see ``own.json``); empty where nothing is.
+
+    ``model``: the folder of a run or of a study's trial.
+    """
+    if not Path(model).is_dir():
+        return {}
+    for place in list(Path(model).absolute().parents)[:4]:
+        record = place / FOLDER / "own.json"
+        if record.is_file():
+            try:
+                told = json.loads(record.read_text(encoding="utf-8"))["made_from"]
+            except (ValueError, KeyError):
+                return {}
+            return told if isinstance(told, Mapping) else {}
+    return {}
+
+
+def same_split(told: Mapping[str, Any], own: OwnData) -> bool:
+    """Whether own files were parted alike for a model's run and now, whatever else was said."""
+    now = json.loads((own.folder / "own.json").read_text(encoding="utf-8"))["made_from"]
+    alike = all(told.get(key) == now.get(key) for key in ("share", "seed", "state"))
+    return alike and (told.get("test") == "None") == (now["test"] == "None")
 
 
 def sized(output: Output, name: str, size: str | None) -> str:

@@ -201,10 +201,14 @@ def closing_lines(
 
 
 def _world_data(output: Output, recipe: Recipe, folder: Path) -> Path | None:
-    """Make the data of a ``world`` recipe, once, under the run's folder; None for other recipes."""
+    """Make the data of a ``world`` recipe, once, under the run's folder.
+
+    None for other recipes, and where all data files lie elsewhere.
+    """
     from manyeyes.world.make import MANIFEST, make_world
 
-    if recipe.world is None:
+    sources = [source.path for stage in recipe.stages for source in stage.data]
+    if recipe.world is None or all(Path(path).is_absolute() for path in sources):
         return None
     place = folder / WORLD_FOLDER
     if int(os.environ.get("RANK", "0")):

@@ -101,11 +101,16 @@ def lift_boxes(
 ) -> tuple[str, list[tuple[Box, ...]]]:
     """Return a text with ``<boxes>`` where boxes are written in it, and these boxes in pixels.
 
-    Brackets that are no boxes of the style stay as they are. Raises: as `parse_boxes`.
+    Brackets that are no boxes of the style stay as they are, those too whose numbers lead out of
+    the frame: they may be pixels. Raises: as `parse_boxes`.
     """
     groups: list[tuple[Box, ...]] = []
+    most = _LAST_BIN + 1 if _frame(style, width, height).integers else 1
 
     def lifted(bracket: re.Match[str]) -> str:
+        numbers = [float(number) for number in _DECIMAL.findall(bracket.group())]
+        if not all(0 <= number <= most for number in numbers):
+            return bracket.group()
         found = parse_boxes(bracket.group(), style=style, width=width, height=height)
         groups.extend(tuple(group) for group in found)
         return BOXES_PLACEHOLDER if found else bracket.group()

@@ -89,3 +89,33 @@ def test_stages_make_their_own_steps_but_ten_passes_at_most() -> None:
     assert steps == [-(-40000 // batch) for batch in batches]
     kept = OwnTraining((source,), 40).of(recipe, keep_steps=True)
     assert [stage.training["max_steps"] for stage in kept.stages] == [120, 60]
+
+
+def test_evaluate_knows_which_pictures_a_model_was_trained_on(mine: Path, parts: Path) -> None:
+    """The split is that of the model's own run, or it is said that nobody knows."""
+    recipe = write_recipe(mine, parts, "clip")
+    rows = json.loads((mine / "my.json").read_text())
+    for row in rows:
+        if "boxes" in row:
+            row["conversations"][1]["value"] = "[0.05,0.12,0.45,0.75]"
+            del row["boxes"]
+    (mine / "my.json").write_text(json.dumps(rows))
+    words = ["--train", mine / "my.json", "--images", mine / "pictures", "--hold-out", "0.4"]
+    trained = invoke("train", recipe, *words, "--text-boxes", "lion", "--out", mine / "run")
+    assert trained.exit_code == 0, trained.stderr
+    model = mine / "run" / "model"
+    asked = ["evaluate", model, "--limit", 4, "--no-text-only", "--out", mine / "answers"]
+    same = invoke(*asked, *words)
+    assert "None of the" in same.stdout and "boxes in the texts are read as lion" in same.stderr
+    other = invoke(*asked[:-1], mine / "other", *words, "--split-seed", 1)
+    assert "is not known: its run was not told of this split" in " ".join(other.stdout.split())
+    assert "None of the" not in other.stdout
+
+
+def test_a_recipe_whose_files_lie_elsewhere_makes_no_world(mine: Path, parts: Path) -> None:
+    recipe = write_recipe(mine, parts, "clip")
+    where = f"stages.0.data=[{{path: {mine / 'my.json'}, image_root: {mine / 'pictures'}}}]"
+    world = ["--set", "world={images: 4000, seed: 0}", "--set", where]
+    trained = invoke("train", recipe, *world, "--out", mine / "run")
+    assert trained.exit_code == 0, trained.stderr
+    assert not (mine / "run" / "world").exists()

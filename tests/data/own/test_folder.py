@@ -147,12 +147,17 @@ def test_boxes_in_numbers_are_told_of_and_read_as_boxes_where_asked(
     rows = [talk(f"{at}.png", "Where is it?", "[0.25,0.5,0.75,1.0]") for at in range(10)]
     (tmp_path / "my.json").write_text(json.dumps(rows))
     words = prepare(files, tmp_path / "words")
-    assert words.metrics == {"exact": words.number_answers} and words.number_answers > 0
+    assert set(words.metrics) == {"exact"} and words.number_answers == 10
     assert any("--text-boxes reads them as boxes" in note for note in words.notes())
     boxes = prepare(replace(files, text_boxes="lion"), tmp_path / "boxes")
     assert set(boxes.metrics) == {"iou"} and boxes.number_answers == 0
     first = next(iter_samples(boxes.folder / "train.jsonl")).turns[1]
     assert (first.text, first.boxes) == ("<boxes>", (((16.0, 24.0, 48.0, 48.0),),))
+    pixels = [talk(f"{at}.png", "Where is it?", "[16, 24, 48, 48]") for at in range(10)]
+    (tmp_path / "pixels.json").write_text(json.dumps(pixels))
+    wrong = prepare(replace(files, train=(tmp_path / "pixels.json",), text_boxes="lion"), tmp_path)
+    assert wrong.number_answers == 10
+    assert any("10 answers are four numbers that are no boxes" in note for note in wrong.notes())
     given = replace(files, test=tmp_path / "my.json", text_boxes="lion")
     both = prepare(given, tmp_path / "given")
     assert [Path(source.path).name for source in both.sources] == ["train.jsonl"], "read once more"

@@ -151,7 +151,11 @@ def test_majority_answer_depends_on_the_question_type(world: Path) -> None:
 def test_limit_keeps_evenly_spaced_items(name: str, world: Path) -> None:
     whole = BENCHMARKS[name].items(world, "val")
     part = BENCHMARKS[name].items(world, "val", limit=5)
-    assert part == evenly(whole, 5) and len(part) == 5
+    if BENCHMARKS[name].drawn:
+        assert part == [item for item in whole if item in part]  # in their order
+    else:
+        assert part == evenly(whole, 5)
+    assert len(part) == 5
     assert len({item.cluster for item in part}) > 1
 
 

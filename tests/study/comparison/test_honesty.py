@@ -6,7 +6,12 @@ import json
 from pathlib import Path
 
 from manyeyes.study.comparison.headline import headline
-from manyeyes.study.comparison.honesty import blind_solvable, few_right, seen_pictures
+from manyeyes.study.comparison.honesty import (
+    blind_solvable,
+    few_right,
+    rehearsal,
+    seen_pictures,
+)
 from manyeyes.study.comparison.outputs import write_outputs
 from manyeyes.study.record import Measure, Seen
 from manyeyes.study.trials.trial import load_plan, load_trial, save_plan, trial_file
@@ -25,6 +30,8 @@ def test_the_sentences() -> None:
     said = seen_pictures(Seen(12, 3, False))
     assert said.startswith("Contaminated: 3 of the 12 asked pictures (25 %)")
     assert "by name only" in said
+    assert rehearsal(None, ["comm/world"]) == "" == rehearsal(Seen(12, 0, True), ["comm/small"])
+    assert rehearsal(Seen(12, 0, True), ["clip/world", "comm/world:seed=1"]).startswith("A rehears")
 
 
 def test_a_study_says_them_in_its_headline_and_files(tmp_path: Path) -> None:

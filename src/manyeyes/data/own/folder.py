@@ -74,6 +74,16 @@ class OwnSource:
     image_root: str | None
 
 
+_NUMBERS = {
+    True: "boxes in numbers, which are trained on and scored as words; --text-boxes reads them as "
+    "boxes: shikra (shares of the padded square, as in LLaVA's mixtures), lion (shares of the "
+    "image), int1000",
+    False: "four numbers that are no boxes of the style of --text-boxes, and stay words: are they "
+    "pixels, or of another style?",
+}
+"""What is wrong with them, by whether no style was given."""
+
+
 @dataclass(frozen=True)
 class OwnData:
     """A prepared folder.
@@ -81,7 +91,8 @@ class OwnData:
     ``rows``: training rows. ``benchmarks``: benchmark -> its questions; ``metrics`` likewise.
     ``left_out``: why answers are not asked -> how many. ``leaks``: pairs (test image, training
     image) that are one picture or copies; ``compared``: whether copies were looked for.
-    ``number_answers``: answers that are boxes in numbers and are scored as words.
+    ``number_answers``: answers, to learn or to give, that are boxes in numbers and stay words;
+    ``text_boxes``: the style in which boxes were looked for in the texts.
     """
 
     folder: Path
@@ -99,6 +110,7 @@ class OwnData:
     test_images: int = 0
     leaking_images: int = field(default=0)
     number_answers: int = 0
+    text_boxes: str | None = None
 
     def notes(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
@@ -110,11 +122,7 @@ class OwnData:
         for reason, count in self.left_out.items():
             yield f"own data: {count} answers are not asked ({reason})"
         if self.number_answers:
-            yield (
-                f"own data: {self.number_answers} answers to ask are boxes in numbers, which are "
-                "trained on and scored as words; --text-boxes reads them as boxes: shikra (shares "
-                "of the padded square, as in LLaVA's mixtures), lion (shares of the image), int1000"
-            )
+            yield f"own data: {self.number_answers} answers are {_NUMBERS[self.text_boxes is None]}"
         for text in self.bad_rows:
             yield f"own data: left out: {text}"
 
@@ -212,7 +220,8 @@ def _make(files: OwnFiles, folder: Path, made_from: Mapping[str, Any]) -> OwnDat
         compared=len(book.known) < MOST_COMPARED,
         held_out=files.share if files.test is None else None,
         seed=files.seed,
-        number_answers=sum(any(map(only_boxes, q.references)) for q in asked.questions),
+        number_answers=_number_answers([*train, *test]),
+        text_boxes=files.text_boxes,
         bad_rows=tuple(str(error) for report in reports for error in report.errors),
         test_images=len({image for sample in test for image in sample.images}),
         leaking_images=len({image for image, _ in leaks}),
@@ -223,6 +232,12 @@ def _make(files: OwnFiles, folder: Path, made_from: Mapping[str, Any]) -> OwnDat
 
 
 _SHOWN_LEAKS = 100
+
+
+def _number_answers(samples: Sequence[Sample]) -> int:
+    """Answers that are boxes in numbers."""
+    turns = (turn for sample in samples if sample.images for turn in sample.turns)
+    return sum(turn.role == "assistant" and only_boxes(turn.text) for turn in turns)
 
 
 class _Names(ImagePlaces):

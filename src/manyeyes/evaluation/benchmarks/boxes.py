@@ -67,6 +67,7 @@ BENCHMARK = Benchmark(
     result_format='JSON lines {"id": ..., "answer": "[x1,y1,x2,y2]"}',
     holds=HOLDS,
     read_one=reader("boxes"),
+    drawn=True,
     grade=grade,
     constant=constant_box,
     load=box_loader("id"),

@@ -6,6 +6,7 @@ and gets limits, missing and unknown predictions, variants and baselines from he
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -88,7 +89,9 @@ class Benchmark:
     split has several files, ``read`` makes items of all of them. ``locate`` finds a split's files
     in a data folder, in the order in which they are read (None: the first of ``files`` that is
     there; DataError if they are missing). ``unit`` is the key of ``Item.meta`` that names what is
-    scored as a whole (a pair, a group of questions): a limit never takes a part of it. ``grade``
+    scored as a whole (a pair, a group of questions): a limit never takes a part of it. ``drawn``: a
+    limit takes items by a hash of their ids, because a file's kinds of questions may take turns.
+    ``grade``
     scores answers (as ``grade_boxes`` in ``grounding``); ``constant`` chooses answers for ``items``
     from ``counted`` items; ``load`` reads a predictions file: item id -> prediction.
     Where candidates are scored, not written, ``ranking_prompt`` is the template (None: ``prompt``),
@@ -113,6 +116,7 @@ class Benchmark:
     ranking_prompt: str | None = None
     from_losses: Callable[[Item, Sequence[float]], Prediction] | None = None
     unit: str | None = None
+    drawn: bool = False
 
     def items(
         self,
@@ -270,6 +274,9 @@ class Benchmark:
 
     def _limited(self, items: list[Item], limit: int | None) -> list[Item]:
         """At most ``limit`` items, evenly spaced, in whole units, but at least one unit."""
+        if self.drawn and limit is not None and limit >= 1:
+            chosen = {item.id for item in sorted(items, key=_drawn)[:limit]}
+            return [item for item in items if item.id in chosen]
         if self.unit is None or limit is None or limit >= len(items):
             return evenly(items, limit)
         units: dict[str, list[Item]] = {}
@@ -295,6 +302,10 @@ class Benchmark:
         missing = [item.id for item in items if item.required and item.id not in predictions]
         if missing and not allow_missing:
             raise DataError(f"{self.name}: no prediction for {len(missing)} ids: {_some(missing)}")
+
+
+def _drawn(item: Item) -> str:
+    return hashlib.sha256(item.id.encode()).hexdigest()
 
 
 def evenly(things: Sequence[T], limit: int | None) -> list[T]:

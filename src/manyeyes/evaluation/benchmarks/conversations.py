@@ -64,6 +64,7 @@ BENCHMARK = Benchmark(
     result_format='JSON lines {"id": ..., "answer": "..."}',
     holds=HOLDS,
     read_one=reader("conversations"),
+    drawn=True,
     grade=grade,
     constant=central_caption,
     load=text_loader("id", "answer"),

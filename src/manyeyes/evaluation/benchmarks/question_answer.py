@@ -100,6 +100,7 @@ BENCHMARK = Benchmark(
     result_format='JSON lines {"id": ..., "answer": "..."}',
     holds=HOLDS,
     read_one=reader("question_answer"),
+    drawn=True,
     grade=grade,
     constant=_constant,
     load=text_loader("id", "answer"),

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 
 from manyeyes.study.comparison.constant import below_constant, in_words
-from manyeyes.study.comparison.honesty import blind_solvable, few_right, seen_pictures
+from manyeyes.study.comparison.honesty import blind_solvable, few_right, rehearsal, seen_pictures
 from manyeyes.study.comparison.summary import Summary
 from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, by_pair, figure
 from manyeyes.study.trials.trial import Presentation
@@ -29,6 +29,7 @@ def findings(summary: Summary) -> list[str]:
     presented = summary.plan.presentation
     found = _separable(summary) if presented is None else _about(summary, presented)
     said = (
+        rehearsal(summary.plan.seen, summary.plan.arms.values()),
         constant_warning(summary),
         few_right(_best_right(summary)),
         found,

@@ -1,13 +1,14 @@
-"""What a reader must know before any difference: three sentences on how far the figures can carry.
+"""What a reader must know before any difference: sentences on how far the figures can carry.
 
 Few right answers: where no arm is right more than nine times, chance decides who is ahead. Blind
 answers: how much of a benchmark the same models answer with the images withheld. Seen pictures: how
-many of the asked pictures, or copies of them, were trained on.
+many of the asked pictures, or copies of them, were trained on. Rehearsal: own pictures before the
+world's tiny parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from manyeyes.lines import number_text
 from manyeyes.study.record import Seen
@@ -38,6 +39,16 @@ def blind_solvable(shares: Mapping[str, float]) -> str:
     if not parts:
         return ""
     return f"Blind-solvable, the best score without the image (seed 0): {_listed(parts)}."
+
+
+def rehearsal(seen: Seen | None, recipes: Iterable[str]) -> str:
+    """Return what figures of the world's tiny parts say about pictures of one's own, or ""."""
+    if seen is None or not all("/world" in recipe for recipe in recipes):
+        return ""
+    return (
+        "A rehearsal: the world's tiny encoders have seen drawn shapes only, so these figures say "
+        "nothing about real encoders on your pictures; --size small takes those."
+    )
 
 
 def seen_pictures(seen: Seen | None) -> str:

@@ -28,8 +28,8 @@ ASSUMPTIONS = (
     f"weights: what learns in float32, the rest in the recipe's dtype, nf4 in {BITS:.3g} bits",
     "gradients: float32; optimizer: the states of `optim` for what learns",
     "activations: the step is run on tensors without memory, and what lives at once is counted; "
-    "what kernels take for themselves is not, nor what the allocator leaves unused; types are those "
-    "that autocast chooses on a CPU (on CUDA the output of a layer norm is in float32)",
+    "what kernels take for themselves is not, nor what the allocator leaves unused; types are "
+    "those that autocast chooses on a CPU (on CUDA the output of a layer norm is in float32)",
     "total: the highest moment of a step, when not all of the rows above are there",
     "operations: 2 per parameter and token forward; backward once more for what gradients pass "
     "through and once more for what learns; one more forward with activation checkpointing",
