@@ -81,11 +81,8 @@ class Contest:
 
     def ask(self, _: int = 0) -> int:
         """Ask the server one question; return the number of tokens."""
-        file = io.BytesIO()
-        self.picture().save(file, "png", compress_level=1)
-        url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
         parts = [
-            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "image_url", "image_url": {"url": picture_url(self.picture())}},
             {"type": "text", "text": self.text()},
         ]
         messages: Any = [{"role": "user", "content": parts}]
@@ -110,6 +107,13 @@ class Contest:
             return clock
 
         return run
+
+
+def picture_url(picture: Image.Image) -> str:
+    """Return a picture as a data URL."""
+    file = io.BytesIO()
+    picture.save(file, "png", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @contextmanager
