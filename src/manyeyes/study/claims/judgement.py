@@ -173,11 +173,11 @@ def claims_page(judged: Sequence[JudgedClaim], summary: Summary) -> str:
     lines = [
         "# The papers' claims on the built-in world",
         "",
-        f"{plan.seeds} seeds of every arm, budget {budget}. Differences in points with 95 % "
-        "intervals over seeds and questions; reproduced or reversed where p < 0.05 after Holm for "
-        f"the {len(judged)} claims. *Found*: the smallest true difference that this study finds "
-        "with 80 % power. [How](comparing.md) verdicts are made. The world is tiny and was not "
-        "tuned towards these claims: what is not reproduced here may hold at full size.",
+        f"{_seeds(plan.seeds)} of every arm, budget {budget}. Differences in points with 95 % "
+        f"intervals over {_varied(plan.seeds)}; reproduced or reversed where p < 0.05 after Holm "
+        f"for the {len(judged)} claims. *Found*: the smallest true difference that this study "
+        "finds with 80 % power. [How](comparing.md) verdicts are made. The world is tiny and was "
+        "not tuned towards these claims: what is not reproduced here may hold at full size.",
         "",
         *((warning, "") if (warning := constant_warning(summary)) else ()),
         "| claim | source | outcome | difference [95 %] | found | against the control |",
@@ -189,6 +189,17 @@ def claims_page(judged: Sequence[JudgedClaim], summary: Summary) -> str:
         *(f"Note: {note}." for note in summary.notes),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _seeds(count: int) -> str:
+    return "One seed" if count == 1 else f"{count} seeds"
+
+
+def _varied(seeds: int) -> str:
+    """Over what intervals are."""
+    if seeds > 1:
+        return "seeds and questions"
+    return "questions alone, so that the same arms trained again may come out otherwise"
 
 
 def _claim_row(one: JudgedClaim) -> str:
