@@ -134,7 +134,11 @@ def test_the_language_model_attends_as_the_recipe_says(name: str, make_recipe: M
 def test_a_stage_without_its_language_model_has_nothing_that_attends(
     make_recipe: MakeRecipe,
 ) -> None:
+    seen: list[str] = []
+
     class Model:
         language_model = IdleLanguage(LlamaConfig())
 
+    Model.language_model.__dict__["set_attn_implementation"] = seen.append
     kernels.set_attention(Model, make_recipe("attention=eager"))
+    assert not seen

@@ -123,7 +123,7 @@ def units_of(model: PreTrainedModel) -> Iterator[None]:
     """
 
     def shard(module: nn.Module, *, mp_policy: MixedPrecisionPolicy, **options: Any) -> Any:
-        if module is model or _mixes_no_precisions(module):
+        if module is model or _has_layer_norm_on_cpu(module):
             mp_policy = replace(mp_policy, param_dtype=None)
         return fully_shard(module, mp_policy=mp_policy, **options)
 
@@ -138,7 +138,7 @@ def units_of(model: PreTrainedModel) -> Iterator[None]:
             del model.__dict__[name]
 
 
-def _mixes_no_precisions(block: nn.Module) -> bool:
+def _has_layer_norm_on_cpu(block: nn.Module) -> bool:
     """Whether a layer norm on a CPU is in it, which wants weights as precise as its input is."""
     if next(block.parameters()).device.type != "cpu":
         return False

@@ -217,9 +217,10 @@ def _size(image: Any) -> int:
 
 def _relative(image: str, root: Path) -> str:
     """Where an image lies in ``root``; its name where that is elsewhere."""
-    folder, name = os.path.split(image)
+    folder, name = os.path.split(os.path.abspath(image))
     try:
-        return (_resolved(folder).relative_to(_resolved(str(root))) / name).as_posix()
+        inside = _resolved(folder).relative_to(_resolved(os.path.abspath(root)))
+        return (inside / name).as_posix()
     except ValueError:
         return name
 
