@@ -17,9 +17,9 @@ from torch import Tensor
 
 from manyeyes.encoders import Tagger
 from manyeyes.errors import UsageError
-from manyeyes.inference.encoded_images import EncodedImages, question_text
+from manyeyes.inference.encoded_images import EncodedImages, question_text, take_images
 from manyeyes.inference.ranking import ShownImages
-from manyeyes.inference.tagging import tag_images
+from manyeyes.inference.tagging import BATCH, tag_images
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.records import Detections, FeatureBundle, FusionText, Perceived, Turn, VisualEvidence
@@ -49,35 +49,60 @@ class Sight:
     tagger: Tagger | None = None
 
     @property
+    def reads_tags(self) -> bool:
+        """Whether prompts say which tags an image has."""
+        return self.processor.tags != "none"
+
+    @property
     def reads_questions(self) -> bool:
         """Whether the fusion reads the question, so that evidence holds for one question only."""
         return self.processor.reads_questions
 
     @torch.inference_mode()
-    def see(self, picture: Image.Image, tags: Sequence[str] = ()) -> SeenImage:
-        """Encode an upright RGB picture; ``tags``: what a model that reads tags is told of it."""
-        images = EncodedImages(self.model, self.processor, [picture])
-        features = images.features if images.evidence is None else {}
-        found = images.perceived(0).objects
-        objects = None if found is None else found[0]
-        return SeenImage(picture.size, images.evidence, features, objects, tuple(tags))
+    def see(
+        self, pictures: Sequence[Image.Image], tags: Sequence[Sequence[str]] | None = None
+    ) -> list[SeenImage]:
+        """Encode upright RGB pictures, some at a time.
 
-    def tags(self, picture: Image.Image, given: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the tags of a picture: those given, or what the tagger finds.
+        ``tags``: what a model that reads tags is told of each; None = what the tagger finds.
 
         Raises:
             UsageError: the model reads tags, but there are neither tags nor a tagger.
         """
-        if self.processor.tags == "none":
-            return ()
-        if given is None and self.tagger is None:
+        told = self.tags(pictures) if tags is None else tags
+        found: list[SeenImage] = []
+        for start in range(0, len(pictures), BATCH):
+            part = slice(start, start + BATCH)
+            found += self._see(pictures[part], told[part])
+        return found
+
+    def _see(
+        self, pictures: Sequence[Image.Image], tags: Sequence[Sequence[str]]
+    ) -> list[SeenImage]:
+        images = EncodedImages(self.model, self.processor, pictures)
+        seen = []
+        for row, (picture, names) in enumerate(zip(pictures, tags, strict=True)):
+            evidence = None if images.evidence is None else _row(images.evidence, row)
+            one = torch.tensor([row], device=self.model.device)
+            features = take_images(images.features, one) if evidence is None else {}
+            found = images.perceived(row).objects
+            objects = None if found is None else found[0]
+            seen.append(SeenImage(picture.size, evidence, features, objects, tuple(names)))
+        return seen
+
+    def tags(self, pictures: Sequence[Image.Image]) -> list[tuple[str, ...]]:
+        """Return the tags that the tagger finds in pictures; none for a model that reads none.
+
+        Raises:
+            UsageError: the model reads tags, but has no tagger.
+        """
+        if not (self.reads_tags and pictures):
+            return [()] * len(pictures)
+        if self.tagger is None:
             raise UsageError(
                 "this model reads tags of its images, and has no tagger: give the image's tags"
             )
-        if given is not None or self.tagger is None:
-            return tuple(given or ())
-        (features,) = tag_images(self.tagger, [picture])
-        return features.names[0]
+        return [names for found in tag_images(self.tagger, pictures) for names in found.names]
 
     def prompt(self, turns: Sequence[Turn], images: Sequence[SeenImage]) -> str:
         """Return the string of a conversation about images in reading order."""
@@ -115,6 +140,15 @@ def _together(parts: Sequence[VisualEvidence | None]) -> VisualEvidence:
         tokens=_rows([part.tokens for part in there]),
         prompts=_rows([part.prompts for part in there]),
     )
+
+
+def _row(evidence: VisualEvidence, row: int) -> VisualEvidence:
+    """Evidence of one image; a slice would keep that of the others alive."""
+    tokens, prompts = (
+        None if part is None else part[row : row + 1].clone()
+        for part in (evidence.tokens, evidence.prompts)
+    )
+    return VisualEvidence(tokens=tokens, prompts=prompts)
 
 
 def _rows(parts: list[Tensor | None]) -> Tensor | None:

@@ -128,13 +128,18 @@ class Conversation:
                 "picture to a file first, or call the model and its processor directly"
             )
         picture = load_image(path)
-        names = self._sight.tags(picture, tags)
+        names = self._tags(picture, tags)
         file = str(Path(path).resolve())
         key = (file, Path(path).stat().st_mtime_ns, names)
         if key not in self._seen:
-            self._seen[key] = self._sight.see(picture, names)
+            (self._seen[key],) = self._sight.see([picture], [names])
         self._pending.append((file, picture, self._seen[key]))
         return picture
+
+    def _tags(self, picture: Image.Image, given: Sequence[str] | None) -> tuple[str, ...]:
+        if given is None or not self._sight.reads_tags:
+            return self._sight.tags([picture])[0]
+        return tuple(given)
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
         """Answer ``question``; ``on_text`` receives the answer piece by piece as it is written.

@@ -25,7 +25,7 @@ from manyeyes.inference.seen_images import SeenImage
 from manyeyes.records import Detection, Turn
 from manyeyes.serving.api.engine import Job
 from manyeyes.serving.api.handler import Handler
-from manyeyes.serving.api.requests import Sampling
+from manyeyes.serving.api.requests import Sampling, read_request
 from manyeyes.serving.api.rows import Row
 from served import LIMITS, NAME, Server, ask, data_url, image
 
@@ -174,6 +174,52 @@ def test_requests_that_wait_are_answered_together(server: Server, client: TestCl
         expected = answer(server, [f"number {place}?"], [], 4 + place)
         assert reply["usage"]["completion_tokens"] <= 4 + place
         assert reply["choices"][0]["message"]["content"] == expected
+
+
+def test_new_images_of_a_batch_are_encoded_together(
+    server: Server,
+    client: TestClient,
+    pictures: Sequence[Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new = [picture.rotate(180) for picture in pictures]
+    passes: list[int] = []
+    own = server.model.encode
+
+    def counted(**pixels: Any) -> Any:
+        passes.append(len(next(iter(pixels.values()))))
+        return own(**pixels)
+
+    monkeypatch.setattr(server.model, "encode", counted)
+    wait = server.engine.call(lambda: time.sleep(0.3))
+    with ThreadPoolExecutor(3) as pool:
+        bodies = [ask("what?", data_url(picture)) for picture in new]
+        replies = list(pool.map(lambda body: client.post(CHAT, json=body).json(), bodies))
+    wait.result()
+    assert passes == [3]
+    monkeypatch.undo()
+    for picture, reply in zip(new, replies, strict=True):
+        expected = answer(server, ["<image>\nwhat?"], [picture], 8)
+        assert reply["choices"][0]["message"]["content"] == expected
+
+
+def test_a_short_answer_does_not_wait_for_a_long_one(server: Server) -> None:
+    handler = Handler(server.engine, NAME)
+    short, long = (
+        handler.job(read_request(ask("what?", max_tokens=tokens), LIMITS), lambda text: None)
+        for tokens in (1, 30)
+    )
+    long_was_done: list[bool] = []
+    short.done.add_done_callback(lambda _: long_was_done.append(long.done.done()))
+    before = server.count("batches_total")
+    wait = server.engine.call(lambda: time.sleep(0.2))
+    server.engine.submit(short)
+    server.engine.submit(long)
+    wait.result()
+    short.done.result()
+    long.done.result()
+    assert long_was_done == [False] and server.count("batches_total") - before == 1
+    assert (len(short.row.tokens), len(long.row.tokens)) == (1, 30)
 
 
 def test_sampling_with_a_seed_repeats(client: TestClient) -> None:

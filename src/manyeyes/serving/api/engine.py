@@ -2,7 +2,7 @@
 
     jobs ─images seen once, by content→ prompts ─beginnings read once→ one batch ─generate→ rows
 
-A batch takes whatever waits when the one before it ends, up to its limit; nobody waits for others.
+A job is done when its own row has ended, however long the others of its batch go on.
 
 Shapes: B jobs of a batch, T positions.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from manyeyes.inference.seen_images import SeenImage, Sight
 from manyeyes.language import position_limit, too_long
 from manyeyes.model.inputs import with_stop
 from manyeyes.records import Turn
+from manyeyes.serving.api.batching import Waiting
 from manyeyes.serving.api.image_cache import ImageCache
 from manyeyes.serving.api.limits import Limits
 from manyeyes.serving.api.metrics import Metrics
@@ -78,17 +78,17 @@ class Engine:
         self._prefixes = PrefixCache(sight.model, limit=limits.prefix_bytes)
         self._model: Any = sight.model
         self._on_fault = on_fault
-        self._waiting: deque[Job | Future[Any]] = deque()
+        self._waiting: Waiting[Job | Future[Any]] = Waiting(
+            limits.queue, limits.batch, _together, metrics.waiting.set
+        )
         self._tasks: dict[Future[Any], Callable[[], Any]] = {}
-        self._change = threading.Condition()
-        self._ending = False
         self._thread = threading.Thread(target=self._run, name="manyeyes-engine", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
         """Whether jobs are answered."""
-        return self._thread.is_alive() and not self._ending
+        return self._thread.is_alive() and not self._waiting.ending
 
     def submit(self, job: Job) -> None:
         """Put a job at the end of the queue.
@@ -110,55 +110,23 @@ class Engine:
         return future
 
     def _enqueue(self, entry: Job | Future[Any]) -> None:
-        with self._change:
-            if not self.alive:
-                raise RequestError("the server is shutting down", status=503)
-            if len(self._waiting) >= self.limits.queue:
-                raise RequestError(
-                    f"{len(self._waiting)} requests are waiting; try again later",
-                    status=429,
-                    code="rate_limit_exceeded",
-                )
-            self._waiting.append(entry)
-            self.metrics.waiting.set(len(self._waiting))
-            self._change.notify()
+        if not self._thread.is_alive():
+            raise RequestError("the server is shutting down", status=503)
+        self._waiting.put(entry)
 
     def stop(self, seconds: float = 30.0) -> None:
         """Answer what waits, take nothing new, and end."""
-        with self._change:
-            self._ending = True
-            self._change.notify()
+        self._waiting.end()
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        while (batch := self._take()) is not None:
-            if isinstance(batch, Future):
-                self._do(batch)
-            else:
-                self._answer(batch)
-
-    def _take(self) -> list[Job] | Future[Any] | None:
-        """The first in the queue, with those behind it that it can be answered with."""
-        with self._change:
-            self._change.wait_for(lambda: self._waiting or self._ending)
-            if not self._waiting:
-                return None
-            first = self._waiting.popleft()
-            found = first if isinstance(first, Future) else [first, *self._fitting(first)]
-            self.metrics.waiting.set(len(self._waiting))
-        return found
-
-    def _fitting(self, first: Job) -> list[Job]:
-        if first.sampling.seed is not None:
-            return []
-        found = [
-            entry
-            for entry in self._waiting
-            if isinstance(entry, Job) and entry.sampling.key == first.sampling.key
-        ][: self.limits.batch - 1]
-        for entry in found:
-            self._waiting.remove(entry)
-        return found
+        while (batch := self._waiting.take()) is not None:
+            jobs = [entry for entry in batch if isinstance(entry, Job)]
+            for entry in batch:
+                if isinstance(entry, Future):
+                    self._do(entry)
+            if jobs:
+                self._answer(jobs)
 
     def _do(self, future: Future[Any]) -> None:
         task = self._tasks.pop(future)
@@ -168,17 +136,18 @@ class Engine:
             future.set_exception(self._told(error))
 
     def _answer(self, jobs: Sequence[Job]) -> None:
-        ready = [job for job in jobs if self._prepared(job)]
-        if not ready:
-            return
+        wanted = [job for job in jobs if self._wanted(job)]
         try:
-            self._generate(ready)
+            self._see(wanted)
+            ready = [job for job in wanted if self._prepared(job)]
+            if ready:
+                self._generate(ready)
         except Exception as error:
-            if len(ready) > 1 and not any(job.row.tokens for job in ready):
-                for job in ready:  # one that fails must not take the others with it
+            if len(wanted) > 1 and not any(job.row.tokens for job in wanted):
+                for job in wanted:  # one that fails must not take the others with it
                     self._answer([job])
                 return
-            for job in ready:
+            for job in wanted:
                 self._fail(job, error)
 
     def _fail(self, job: Job, error: Exception) -> None:
@@ -194,32 +163,41 @@ class Engine:
         self._on_fault(error)
         return RequestError("the model failed on this request", status=500)
 
+    def _wanted(self, job: Job) -> bool:
+        """Whether somebody still waits for the answer."""
+        if job.row.abandoned is not None:
+            self._fail(job, RequestError("the request waited too long in the queue", status=503))
+        return not job.done.done()
+
+    def _see(self, jobs: Sequence[Job]) -> None:
+        """Look at those images of jobs that nobody has seen, all together."""
+        known: dict[str, SeenImage] = {}
+        new: dict[str, Image.Image] = {}
+        for job in jobs:
+            for digest, picture, seen in zip(job.digests, job.pictures, job.seen, strict=True):
+                found = seen or self.images.get(digest)
+                if found is not None:
+                    known[digest] = found
+                elif picture is not None:
+                    new[digest] = picture
+        for digest, seen in zip(new, self.sight.see(list(new.values())), strict=True):
+            self.images.put(digest, seen)
+            known[digest] = seen
+        for job in jobs:
+            job.seen[:] = [known[digest] for digest in job.digests]
+        self.metrics.images_encoded.inc(len(new))
+        self.metrics.images_reused.inc(sum(len(job.digests) for job in jobs) - len(new))
+
     @torch.inference_mode()
     def _prepared(self, job: Job) -> bool:
-        """See the job's images and count its tokens; False = it has ended already."""
+        """Count the job's tokens and make its row ready; False = it has failed."""
         try:
-            if job.row.abandoned is not None:
-                raise RequestError("the request waited too long in the queue", status=503)
-            self._see(job)
             (ids,) = self.sight.processor.text_rows.ids([self.sight.prompt(job.turns, job.images)])
             job.prompt_tokens = len(ids)
             job.row.begin(self.sight.processor.tokenizer, self._room(job), self._ends())
         except Exception as error:
             self._fail(job, error)
-            return False
-        return True
-
-    def _see(self, job: Job) -> None:
-        for place, (digest, picture) in enumerate(zip(job.digests, job.pictures, strict=True)):
-            known = job.seen[place] or self.images.get(digest)
-            if known is None:
-                assert picture is not None, "an image that is not known comes with its picture"
-                known = self.sight.see(picture, self.sight.tags(picture))
-                self.images.put(digest, known)
-                self.metrics.images_encoded.inc()
-            else:
-                self.metrics.images_reused.inc()
-            job.seen[place] = known
+        return not job.done.done()
 
     def _room(self, job: Job) -> int:
         in_sequence = self.sight.processor.answers_in_sequence
@@ -245,22 +223,27 @@ class Engine:
         sampling = jobs[0].sampling
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
+        self.metrics.batches.inc()
         self._model.generate(
             **inputs,
             **({} if shown is None else {"evidence": shown.evidence, "image_index": shown.rows}),
             **sampling.arguments,
             max_new_tokens=max(row.room for row in rows),
-            streamer=BatchStream(rows),
+            streamer=BatchStream(rows, lambda place: self._end(jobs[place])),
             stopping_criteria=StoppingCriteriaList([RowsEnd(rows)]),
         )
-        self.metrics.batches.inc()
-        self.metrics.tokens.inc(sum(len(row.tokens) for row in rows))
         for job in jobs:
-            self.metrics.seconds.observe(time.monotonic() - job.arrived)
-            if job.row.reason == "late":
-                self._fail(job, RequestError("the answer took too long", status=504))
-            else:
-                job.done.set_result(None)
+            if not job.done.done():  # the model's own settings ended it
+                self._end(job)
+
+    def _end(self, job: Job) -> None:
+        """Hand over a complete answer."""
+        self.metrics.seconds.observe(time.monotonic() - job.arrived)
+        self.metrics.tokens.inc(len(job.row.tokens))
+        if job.row.reason == "late":
+            self._fail(job, RequestError("the answer took too long", status=504))
+        else:
+            job.done.set_result(None)
 
     def _inputs(self, jobs: Sequence[Job]) -> tuple[dict[str, Any], Any]:
         questions = [job.turns[-1].text for job in jobs]
@@ -281,3 +264,10 @@ class Engine:
         self.metrics.prefixes_read.inc(self._prefixes.read - before[0])
         self.metrics.prefixes_reused.inc(self._prefixes.reused - before[1])
         return inputs, shown
+
+
+def _together(first: Job | Future[Any], other: Job | Future[Any]) -> bool:
+    """Whether two jobs are decoded alike, so that one batch can answer them."""
+    if isinstance(first, Future) or isinstance(other, Future):
+        return False
+    return first.sampling.seed is None and first.sampling.key == other.sampling.key

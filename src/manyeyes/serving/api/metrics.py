@@ -22,7 +22,7 @@ class Metrics:
         self.prefixes_reused = self._counter(
             "prefixes_reused", "Prompts whose beginning was read already."
         )
-        self.batches = self._counter("batches", "Batches that were generated.")
+        self.batches = self._counter("batches", "Batches that the model answered.")
         self.tokens = self._counter("generated_tokens", "Tokens that were generated.")
         self.waiting = Gauge(
             "manyeyes_waiting", "Requests that wait for a batch.", registry=self._registry

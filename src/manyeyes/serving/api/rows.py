@@ -62,7 +62,7 @@ class Row:
 
     def take(self, token: int) -> None:
         """Read one token."""
-        if self.reason is not None or self._decode is None:
+        if self._decode is None:
             return
         self.tokens.append(token)
         self.text += self._decode.step(self._tokenizer._tokenizer, token) or ""
@@ -86,18 +86,26 @@ class Row:
 
 
 class BatchStream(BaseStreamer):
-    """Hands each row its tokens."""
+    """Hands each row its tokens.
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows, self._prompt = rows, True
+    Args:
+        on_end: told the place of every row that has ended.
+    """
+
+    def __init__(self, rows: Sequence[Row], on_end: Callable[[int], None]) -> None:
+        self.rows, self._on_end, self._prompt = rows, on_end, True
 
     def put(self, value: Tensor) -> None:
         """Take the prompts first, then a token of every row ``[B]`` at each step."""
         if self._prompt:
             self._prompt = False
             return
-        for row, token in zip(self.rows, value.reshape(-1).tolist(), strict=True):
-            row.take(int(token))
+        tokens = zip(self.rows, value.reshape(-1).tolist(), strict=True)
+        for place, (row, token) in enumerate(tokens):
+            if row.reason is None:
+                row.take(int(token))
+                if row.reason is not None:
+                    self._on_end(place)
 
     def end(self) -> None:
         """Nothing is left to do."""
