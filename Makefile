@@ -16,6 +16,9 @@ VLLM_READY := $(VLLM_VENV)/.ready
 # torch for CPUs: both lie beside the environment
 TIMM_SITE ?= build/timm
 TIMM_READY := $(TIMM_SITE)/.ready
+# `make test COVERAGE=1` counts the lines that ran as well, which takes half as long again
+COVERAGE ?=
+COVERED := --cov=manyeyes --cov-report=term:skip-covered --cov-fail-under=95
 # the site is made from the sources alone, without PyTorch
 DOCS_VENV ?= .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
@@ -28,7 +31,7 @@ demo: $(READY)
 # a file of tests stays in one process: its fixtures are made once; files marked long come first
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
-		--dist loadfile --no-loadscope-reorder --cov=manyeyes --cov-report=term:skip-covered --cov-fail-under=85
+		--dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(COVERED))
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
