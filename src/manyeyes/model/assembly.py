@@ -24,6 +24,7 @@ from manyeyes.language import IdleLanguage, has_own_head, parse_language
 from manyeyes.layers.adapters.lora import live_names, plain_name
 from manyeyes.model.auto.folder_code import NotCopied
 from manyeyes.model.configuration import ManyEyesConfig
+from manyeyes.model.recompute import recompute_frozen
 
 
 class PartsModel(NotCopied, PreTrainedModel):
@@ -72,6 +73,7 @@ class PartsModel(NotCopied, PreTrainedModel):
             for part in (*self.encoders.values(), self.fusion, self.bridge, *language):
                 if not any(parameter.requires_grad for parameter in part.parameters()):
                     part.eval()
+                    recompute_frozen(part)
             self._note_trainable()
         return self
 
