@@ -2,7 +2,7 @@
 
 Shape letters: B samples, I images of the whole batch (several or none per sample), N patches,
 D encoder width, K visual tokens per image, H language-model width, Q object queries, C classes,
-L adapted layers, P prompt length.
+L adapted layers, P prompt length, S layers that add tokens.
 
     files ─data→ Sample ─processor→ Batch ─encoders→ FeatureBundle ─fusion→ VisualEvidence ─bridge→
 """
@@ -246,11 +246,14 @@ class VisualEvidence:
     """What a fusion hands to the bridge; every part is optional and the parts compose.
 
     ``tokens`` ``[I, K, H]`` go to the image placeholder; ``prompts`` ``[I, L, P, H]`` feed the
-    adapter attention of the last L layers. Text about images is an earlier step of the processor.
+    adapter attention of the last L layers; ``layers`` ``[I, S, K, H]`` are added to the hidden
+    states of the placeholder's tokens after each of the first S layers. Text about images is an
+    earlier step of the processor.
     """
 
     tokens: Tensor | None = None
     prompts: Tensor | None = None
+    layers: Tensor | None = None
     trace: Mapping[str, Tensor] = field(default_factory=dict)
     """Named intermediates for losses and pictures; empty unless asked for."""
 

@@ -18,6 +18,7 @@ ENCODERS = {
     "single": ("clip",),
     "concat": ("clip", "dinov2", "mae"),
     "comm": ("clip", "dinov2"),
+    "deepstack": ("clip", "dinov2"),
     "interleaved": ("clip", "dinov2", "mae"),
     "lion": ("clip",),
     "llama_adapter_v2": ("clip",),
@@ -45,7 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "xformer": {"width": 8, "heads": 2, "layers": 2, "ffn": 16, "queries": 4, "dropout": 0.0},
 }
 """Small sizes, where the defaults are a real model's."""
-LEVELS = {"lion": (1, 2, 3)}
+LEVELS = {"deepstack": (1, 2, 3), "lion": (1, 2, 3)}
 """Of each encoder, for fusions that need more than one."""
 
 
@@ -70,9 +71,11 @@ def changed(features: Features) -> Features:
 
 
 def given(evidence: VisualEvidence) -> torch.Tensor:
-    """The one part of the evidence that the fusions here fill."""
+    """Tokens or prompts, of which a fusion fills one; tokens for layers stand behind the tokens."""
     (part,) = [x for x in (evidence.tokens, evidence.prompts) if x is not None]
-    return part
+    if evidence.layers is None:
+        return part
+    return torch.cat([part, evidence.layers.flatten(1, 2)], dim=1)
 
 
 def setup(name: str) -> tuple[Fusion, dict[str, Shape], dict[str, Features]]:
@@ -99,7 +102,8 @@ def test_tokens_and_prompts_have_the_announced_shape(name: str) -> None:
         assert evidence.tokens is None and plan.tokens == 0
         assert given(evidence).shape == (3, 1, plan.prompts, 6)
     else:
-        assert given(evidence).shape == (3, plan.tokens, 6)
+        assert given(evidence).shape == (3, plan.tokens * (1 + plan.layers), 6)
+        assert (evidence.layers is None) == (plan.layers == 0)
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))
@@ -152,7 +156,7 @@ def test_an_unknown_fusion_names_the_nearest() -> None:
         parse_fusion({})
 
 
-@pytest.mark.parametrize("name", ["comm", "concat", "interleaved", "single"])
+@pytest.mark.parametrize("name", ["comm", "concat", "deepstack", "interleaved", "single"])
 @pytest.mark.parametrize("factor", [0, -1, 1.5, True])
 def test_patches_are_folded_by_whole_numbers(name: str, factor: object) -> None:
     with pytest.raises(RecipeError, match=r"merge_patches: .* is not a whole number of at least 1"):

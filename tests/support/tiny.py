@@ -86,15 +86,15 @@ def save_dinov2(folder: Path, *, seed: int = 1, blocks: int = 4) -> Path:
     return folder
 
 
-def save_llama(folder: Path, *, hidden: int = 32, seed: int = 2) -> Path:
-    """Save a random Llama with 2 blocks and its byte-level tokenizer."""
+def save_llama(folder: Path, *, hidden: int = 32, seed: int = 2, blocks: int = 2) -> Path:
+    """Save a random Llama and its byte-level tokenizer."""
     tokenizer = byte_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
-        num_hidden_layers=2,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=POSITIONS,

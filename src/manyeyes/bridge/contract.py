@@ -1,7 +1,7 @@
 """What every bridge is: it puts visual evidence where the language model reads it.
 
-Shapes: B samples, T positions, I images, K visual tokens per image, P prompts per layer, H
-language-model width.
+Shapes: B samples, T positions, I images, K visual tokens per image, P prompts per layer, S layers
+that add tokens, H language-model width.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from manyeyes.layers.adapters.attention import AdapterState
 from manyeyes.layers.adapters.ffn_places import place_names
 from manyeyes.layers.adapters.mixture import AdapterMixture, AdapterOptions
 from manyeyes.layers.adapters.soft_prompt import SoftPrompt
+from manyeyes.layers.adapters.stacked_tokens import StackedTokens
 from manyeyes.options import check_choice, parse_options
 from manyeyes.records import VisualEvidence
 
@@ -38,12 +39,14 @@ class ImageTokenIds(NamedTuple):
 class Given(NamedTuple):
     """What the fusion gives per image: ``tokens`` K for the text, ``prompts`` P for attention.
 
-    ``grid``: rows and columns where the tokens are the cells of a grid, row by row.
+    ``grid``: rows and columns where the tokens are the cells of a grid, row by row. ``layers``: S,
+    the first layers of the language model that add as many tokens again.
     """
 
     tokens: int
     prompts: int = 0
     grid: tuple[int, int] | None = None
+    layers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,16 @@ class Bridge(nn.Module, ABC):
         image_index: Tensor | None = None,
     ) -> AdapterState | None:
         """Return what the attention of ``model`` reads besides the text; None = nothing."""
+        return None
+
+    def stacked(
+        self,
+        input_ids_BT: Tensor,
+        evidence: VisualEvidence | None,
+        image_index: Tensor | None,
+        ids: ImageTokenIds,
+    ) -> StackedTokens | None:
+        """Return what the first layers add at the tokens of the images; None = nothing."""
         return None
 
 

@@ -1,12 +1,16 @@
 """Image placeholder tokens: each image's visual tokens replace its run of placeholders.
 
-Shapes: B samples, T positions, I images, K visual tokens per image, H language-model width.
+Where the fusion gives tokens for layers too, the language model adds them at the same places.
+
+Shapes: B samples, T positions, I images, K visual tokens per image, S layers that add tokens, H
+language-model width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +18,11 @@ from transformers import PreTrainedConfig
 
 from manyeyes.bridge.contract import Bridge, BridgeOptions, Given, ImageTokenIds
 from manyeyes.errors import PartError, PlaceholderError, RecipeError
+from manyeyes.layers.adapters.stacked_tokens import StackedTokens, check_stackable, stack_on
 from manyeyes.layers.grid_positions import visual_positions
 from manyeyes.layers.neighbours import NeighbourMix
 from manyeyes.options import check_choice, check_counts
+from manyeyes.records import VisualEvidence
 
 POSITIONS = ("learned", "none")
 
@@ -77,6 +83,8 @@ class PlaceholderBridge(Bridge):
                 "bridge 'placeholder' takes tokens, but the fusion gives prompts: choose bridge "
                 "'adapter_prompts'"
             )
+        if given.layers:
+            check_stackable(language, given.layers)
         if options.neighbours > 1 and given.grid is None:
             raise PartError(
                 f"bridge.neighbours: {options.neighbours} needs visual tokens that are the cells "
@@ -86,6 +94,11 @@ class PlaceholderBridge(Bridge):
     @classmethod
     def marks_images(cls, options: PlaceholderOptions) -> bool:
         return options.start_end
+
+    def attach(self, model: Any) -> None:
+        super().attach(model)
+        if self.given.layers:
+            stack_on(model)
 
     @torch.no_grad()
     def start_from(self, embeddings_VH: Tensor) -> None:
@@ -150,6 +163,18 @@ class PlaceholderBridge(Bridge):
             filled = torch.where(start, self.image_start.to(filled.dtype), filled)
             filled = torch.where(end, self.image_end.to(filled.dtype), filled)
         return filled
+
+    def stacked(
+        self,
+        input_ids_BT: Tensor,
+        evidence: VisualEvidence | None,
+        image_index: Tensor | None,
+        ids: ImageTokenIds,
+    ) -> StackedTokens | None:
+        if evidence is None or evidence.layers is None:
+            return None
+        layers = evidence.layers if image_index is None else evidence.layers[image_index]
+        return StackedTokens(layers, input_ids_BT == ids.image)
 
 
 def match_counts(placeholders: Sequence[int], images: Sequence[int], per_image: int) -> None:

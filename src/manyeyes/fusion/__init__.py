@@ -9,6 +9,7 @@ from manyeyes.errors import RecipeError
 from manyeyes.fusion.comm import CommFusion
 from manyeyes.fusion.concat import ConcatFusion
 from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, grid_features, object_features
+from manyeyes.fusion.deepstack import DeepStackFusion
 from manyeyes.fusion.interleaved import InterleavedFusion
 from manyeyes.fusion.lion import LionFusion
 from manyeyes.fusion.llama_adapter_v2 import LlamaAdapterV2Fusion
@@ -22,6 +23,7 @@ from manyeyes.options import check_choice, names_with_plugins, parse_options
 FUSIONS: dict[str, type[Fusion]] = {
     "comm": CommFusion,
     "concat": ConcatFusion,
+    "deepstack": DeepStackFusion,
     "interleaved": InterleavedFusion,
     "lion": LionFusion,
     "llama_adapter_v2": LlamaAdapterV2Fusion,

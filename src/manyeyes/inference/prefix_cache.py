@@ -147,7 +147,7 @@ class PrefixCache:
         evidence = None if shown is None else shown.evidence
         index = None if shown is None else shown.rows[of_new.to(shown.rows.device)]
         routes = inputs["routes"][rows] if "routes" in inputs else None
-        inner = model.layer_inputs(len(new), evidence, counts[rows], index, routes)
+        inner = model.layer_inputs(len(new), evidence, counts[rows], index, routes, input_ids=ids)
         with model.layer_context(inner):
             embeddings = model.embed(ids, evidence, counts[rows], index)
             state = model.language_kind.read(model.language_model, embeddings, mask).state

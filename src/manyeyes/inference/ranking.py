@@ -161,7 +161,7 @@ class _Batch:
         mask = pad_sequence(ones, batch_first=True, padding_side="left").to(model.device)
         evidence, rows = (None, None) if self.shown is None else vars(self.shown).values()
         counts = None if rows is None else torch.ones_like(rows)
-        with model.layer_context(self._layer_inputs(torch.arange(len(prompts)))):
+        with model.layer_context(self._layer_inputs(torch.arange(len(prompts)), ids)):
             embeddings = model.embed(ids, evidence, counts, rows)
             return model.language_kind.read(model.language_model, embeddings, mask)
 
@@ -179,14 +179,17 @@ class _Batch:
             )
         return _likelihoods(logits, labels)
 
-    def _layer_inputs(self, rows: Tensor) -> dict[str, Any]:
-        """What the language model's layers read besides the text for these rows of the batch."""
+    def _layer_inputs(self, rows: Tensor, ids: Tensor | None = None) -> dict[str, Any]:
+        """What the language model's layers read besides the text for these rows of the batch.
+
+        ``ids``: of their prompts, while these are read.
+        """
         evidence = None if self.shown is None else self.shown.evidence
         images = None if self.shown is None else self.shown.rows[rows]
         counts = None if images is None else torch.ones_like(images)
         routes = [self.questions[row].route for row in rows.tolist()]
         every = torch.tensor(routes, device=self.model.device) if self.model.config.routed else None
-        return self.model.layer_inputs(len(rows), evidence, counts, images, every)
+        return self.model.layer_inputs(len(rows), evidence, counts, images, every, input_ids=ids)
 
 
 def _row(

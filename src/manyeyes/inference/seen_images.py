@@ -139,16 +139,17 @@ def _together(parts: Sequence[VisualEvidence | None]) -> VisualEvidence:
     return VisualEvidence(
         tokens=_rows([part.tokens for part in there]),
         prompts=_rows([part.prompts for part in there]),
+        layers=_rows([part.layers for part in there]),
     )
 
 
 def _row(evidence: VisualEvidence, row: int) -> VisualEvidence:
     """Evidence of one image; a slice would keep that of the others alive."""
-    tokens, prompts = (
+    tokens, prompts, layers = (
         None if part is None else part[row : row + 1].clone()
-        for part in (evidence.tokens, evidence.prompts)
+        for part in (evidence.tokens, evidence.prompts, evidence.layers)
     )
-    return VisualEvidence(tokens=tokens, prompts=prompts)
+    return VisualEvidence(tokens=tokens, prompts=prompts, layers=layers)
 
 
 def _rows(parts: list[Tensor | None]) -> Tensor | None:

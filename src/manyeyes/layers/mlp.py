@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-PROJECTORS = ("linear", "mlp2x", "mlp3x_fused")
+PROJECTORS = ("linear", "mlp2x", "mlp3x_fused", "merger")
 
 
 def build_projector(kind: str, in_width: int, out_width: int) -> nn.Sequential:
@@ -13,6 +13,7 @@ def build_projector(kind: str, in_width: int, out_width: int) -> nn.Sequential:
 
     ``linear``: one Linear (COMM §1.5, Shikra). ``mlp2x``: Linear, GELU, Linear (LLaVA-1.5).
     ``mlp3x_fused``: Linear to 4 x in, GELU, Linear, GELU, Linear (Prismatic, for several encoders).
+    ``merger``: LayerNorm, Linear at the width in, GELU, Linear (Qwen3-VL).
     """
     if kind == "linear":
         return nn.Sequential(nn.Linear(in_width, out_width))
@@ -28,6 +29,13 @@ def build_projector(kind: str, in_width: int, out_width: int) -> nn.Sequential:
             nn.Linear(hidden, out_width),
             nn.GELU(),
             nn.Linear(out_width, out_width),
+        )
+    if kind == "merger":
+        return nn.Sequential(
+            nn.LayerNorm(in_width, eps=1e-6),
+            nn.Linear(in_width, in_width),
+            nn.GELU(),
+            nn.Linear(in_width, out_width),
         )
     raise AssertionError(f"unchecked projector {kind!r}")
 

@@ -268,9 +268,9 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
 
     @property
     def given(self) -> Given:
-        """What the fusion gives per image, tokens and prompts (needs ``resolve``)."""
+        """What the fusion gives per image, to text and layers (needs ``resolve``)."""
         plan = self.fusion_plan
-        return Given(plan.tokens, plan.prompts, plan.grid)
+        return Given(plan.tokens, plan.prompts, plan.grid, plan.layers)
 
     @property
     def fusion_plan(self) -> FusionPlan:

@@ -6,8 +6,7 @@ width, S supervised predictions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +21,12 @@ from manyeyes.encoders import ENCODERS
 from manyeyes.errors import PartError, PlaceholderError
 from manyeyes.fusion import object_features, parse_fusion
 from manyeyes.language import add_biases, build_language, check_prompts, kind_of, parse_language
-from manyeyes.layers.adapters.attention import PROMPTS, answering, positions
-from manyeyes.layers.adapters.mixture import ROUTES, routed
+from manyeyes.layers.adapters.attention import PROMPTS, positions
 from manyeyes.layers.attention.packed import KEYWORD as PACKED
 from manyeyes.layers.attention.packed import reading_packed
 from manyeyes.layers.bundles import cast_features
 from manyeyes.layers.pooled_text import pool_text
 from manyeyes.losses.next_token import next_token_sum
-from manyeyes.model.assembly import PartsModel
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.model.inputs import (
     FEATURES,
@@ -53,6 +50,7 @@ from manyeyes.model.intermediates import (
     detection_loss,
     read_back,
 )
+from manyeyes.model.layer_inputs import LayerInputsModel
 from manyeyes.model.lora import add_lora, parse_lora
 from manyeyes.model.zero_terms import shared_zero, silent_image
 from manyeyes.records import (
@@ -76,7 +74,7 @@ class ManyEyesOutput(ModelOutput):
     trace: dict[str, Tensor] | None = None
 
 
-class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
+class ManyEyesForConditionalGeneration(LayerInputsModel, GenerationMixin):
     """A language model that sees through one or several vision encoders.
 
     Parts: ``encoders.<name>``, ``fusion``, ``bridge``, ``language_model``. Parts without trainable
@@ -251,7 +249,11 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
             if self.training:
                 silent = silent_image(self, inputs_embeds) if evidence is None else 0.0
                 inputs_embeds = inputs_embeds + silent + shared_zero(self, inputs_embeds)
-        inner = self.layer_inputs(len(inputs_embeds), evidence, image_counts, routes=routes)
+        elif input_ids is None and evidence is not None and evidence.layers is not None:
+            raise PartError("pass input_ids: they say where layers add this fusion's tokens")
+        inner = self.layer_inputs(
+            len(inputs_embeds), evidence, image_counts, routes=routes, input_ids=input_ids
+        )
         if PROMPTS in inner and attention_mask is not None:
             last = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
             rest.setdefault("position_ids", last)
@@ -268,29 +270,6 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         loss = next_token_sum(output.logits, output.targets) / count
         trace = detection_loss(self, trace, wanted, targets)
         return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
-
-    def layer_inputs(
-        self,
-        batch_size: int,
-        evidence: VisualEvidence | None,
-        image_counts: Tensor | None,
-        image_index: Tensor | None = None,
-        routes: Tensor | None = None,
-    ) -> dict[str, Any]:
-        """Return what layers of the language model read besides its input, by keyword."""
-        given = {
-            PROMPTS: self.bridge.prompts(
-                self.language_model, batch_size, evidence, image_counts, image_index
-            ),
-            ROUTES: routes if self.config.routed else None,
-        }
-        return {keyword: value for keyword, value in given.items() if value is not None}
-
-    @contextmanager
-    def layer_context(self, inner: Mapping[str, Any]) -> Iterator[None]:
-        """Let the language model's layers read ``layer_inputs`` for a block of code."""
-        with answering(inner.get(PROMPTS)), routed(inner.get(ROUTES)):
-            yield
 
     def _fuse(
         self,
@@ -384,7 +363,9 @@ class ManyEyesForConditionalGeneration(PartsModel, GenerationMixin):
         self.language_model.generation_config = self.generation_config
         if task is not None:
             routes = routes_for(task, input_ids, routed=self.config.routed)
-        inner = self.layer_inputs(len(input_ids), evidence, image_counts, image_index, routes)
+        inner = self.layer_inputs(
+            len(input_ids), evidence, image_counts, image_index, routes, input_ids=input_ids
+        )
         with self.layer_context(inner):
             result = self.language_kind.generate(
                 self.language_model,

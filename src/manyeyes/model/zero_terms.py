@@ -32,7 +32,7 @@ def silent_image(model: Any, like: Tensor) -> Tensor:
     nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
     evidence = model.encode_images(FusionText(nothing, nothing + 1), None, **zeros)
     total = like.new_zeros((), dtype=torch.float32)
-    for part in (evidence.tokens, evidence.prompts, *evidence.trace.values()):
+    for part in (evidence.tokens, evidence.prompts, evidence.layers, *evidence.trace.values()):
         if part is not None:
             total = total + part.float().sum()
     for parameter in model.bridge.parameters():

@@ -202,6 +202,11 @@ def test_others_are_refused_in_one_sentence(parts: Path) -> None:
     biased = {**comm, "language": {**comm["language"], "added_biases": ["q_proj"]}}
     wrong = {
         "adapter prompts": prompts,
+        "first layers add visual tokens": {
+            **comm,
+            "encoders": [{**comm["encoders"][0], "levels": [2, 3]}],
+            "fusion": {"name": "deepstack"},
+        },
         "encoder-decoder": lion_block(parts, "t5", bridge={"name": "placeholder"}),
         "adapters beside": lion_block(parts, "llama"),
         "added biases": biased,

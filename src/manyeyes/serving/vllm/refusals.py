@@ -29,6 +29,8 @@ def reason_against(config: ManyEyesConfig) -> str | None:
         return "its language model is an encoder-decoder, which vLLM does not run"
     if not issubclass(bridge, PlaceholderBridge):
         return "adapter prompts act inside the attention of its layers, which vLLM replaces"
+    if config.given.layers:
+        return "its first layers add visual tokens to what they pass on, and vLLM replaces them"
     if options.adapters is not None:
         return "it has adapters beside its feed-forward layers, which vLLM replaces"
     if language.added_biases:

@@ -49,9 +49,10 @@ def _on(few: Moment, more: Moment, blocks: int) -> Moment:
 def _alike(model: Any, assignment: Assignment) -> Mapping[str, nn.ModuleList]:
     """The language model's stacks of blocks by their names; none where they are not alike.
 
-    Prompts are read by some blocks only. All stacks must have one length, more than ``FEW`` + 1.
+    Prompts are read, and tokens added, by some blocks only. All stacks must have one length, more
+    than ``FEW`` + 1.
     """
-    if model.config.given.prompts:
+    if model.config.given.prompts or model.config.given.layers:
         return {}
     kinds = set(block_classes(model))
     named = model.language_model.named_modules(prefix="language_model")

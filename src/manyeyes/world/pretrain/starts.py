@@ -144,7 +144,7 @@ class StartObjective(PartObjective):
         """Return ``[B, T, V]``: what the language model says after every position."""
         counts = torch.ones(len(batch.ids), dtype=torch.long)
         embeds_BTH = self.network.embed(batch.ids, evidence, counts)
-        inner = self.network.layer_inputs(len(batch.ids), evidence, counts)
+        inner = self.network.layer_inputs(len(batch.ids), evidence, counts, input_ids=batch.ids)
         with self.network.layer_context(inner):
             logits_BTV: Tensor = self.network.language_model(
                 inputs_embeds=embeds_BTH,
