@@ -105,6 +105,7 @@ TABLES = {
     "encoders",
     "evaluation/benchmarks",
     "evaluation/scorers",
+    "fusion",
     "losses",
     "recipes",
     "world/emit",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lion_parts import stir
 from manyeyes.encoders import GridShape, ObjectShape, Shape
 from manyeyes.errors import PartError, RecipeError
 from manyeyes.fusion import FUSIONS, Fusion, parse_fusion
@@ -18,6 +19,8 @@ ENCODERS = {
     "single": ("clip",),
     "concat": ("clip", "dinov2", "mae"),
     "comm": ("clip", "dinov2"),
+    "cross_attention": ("clip", "dinov2", "mae"),
+    "deepseek_hybrid": ("clip", "dinov2"),
     "deepstack": ("clip", "dinov2"),
     "interleaved": ("clip", "dinov2", "mae"),
     "lion": ("clip",),
@@ -28,6 +31,7 @@ ENCODERS = {
     "xformer": ("clip", "mae"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
+    "cross_attention": {"depth": 2, "heads": 2, "ffn": 16},
     "lion": {
         "width": 8,
         "heads": 2,
@@ -48,6 +52,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Small sizes, where the defaults are a real model's."""
 LEVELS = {"deepstack": (1, 2, 3), "lion": (1, 2, 3)}
 """Of each encoder, for fusions that need more than one."""
+FOLDING = (
+    "comm",
+    "concat",
+    "cross_attention",
+    "deepseek_hybrid",
+    "deepstack",
+    "interleaved",
+    "single",
+)
+"""Fusions with ``merge_patches``."""
+STARTS_AT_ZERO = {"cross_attention"}
+"""Fusions in which a fresh encoder says nothing yet."""
 
 
 def declared(encoder: str, place: int, levels: tuple[int, ...] = (3,)) -> Shape:
@@ -85,7 +101,10 @@ def setup(name: str) -> tuple[Fusion, dict[str, Shape], dict[str, Features]]:
     cls, options = parse_fusion({"name": name, **OPTIONS.get(name, {})})
     cls.check(options, cls.accept(shapes))
     build: Any = cls
-    return build(options, shapes, 6), shapes, {n: drawn(shape) for n, shape in shapes.items()}
+    fusion = build(options, shapes, 6)
+    if name in STARTS_AT_ZERO:
+        stir(fusion)
+    return fusion, shapes, {n: drawn(shape) for n, shape in shapes.items()}
 
 
 def test_every_fusion_is_tested_here() -> None:
@@ -156,7 +175,7 @@ def test_an_unknown_fusion_names_the_nearest() -> None:
         parse_fusion({})
 
 
-@pytest.mark.parametrize("name", ["comm", "concat", "deepstack", "interleaved", "single"])
+@pytest.mark.parametrize("name", FOLDING)
 @pytest.mark.parametrize("factor", [0, -1, 1.5, True])
 def test_patches_are_folded_by_whole_numbers(name: str, factor: object) -> None:
     with pytest.raises(RecipeError, match=r"merge_patches: .* is not a whole number of at least 1"):
@@ -186,4 +205,5 @@ def test_watched_attentions_say_what_was_read_and_leave_the_pass_alone(name: str
 
 def test_fusions_whose_queries_read_the_image_say_so() -> None:
     watched = {name for name in FUSIONS if setup(name)[0].attentions()}
-    assert watched == {"lion", "llama_adapter_v2", "qformer", "shared_queries", "xformer"}
+    queries = {"lion", "llama_adapter_v2", "qformer", "shared_queries", "xformer"}
+    assert watched == {"cross_attention", *queries}

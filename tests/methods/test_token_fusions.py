@@ -1,4 +1,4 @@
-"""Interleaved tokens and the spatial aggregator inside the whole model, over tiny parts."""
+"""Fusions that fill placeholders, and have no page of tests of their own, in the whole model."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from manyeyes.errors import PartError
 from whole_model import Build, Pictures, batch, freeze, prompts
 
 FUSIONS: dict[str, tuple[dict[str, Any], int]] = {
+    "cross_attention": ({"name": "cross_attention", "heads": 2}, 16),
+    "deepseek_hybrid": ({"name": "deepseek_hybrid", "high": "dinov2"}, 16),
     "interleaved": ({"name": "interleaved"}, 32),
     "sva": ({"name": "sva", "width": 16, "heads": 2, "groups": 2, "grid": [2, 2]}, 4),
 }

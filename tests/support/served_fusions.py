@@ -35,6 +35,8 @@ def blocks(parts: Path) -> dict[str, dict[str, Any]]:
     return {
         "comm": comm,
         "concat": {**comm, "encoders": top, "fusion": {"name": "concat"}},
+        "cross_attention": {**comm, "encoders": top, "fusion": {"name": "cross_attention"}},
+        "deepseek_hybrid": {**comm, "encoders": top, "fusion": {"name": "deepseek_hybrid"}},
         "interleaved": {**comm, "encoders": top, "fusion": {"name": "interleaved"}},
         "sva": {**comm, "encoders": top, "fusion": sva},
         "single": {**one, "encoders": clip, "fusion": {"name": "single"}},

@@ -9,6 +9,8 @@ from manyeyes.errors import RecipeError
 from manyeyes.fusion.comm import CommFusion
 from manyeyes.fusion.concat import ConcatFusion
 from manyeyes.fusion.contract import Fusion, FusionPlan, Shapes, grid_features, object_features
+from manyeyes.fusion.cross_attention import CrossAttentionFusion
+from manyeyes.fusion.deepseek_hybrid import DeepSeekHybridFusion
 from manyeyes.fusion.deepstack import DeepStackFusion
 from manyeyes.fusion.interleaved import InterleavedFusion
 from manyeyes.fusion.lion import LionFusion
@@ -23,6 +25,8 @@ from manyeyes.options import check_choice, names_with_plugins, parse_options
 FUSIONS: dict[str, type[Fusion]] = {
     "comm": CommFusion,
     "concat": ConcatFusion,
+    "cross_attention": CrossAttentionFusion,
+    "deepseek_hybrid": DeepSeekHybridFusion,
     "deepstack": DeepStackFusion,
     "interleaved": InterleavedFusion,
     "lion": LionFusion,

@@ -16,6 +16,7 @@ from transformers import GenerationConfig, GenerationMixin
 from transformers.utils.generic import ModelOutput
 
 from manyeyes.bridge import parse_bridge
+from manyeyes.bridge.layer_inputs import LayerInputs
 from manyeyes.checkpoints.originals import Originals
 from manyeyes.encoders import ENCODERS
 from manyeyes.errors import PartError, PlaceholderError
@@ -27,6 +28,7 @@ from manyeyes.layers.attention.packed import reading_packed
 from manyeyes.layers.bundles import cast_features
 from manyeyes.layers.pooled_text import pool_text
 from manyeyes.losses.next_token import next_token_sum
+from manyeyes.model.assembly import PartsModel
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.model.inputs import (
     FEATURES,
@@ -50,7 +52,6 @@ from manyeyes.model.intermediates import (
     detection_loss,
     read_back,
 )
-from manyeyes.model.layer_inputs import LayerInputsModel
 from manyeyes.model.lora import add_lora, parse_lora
 from manyeyes.model.zero_terms import shared_zero, silent_image
 from manyeyes.records import (
@@ -74,7 +75,7 @@ class ManyEyesOutput(ModelOutput):
     trace: dict[str, Tensor] | None = None
 
 
-class ManyEyesForConditionalGeneration(LayerInputsModel, GenerationMixin):
+class ManyEyesForConditionalGeneration(LayerInputs, PartsModel, GenerationMixin):
     """A language model that sees through one or several vision encoders.
 
     Parts: ``encoders.<name>``, ``fusion``, ``bridge``, ``language_model``. Parts without trainable

@@ -14,15 +14,14 @@ from torch import Tensor
 from manyeyes.layers.adapters.attention import PROMPTS, answering
 from manyeyes.layers.adapters.mixture import ROUTES, routed
 from manyeyes.layers.adapters.stacked_tokens import STACKED, stacking
-from manyeyes.model.assembly import PartsModel
 from manyeyes.records import VisualEvidence
 
 
-class LayerInputsModel(PartsModel):
-    """A model whose bridge reaches into the layers of the language model."""
+class LayerInputs:
+    """Of a model with a ``bridge`` that reaches into the layers of its ``language_model``."""
 
     def layer_inputs(
-        self,
+        self: Any,
         batch_size: int,
         evidence: VisualEvidence | None,
         image_counts: Tensor | None,
