@@ -22,9 +22,9 @@ from manyeyes.checkpoints.weight_checks import check_finite, check_names
 from manyeyes.errors import CheckpointError, PartError, RecipeError
 from manyeyes.language import IdleLanguage, has_own_head, parse_language
 from manyeyes.layers.adapters.lora import live_names, plain_name
+from manyeyes.layers.recompute import recompute_frozen
 from manyeyes.model.auto.folder_code import NotCopied
 from manyeyes.model.configuration import ManyEyesConfig
-from manyeyes.model.recompute import recompute_frozen
 
 
 class PartsModel(NotCopied, PreTrainedModel):

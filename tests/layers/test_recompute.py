@@ -14,7 +14,7 @@ from transformers import OPTConfig, OPTForCausalLM
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from manyeyes import ManyEyesForConditionalGeneration
-from manyeyes.model.recompute import recompute_frozen
+from manyeyes.layers.recompute import recompute_frozen
 from whole_model import Build, Pictures, batch, freeze
 
 
