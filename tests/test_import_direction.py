@@ -59,6 +59,7 @@ LINES: dict[str, Line] = {
         ("trials",),
         ("comparison",),
         ("claims", "demonstration", "probing"),
+        ("choosing",),
     ),
 }
 """Folder -> what lies in it, step by step: a step imports earlier ones, never itself or later."""

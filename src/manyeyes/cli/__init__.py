@@ -16,7 +16,7 @@ from manyeyes.cli.convert import adapter, data, gguf, lavis, lion, tasks
 from manyeyes.cli.groups import flat
 from manyeyes.cli.parsing import JsonCommand, JsonGroup
 from manyeyes.cli.recipes import keys, new, recipes, show
-from manyeyes.cli.study import ablate, claims, compare, demo, explain, probe, report
+from manyeyes.cli.study import ablate, choose, claims, compare, demo, explain, probe, report
 from manyeyes.cli.world import make, pretrain
 
 Command = tuple[Callable[..., None], tuple[str, ...]]
@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "claims": (claims.claims, claims.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "score": (score.score, score.EXAMPLES),
+    "choose": (choose.choose, choose.EXAMPLES),
     "probe": (probe.probe, probe.EXAMPLES),
     "ablate": (ablate.ablate, ablate.EXAMPLES),
     "explain": (explain.explain, explain.EXAMPLES),

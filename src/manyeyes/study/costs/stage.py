@@ -152,9 +152,7 @@ class _Shape:
         total = 0.0
         for prefix, size in self._encoders():
             learns = self._count(prefix, learning=True)
-            forward = 2.0 * self._count(prefix) * size.tokens
-            forward += _attention(size.tokens, size.width, size.blocks)
-            forward *= size.tiles
+            forward = encoder_operations(self._count(prefix), size)
             total += 3.0 * forward if learns else (0.0 if self.cached else forward)
         learns = self._count("fusion.", learning=True)
         total += (6.0 if learns else 2.0) * self._count("fusion.") * self._fusion_tokens()
@@ -192,6 +190,12 @@ class _Shape:
     def _count(self, prefix: str, *, learning: bool = False) -> int:
         names = self.learning if learning else self.sizes
         return sum(self.sizes[name] for name in names if name.startswith(prefix))
+
+
+def encoder_operations(parameters: int, size: EncoderCost) -> float:
+    """Return the floating-point operations of an encoder's forward for one picture."""
+    once = 2.0 * parameters * size.tokens + _attention(size.tokens, size.width, size.blocks)
+    return once * size.tiles
 
 
 def _attention(tokens: int, width: int, blocks: int) -> float:

@@ -90,18 +90,54 @@ def open_eyes(sources: Sequence[str], *, seed: int = 0) -> tuple[list[Eye], str]
     return eyes, next(iter(geometries), "pad")
 
 
-def _open(source: str, seed: int) -> tuple[list[Eye], str | None]:
+@dataclass(frozen=True)
+class Source:
+    """What a source names: recipes' ``entries`` of encoders, and how pictures become square.
+
+    ``trained``: the encoders of a trained model, beside their entries; None = of a checkpoint.
+    ``language``: checkpoint of the language model. FAMILY=CHECKPOINT says no geometry.
+    """
+
+    name: str
+    entries: tuple[dict[str, Any], ...]
+    trained: tuple[Any, ...]
+    geometry: str | None = None
+    language: str | None = None
+
+
+def read_source(source: str) -> Source:
+    """Return the encoders that a source names (see ``open_eyes``), of whatever kind.
+
+    Raises:
+        UsageError, RecipeError, CheckpointError: no such thing.
+    """
     family, sign, checkpoint = source.partition("=")
     if sign:
-        return [_eye({"name": family, "family": family, "checkpoint": checkpoint}, seed)], None
+        entry = {"name": family, "family": family, "checkpoint": checkpoint}
+        return Source(source, (entry,), (None,))
     if (Path(source) / "config.json").is_file():
         model = ManyEyesForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
-        entries = zip(model.config.encoders, model.encoders.values(), strict=True)
-        eyes = [_eye(entry, seed, trained) for entry, trained in entries if gives_patches(entry)]
-        return eyes, model.config.geometry
+        config = model.config
+        entries, trained = tuple(config.encoders), tuple(model.encoders.values())
+        return Source(
+            source, entries, trained, config.geometry, config.language.get("checkpoint") or None
+        )
     block = load_recipe(source).model
-    eyes = [_eye(entry, seed) for entry in block.get("encoders", []) if gives_patches(entry)]
-    return eyes, str(block.get("geometry", "pad"))
+    entries = tuple(block.get("encoders", []))
+    language = (block.get("language") or {}).get("checkpoint")
+    geometry = str(block.get("geometry", "pad"))
+    return Source(source, entries, (None,) * len(entries), geometry, language)
+
+
+def _open(source: str, seed: int) -> tuple[list[Eye], str | None]:
+    found = read_source(source)
+    asked_for = found.geometry is None  # FAMILY=CHECKPOINT, which must give patches
+    eyes = [
+        open_eye(entry, seed, trained)
+        for entry, trained in zip(found.entries, found.trained, strict=True)
+        if asked_for or gives_patches(entry)
+    ]
+    return eyes, found.geometry
 
 
 def gives_patches(entry: dict[str, Any]) -> bool:
@@ -109,8 +145,12 @@ def gives_patches(entry: dict[str, Any]) -> bool:
     return issubclass(ENCODERS[parse_encoder(entry).family], GridEncoder)
 
 
-def _eye(entry: dict[str, Any], seed: int, trained: GridEncoder | None = None) -> Eye:
-    """Build an encoder with all levels, with the weights of ``trained`` or of its checkpoint."""
+def open_eye(entry: dict[str, Any], seed: int = 0, trained: GridEncoder | None = None) -> Eye:
+    """Return an encoder with all levels, with the weights of ``trained`` or of its checkpoint.
+
+    Raises:
+        UsageError: it gives objects. CheckpointError, PartError: as the encoder says.
+    """
     fields = {k: v for k, v in entry.items() if k not in NOT_PROBED}
     if fields.get("feature_norm") == STANDARDIZE:  # of other levels than those probed
         del fields["feature_norm"]

@@ -1,0 +1,1 @@
+"""``manyeyes choose``: which encoders, before any training."""
