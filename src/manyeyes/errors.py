@@ -4,7 +4,7 @@
     ├── UsageError                     exit code 2: the command line or an argument is wrong
     │   └── InUseError                 another process works in the folder
     ├── RecipeError                    a recipe holds an unknown key or an impossible value
-    ├── DataError                      a data file or row is broken (carries file, line and key)
+    ├── DataError                      a data file or row is broken (carries its place)
     │   └── ImageError                 an image cannot be decoded, or is refused
     ├── PartError                      encoder, fusion and language model do not fit together
     ├── PlaceholderError               image tokens in the text and image features disagree
@@ -45,7 +45,8 @@ class RecipeError(ManyEyesError):
 class DataError(ManyEyesError):
     """A data file or one of its rows is broken.
 
-    ``file``, ``line`` (1-based; record number for JSON arrays) and ``key`` say where, when known.
+    ``file``, ``line`` or ``entry``, and ``key`` say where, when known. Both are counted from 1: a
+    line of a text file; an entry of what has none for each row, as a JSON array, parquet or tar.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class DataError(ManyEyesError):
         *,
         file: str | None = None,
         line: int | None = None,
+        entry: int | None = None,
         key: str | None = None,
     ) -> None:
-        self.file, self.line, self.key = file, line, key
+        self.file, self.line, self.entry, self.key = file, line, entry, key
         where = ":".join(str(part) for part in (file, line) if part is not None)
+        if entry is not None:
+            where = ", ".join(filter(None, (where, f"entry {entry}")))
         what = f"{key}: {message}" if key else message
         super().__init__(f"{where}: {what}" if where else what)
 

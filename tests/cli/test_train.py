@@ -54,7 +54,7 @@ def test_broken_rows_are_refused_unless_skipped(
     words += ["--set", f"stages.align.data={json.dumps(place)}", "--json"]
     refused = invoke(*words, "--out", "refused")
     assert refused.exit_code == 1
-    assert the_object(refused)["error"]["line"] == 2
+    assert the_object(refused)["error"]["entry"] == 2
     skipped = the_object(invoke(*words, "--out", "skipped", "--skip-bad-rows"))
     assert skipped["results"]["stages"][0]["data"][0]["skipped"] == 1
 

@@ -222,7 +222,7 @@ def test_broken_rows_stop_or_are_named(source: Path, tmp_path: Path) -> None:
     rows = [ROWS[0], {**ROWS[1], "conversations": []}, ROWS[2]]
     source.write_text(json.dumps(rows))
     out = tmp_path / "out.json"
-    with pytest.raises(DataError, match=r"train\.json:2: conversations"):
+    with pytest.raises(DataError, match=r"train\.json, entry 2: conversations"):
         convert_file(source, out, "llava")
     assert not out.exists() and list(tmp_path.glob(".out*")) == []
     report = convert_file(source, out, "llava", skip_bad_rows=True)

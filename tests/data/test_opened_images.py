@@ -63,10 +63,10 @@ def test_rows_of_unreadable_pictures_are_broken_rows(tmp_path: Path) -> None:
     samples, report = read_samples(path, skip_bad_rows=True, open_images=open_images)
     assert [sample.id for sample in samples] == ["s0", "s2", "s4"]
     assert (report.samples, report.broken, report.images, report.unreadable) == (3, 2, 5, 2)
-    assert [(error.line, error.key) for error in report.errors] == [(2, "image"), (4, "image")]
+    assert [(error.entry, error.key) for error in report.errors] == [(2, "image"), (4, "image")]
     assert f"got {tmp_path / '1.png'}: is damaged" in str(report.errors[0])
     assert "2 broken; 2 unreadable images; first: " in report.summary()
-    with pytest.raises(DataError, match=r"rows\.json:2: image: .*1\.png: is damaged"):
+    with pytest.raises(DataError, match=r"rows\.json, entry 2: image: .*1\.png: is damaged"):
         read_samples(path, open_images=open_images)
     _, unopened = read_samples(path, skip_bad_rows=True)
     assert (unopened.samples, unopened.broken, unopened.images) == (5, 0, 0)
@@ -84,15 +84,15 @@ def test_check_opens_missing_cut_and_packed_pictures(tmp_path: Path) -> None:
     (tmp_path / "3.png").unlink()
     report = check_file(path, tmp_path)
     assert (report.samples, report.broken, report.images, report.unreadable) == (3, 2, 4, 1)
-    assert [error.line for error in report.errors] == [2, 4]
+    assert [error.entry for error in report.errors] == [2, 4]
     text = json.dumps({"caption": "a cube"}).encode()
     members = [("a.png", png(1)), ("a.json", text), ("b.png", png(2)[:50]), ("b.json", text)]
     packed = check_file(make_tar(tmp_path / "train.tar", members))
     assert (packed.samples, packed.broken, packed.images, packed.unreadable) == (1, 1, 2, 1)
-    assert "train.tar:2: image: expected an image that can be read" in str(packed.errors[0])
+    assert "train.tar, entry 2: image: expected an image that can be read" in str(packed.errors[0])
 
 
 def test_nothing_readable_is_one_error(tmp_path: Path) -> None:
     path = save(tmp_path, 2, cut=(0, 1))
-    with pytest.raises(DataError, match=r"no usable sample; the first of 2 broken rows: .*:1: im"):
+    with pytest.raises(DataError, match=r"the first of 2 broken rows: .*, entry 1: im"):
         read_samples(path, skip_bad_rows=True, open_images=open_images)

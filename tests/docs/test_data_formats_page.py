@@ -85,7 +85,9 @@ def test_the_error_shown_is_the_one_that_is_printed(tmp_path: Path) -> None:
     path = tmp_path / "train.json"
     path.write_text(json.dumps([good, other]))
     _, report = read_samples(path, skip_bad_rows=True)
-    shown = re.search(r"^  (train\.json:2: .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    shown = re.search(
+        r"^  (train\.json, entry 2: .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert shown is not None
     assert str(report.errors[0]) == f"{tmp_path}/{shown.group(1)}"
 

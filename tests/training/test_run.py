@@ -216,15 +216,15 @@ def test_broken_rows_are_refused_or_counted_and_named(
     rows[5]["image"] = "nowhere.png"
     (data / "broken.json").write_text(json.dumps(rows))
     source = "stages.0.data=[{path: broken.json}]"
-    with pytest.raises(DataError, match=r"broken\.json:5: conversations"):
+    with pytest.raises(DataError, match=r"broken\.json, entry 5: conversations"):
         train(make_recipe(source), tmp_path / "a", data_dir=data)
     found = train(
         make_recipe(source), tmp_path / "b", data_dir=data, stage="align", skip_bad_rows=True
     )
     entry = found.results["stages"][0]["data"][0]
     assert (entry["samples"], entry["skipped"]) == (10, 2)
-    assert "broken.json:5" in entry["skipped_rows"][0]
-    assert "broken.json:6: image: no such image file" in entry["skipped_rows"][1]
+    assert "broken.json, entry 5" in entry["skipped_rows"][0]
+    assert "broken.json, entry 6: image: no such image file" in entry["skipped_rows"][1]
 
 
 def test_relative_data_without_a_folder_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def message_of(error: Exception) -> str:
 
 def error_object(error: Exception) -> dict[str, Any]:
     """Return the JSON object that stands for ``error``: type, message, and where, when known."""
-    places = {key: getattr(error, key, None) for key in ("file", "line", "key")}
+    places = {key: getattr(error, key, None) for key in ("file", "line", "entry", "key")}
     found = {key: value for key, value in places.items() if isinstance(value, str | int)}
     return {"error": {"type": type(error).__name__, "message": message_of(error), **found}}
 

@@ -188,6 +188,6 @@ def _genome_ids(path: str, content: Sequence[Any]) -> Iterator[tuple[int, int]]:
         identity, coco = ids
         if not isinstance(identity, int) or not isinstance(coco, int | None):
             message = f"expected image_id and coco_id, got {show(entry)}"
-            raise DataError(message, file=path, line=number)
+            raise DataError(message, file=path, entry=number)
         if coco is not None:
             yield identity, coco

@@ -91,10 +91,10 @@ def test_pictures_are_opened_and_counted(tmp_path: Path, world: Path) -> None:
     assert shown.exit_code == 1
     counted = "3 samples (llava), 2 broken; 3 images opened, 1 unreadable"
     assert shown.stdout.splitlines()[0] == f"{path}: {counted}"
-    assert f"{path}:2: image: expected an image that can be read, got " in shown.stdout
+    assert f"{path}, entry 2: image: expected an image that can be read, got " in shown.stdout
     (found,) = the_object(invoke("check", path, "--json"))["files"]
     assert (found["images"], found["unreadable"], found["broken"]) == (3, 1, 2)
-    assert [(error["line"], error["key"]) for error in found["errors"]] == [
+    assert [(error["entry"], error["key"]) for error in found["errors"]] == [
         (2, "image"),
         (4, "image"),
     ]

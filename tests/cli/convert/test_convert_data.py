@@ -24,7 +24,7 @@ def test_people_see_what_was_written(tmp_path: Path) -> None:
     result = invoke(*words, "--out", tmp_path / "out.jsonl", "--skip-bad-rows")
     assert result.exit_code == 0, result.stderr
     assert "in.json: 1 samples (llava), 1 broken" in result.stdout
-    assert "in.json:2: conversations" in result.stdout
+    assert "in.json, entry 2: conversations" in result.stdout
     assert "out.jsonl: 1 samples (messages)" in result.stdout
     (row,) = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
     assert row["messages"][1] == {"role": "assistant", "content": "A cube."}
@@ -47,7 +47,7 @@ def test_a_broken_row_fails_with_its_place(tmp_path: Path) -> None:
     result = invoke(*words, "--out", tmp_path / "out.json")
     assert result.exit_code == 1
     error = the_object(result)["error"]
-    assert (error["line"], error["key"]) == (2, "conversations")
+    assert (error["entry"], error["key"]) == (2, "conversations")
     assert not (tmp_path / "out.json").exists()
 
 

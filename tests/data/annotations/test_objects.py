@@ -68,9 +68,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     [
         (
             lambda c: c["images"][1].update(file_name="./a.png"),
-            r":2: images\[1\].file_name: .*twice",
+            r", entry 2: images\[1\].file_name: .*twice",
         ),
-        (lambda c: c["categories"][1].update(id=3), r":2: categories\[1\].id: .* 3 again"),
+        (lambda c: c["categories"][1].update(id=3), r", entry 2: categories\[1\].id: .* 3 again"),
     ],
 )
 def test_what_is_there_twice_is_an_error(tmp_path: Path, change: Any, message: str) -> None:

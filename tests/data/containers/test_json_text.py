@@ -32,7 +32,10 @@ def test_the_row_and_the_key_are_named(layout: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_samples(path)
     error = caught.value
-    assert (error.file, error.line, error.key) == (str(path), 2, "conversations[1].value")
+    place = f"{path}:2" if layout == "lines" else f"{path}, entry 2"
+    assert str(error).startswith(f"{place}: conversations[1].value: ")
+    assert (error.file, error.key) == (str(path), "conversations[1].value")
+    assert (error.line, error.entry) == ((2, None) if layout == "lines" else (None, 2))
     assert "'value' occurs twice in one object" in str(error)
     samples, report = read_samples(path, skip_bad_rows=True)
     assert (len(samples), report.broken) == (2, 1)
@@ -64,7 +67,7 @@ def test_members_of_a_tar(tmp_path: Path) -> None:
             tar.addfile(member, io.BytesIO(text.encode()))
     with pytest.raises(DataError) as caught:
         read_samples(path)
-    assert (caught.value.line, caught.value.key) == (2, "conversations[1].value")
+    assert (caught.value.entry, caught.value.key) == (2, "conversations[1].value")
 
 
 def test_long_objects_are_looked_through_in_moments() -> None:

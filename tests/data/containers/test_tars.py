@@ -81,7 +81,7 @@ def test_images_beside_texts_are_captions(tmp_path: Path) -> None:
     assert detect_format(path) == "image_text"
     samples, report = read_samples(path, skip_bad_rows=True)
     assert [sample.turns[-1].text for sample in samples] == ["A square."]
-    assert [error.line for error in report.errors] == [2, 3]
+    assert [error.entry for error in report.errors] == [2, 3]
     assert "caption: is missing" in str(report.errors[0]) or "text" in str(report.errors[0])
 
 
@@ -128,14 +128,14 @@ def test_a_member_that_comes_again_later_is_an_error(tmp_path: Path, again: str)
     text = json.dumps({**CHAT, "id": "other"}).encode()
     data = text if again.endswith("json") else png(9)
     path = make_tar(tmp_path / "train.tar", [*chats(3), (again, data)])
-    message = r"train\.tar:4: holds 'part/000' again, which was row 1"
+    message = r"train\.tar, entry 4: holds 'part/000' again, which was entry 1"
     with pytest.raises(DataError, match=message):
         read_samples(path)
     samples, report = read_samples(path, skip_bad_rows=True)
     assert (len(samples), report.broken) == (3, 1)
     assert load_images(samples[0])[0].getpixel((0, 0)) == (0, 0, 0)
     whole = make_tar(tmp_path / "whole.tar", [*chats(2), *chats(1)])
-    with pytest.raises(DataError, match=r"whole\.tar:3: holds 'part/000' again"):
+    with pytest.raises(DataError, match=r"whole\.tar, entry 3: holds 'part/000' again"):
         read_samples(whole)
 
 
@@ -152,7 +152,7 @@ def test_what_a_key_holds_twice_is_an_error(
 ) -> None:
     report = check_file(make_tar(tmp_path / "train.tar", [*chats(1), *members]))
     assert (report.samples, report.broken) == (1, 1)
-    assert re.search(f"train.tar:2: {message}", str(report.errors[0]))
+    assert re.search(f"train.tar, entry 2: {message}", str(report.errors[0]))
 
 
 @pytest.mark.parametrize(

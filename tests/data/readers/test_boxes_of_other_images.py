@@ -41,7 +41,7 @@ def test_an_image_of_another_size_is_named(content: Any, build: Build, tmp_path:
     assert len(ConversationDataset(samples, processor)[0]) > 0
     written(tmp_path, content, size=(40, 20))
     (error,) = check_file(path).errors
-    assert error.line == 1 and "20x10" in str(error) and "40x20" in str(error)
+    assert error.entry == 1 and "20x10" in str(error) and "40x20" in str(error)
     samples, _ = read_samples(path)
     with pytest.raises(DataError, match=r"in pixels of an image of 20x10, but .*x.png has 40x20"):
         ConversationDataset(samples, processor)[0]

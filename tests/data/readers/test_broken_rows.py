@@ -190,7 +190,7 @@ def test_null_in_an_optional_column_counts_as_absent(tmp_path: Path, row: dict[s
 
 def test_null_in_a_required_column_is_named(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "data.json", [LLAVA, {**LLAVA, "conversations": None}])
-    with pytest.raises(DataError, match=r"data\.json:2: conversations: expected .*, got None"):
+    with pytest.raises(DataError, match=r"entry 2: conversations: expected .*, got None"):
         read_samples(path)
 
 
@@ -220,7 +220,7 @@ def test_half_a_character_is_named(
     samples, report = read_samples(path, skip_bad_rows=True)
     assert (len(samples), report.broken) == (2, 1)
     (error,) = report.errors
-    assert (error.line, error.key) == (2, key)
+    assert (error.line if lines else error.entry, error.key) == (2, key)
     assert "got U+D83D, half of a character" in str(error)
     str(error).encode()
 
@@ -301,7 +301,7 @@ def test_broken_lines_carry_their_number(tmp_path: Path) -> None:
 
 def test_reading_refuses_the_first_broken_row_unless_told_to_skip(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "data.json", [LLAVA, {**LLAVA, "image": 3}, LLAVA])
-    with pytest.raises(DataError, match=r"data\.json:2: image: "):
+    with pytest.raises(DataError, match=r"data\.json, entry 2: image: "):
         read_samples(path)
     samples, report = read_samples(path, skip_bad_rows=True, limit=1)
     assert (len(samples), report.broken) == (1, 1)
@@ -315,7 +315,7 @@ def test_check_lists_all_broken_rows_up_to_a_bound(tmp_path: Path) -> None:
     rows = [LLAVA, *({**LLAVA, "image": f"{n}.png"} for n in range(30))]
     report = check_file(write_rows(tmp_path / "data.json", rows), max_listed=5)
     assert (report.samples, report.broken, len(report.errors)) == (1, 30, 5)
-    assert [error.line for error in report.errors] == [2, 3, 4, 5, 6]
+    assert [error.entry for error in report.errors] == [2, 3, 4, 5, 6]
     assert "no such image file" in str(report.errors[0])
     samples, _ = read_samples(tmp_path / "data.json")
     assert len(samples) == 31

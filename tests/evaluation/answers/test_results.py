@@ -48,16 +48,16 @@ def test_one_line_alone_is_a_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([*ROWS, ROWS[0]], r"a\.json:3: question_id: '7' occurs twice"),
+        ([*ROWS, ROWS[0]], r"a\.json, entry 3: question_id: '7' occurs twice"),
         ('{"7": "yes", "7": "no"}', r"a\.json: 7: '7' occurs twice in one object"),
-        ([ROWS[0], {"answer": "yes"}], r"a\.json:2: question_id: is missing"),
-        ([{"question_id": 1, "anwser": "x"}], r"a\.json:1: answer: is missing.*'anwser'"),
-        ([{"question_id": 1, "answer": 2}], r"a\.json:1: answer: expected a text, got 2"),
+        ([ROWS[0], {"answer": "yes"}], r"a\.json, entry 2: question_id: is missing"),
+        ([{"question_id": 1, "anwser": "x"}], r"a\.json, entry 1: answer: is missing.*'anwser'"),
+        ([{"question_id": 1, "answer": 2}], r"a\.json, entry 1: answer: expected a text, got 2"),
         ('[{"question_id": 1, "answer": NaN}]', r"answer: expected a text, got nan"),
         ('[{"question_id": NaN, "answer": "x"}]', r"question_id: expected an id"),
         ([{"question_id": True, "answer": "x"}], r"question_id: expected an id"),
-        ({"7": None}, r"a\.json:1: 7: expected a text, got None"),
-        ([ROWS[0], "yes"], r"a\.json:2: expected an object, got 'yes'"),
+        ({"7": None}, r"a\.json: 7: expected a text, got None"),
+        ([ROWS[0], "yes"], r"a\.json, entry 2: expected an object, got 'yes'"),
         ({"questions": [{"question_id": 1}]}, "holds questions or annotations, not predictions"),
         ("", "is empty"),
         ("yes and no", r"a\.json:1: is not JSON"),
@@ -99,7 +99,7 @@ def test_rows_and_objects_by_id(tmp_path: Path) -> None:
     assert [row.number for row in result_rows(path)] == [1, 2]
     path = write(tmp_path / "b.json", {"q": {"direct_answer": "red"}})
     assert [(key, row.text("direct_answer")) for key, row in keyed_rows(path)] == [("q", "red")]
-    with pytest.raises(DataError, match=r"b\.json:1: q: expected an object, got 'red'"):
+    with pytest.raises(DataError, match=r"b\.json, entry 1: q: expected an object, got 'red'"):
         list(keyed_rows(write(tmp_path / "b.json", {"q": "red"})))
     with pytest.raises(DataError, match="expected one JSON object"):
         list(keyed_rows(path.with_name("a.json")))

@@ -133,7 +133,7 @@ def test_a_missing_prediction_is_worth_nothing_if_allowed(file: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({"b": {"choice": "cab"}}, r"answers\.json:1: b\.multiple_choice: is missing, and so is"),
+        ({"b": {"choice": "cab"}}, r"answers\.json: b\.multiple_choice: is missing, and so is"),
         ({"b": {"direct_answer": 3}}, r"b\.direct_answer: expected a text, got 3"),
         ({"b": 1}, r"b: expected a text or an object, got 1"),
         ([{"question_id": "b"}], r"multiple_choice: is missing"),
@@ -147,7 +147,7 @@ def test_broken_predictions_are_named(answers: Any, message: str, file: Path) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"correct_choice_idx": 4}, r"\.json:1: correct_choice_idx: expected a place in 'choices'"),
+        ({"correct_choice_idx": 4}, r"entry 1: correct_choice_idx: expected a place in 'choices'"),
         ({"correct_choice_idx": True}, "expected a place in 'choices', got True"),
         ({"direct_answers": None}, "direct_answers: expected a list of texts"),
         ({"choices": []}, "choices: expected a list of texts"),

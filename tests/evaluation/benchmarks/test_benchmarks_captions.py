@@ -209,20 +209,24 @@ def broken(name: str, change: Any) -> Any:
     ("name", "content", "message"),
     [
         ("coco-caption", {"questions": []}, "annotations.json"),
-        ("coco-caption", broken("coco-caption", lambda c: c["images"][1].pop("sentences")), ":2: "),
-        ("flickr30k-caption", coco(), ":1: .*filename: is missing"),
+        (
+            "coco-caption",
+            broken("coco-caption", lambda c: c["images"][1].pop("sentences")),
+            ", entry 2: ",
+        ),
+        ("flickr30k-caption", coco(), ", entry 1: .*filename: is missing"),
         (
             "nocaps",
             broken("nocaps", lambda c: c["images"][2].update(domain="near domain")),
-            r":3: .*domain: expected one of .*did you mean 'near-domain'",
+            r", entry 3: .*domain: expected one of .*did you mean 'near-domain'",
         ),
-        ("nocaps", coco(), r":1: .*domain: is missing"),
+        ("nocaps", coco(), r", entry 1: .*domain: is missing"),
         ("textcaps", {"data": []}, "data: holds no rows"),
         ("textcaps", [], "expected an object with the list 'data'"),
         (
             "textcaps",
             broken("textcaps", lambda c: c["data"][0].update(reference_strs=["a", 3])),
-            r":1: .*reference_strs: expected a list of texts",
+            r", entry 1: .*reference_strs: expected a list of texts",
         ),
         ("textcaps", {"data": [{"image_id": "a"}]}, "caption_str: is missing"),
         ("textcaps", {"data": [{"image_id": "../a", "caption_str": "b"}]}, "image_id: "),
@@ -238,11 +242,11 @@ def test_broken_annotations_are_named(
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([*RESULTS, RESULTS[0]], r"results.json:4: image_id: '1' occurs twice"),
+        ([*RESULTS, RESULTS[0]], r"results.json, entry 4: image_id: '1' occurs twice"),
         (RESULTS[:2], "no prediction for 1 ids: '3'"),
         ([*RESULTS, {"image_id": 4, "caption": "a"}], "unknown ids: '4'"),
-        ([{"image_id": 1, "captoin": "a"}], r"results.json:1: caption: is missing"),
-        ([{"image_id": 1, "caption": None}], r"results.json:1: caption: expected a text"),
+        ([{"image_id": 1, "captoin": "a"}], r"results.json, entry 1: caption: is missing"),
+        ([{"image_id": 1, "caption": None}], r"results.json, entry 1: caption: expected a text"),
     ],
 )
 def test_broken_results_are_named(results: Any, message: str, tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_seed_images_and_videos_are_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answer": "E"}, r"S.json:1: questions\[0\].answer: expected one of 'A', 'B'"),
+        ({"answer": "E"}, r"S.json, entry 1: questions\[0\].answer: expected one of 'A', 'B'"),
         ({"answer": "AB"}, "expected one of"),
         ({"data_type": "text"}, "data_type: expected one of 'image', 'video'"),
         ({"choice_b": None}, "choice_b: expected a text"),
@@ -221,7 +221,7 @@ def test_seed_broken_questions_are_named(
     [
         (
             {"question_id": "q1", "losses": [1, 2, "x", 3]},
-            "results.json:1: losses: expected a list",
+            "results.json, entry 1: losses: expected a list",
         ),
         ({"question_id": "q1", "losses": []}, "losses: expected a list"),
         ({"question_id": "q1", "losses": [1, 2]}, "expected 4 losses for 'q1', got 2"),
@@ -237,7 +237,7 @@ def test_seed_broken_results_are_named(row: dict[str, Any], message: str, tmp_pa
 
 def test_a_loss_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "r.json", '[{"question_id": "q1", "losses": [1, NaN, 2, 3]}]')
-    with pytest.raises(DataError, match=r"r.json:1: losses: expected a list of finite numbers"):
+    with pytest.raises(DataError, match=r"entry 1: losses: expected a list of finite numbers"):
         BENCHMARKS["seed-bench"].load(path)
 
 
@@ -401,7 +401,7 @@ def test_iconqa_broken_files_are_named(
         ({"results": [1]}, "results: expected an object"),
         ({"results": {"5": 1.5}}, "5: expected a text or a whole number, got 1.5"),
         ({"results": {"5": True}}, "5: expected a text or a whole number, got True"),
-        ([{"question_id": "5", "answer": 1}] * 2, r"results.json:2: question_id: '5' occurs twice"),
+        ([{"question_id": "5", "answer": 1}] * 2, r"entry 2: question_id: '5' occurs twice"),
     ],
 )
 def test_iconqa_broken_results_are_named(results: Any, message: str, tmp_path: Path) -> None:

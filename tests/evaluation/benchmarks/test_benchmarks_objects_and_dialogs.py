@@ -129,7 +129,7 @@ def test_gvt_files_and_images_are_found_by_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("counting", {"text_out": "three"}, r"rows.json:1: text_out: expected a whole number"),
+        ("counting", {"text_out": "three"}, r"entry 1: text_out: expected a whole number"),
         ("counting", {"text_out": 3}, "text_out: expected a text"),
         ("counting", {"image_id": None}, "image_id: expected an id"),
         ("counting", {"n_obj_exist": "12"}, "n_obj_exist: expected a whole number"),
@@ -150,8 +150,8 @@ def test_broken_gvt_rows_are_named(
     [
         (gvt(COUNTS[:3], ["1", "1", "1"]), "no prediction for 1 ids: '632#1'"),
         ([*gvt(COUNTS, ["1"] * 4), {"image_id": 139, "pred": "1"}], "unknown ids: '139#3'"),
-        ([{"image_id": 139}], r"results.json:1: pred: is missing"),
-        ([{"id": "139#1", "pred": "1"}] * 2, r"results.json:2: id: '139#1' occurs twice"),
+        ([{"image_id": 139}], r"results.json, entry 1: pred: is missing"),
+        ([{"id": "139#1", "pred": "1"}] * 2, r"results.json, entry 2: id: '139#1' occurs twice"),
     ],
 )
 def test_broken_gvt_results_are_named(results: Any, message: str, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def changed(change: Any) -> dict[str, Any]:
         ({"data": {"questions": [], "answers": [], "dialogs": []}}, "holds no rounds"),
         (
             changed(lambda d: d["dialogs"][1]["dialog"][0].pop("gt_index")),
-            r"v.json:2: data.dialogs\[1\].dialog\[0\].gt_index: is missing.*test files have none",
+            r"entry 2: data.dialogs\[1\].dialog\[0\].gt_index: is missing.*test files have none",
         ),
         (
             changed(lambda d: d["dialogs"][0]["dialog"][0].update(gt_index=4)),
@@ -340,7 +340,7 @@ def test_visdial_relevances_must_fit_the_candidates(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="4 candidates, but 1 relevances of 7/2"):
         BENCHMARKS["visdial"].read_files([*paths, short])
     wild = write(tmp_path / "d.json", [DENSE[0] | {"gt_relevance": [1.0, 0, 0, 7]}])
-    with pytest.raises(DataError, match=r"d.json:1: gt_relevance: expected numbers from 0 to 1"):
+    with pytest.raises(DataError, match=r"entry 1: gt_relevance: expected numbers from 0 to 1"):
         BENCHMARKS["visdial"].read_files([*paths, wild])
     with pytest.raises(UsageError, match="perhaps dense annotations"):
         BENCHMARKS["visdial"].read_files([*paths, wild, wild])
@@ -349,7 +349,7 @@ def test_visdial_relevances_must_fit_the_candidates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"ranks": [1, 2, 2, 4]}, r"results.json:1: ranks: expected each rank from 1 once"),
+        ({"ranks": [1, 2, 2, 4]}, r"results.json, entry 1: ranks: expected each rank from 1 once"),
         ({"ranks": [0, 1, 2, 3]}, "expected each rank from 1 once"),
         ({"ranks": [1, 2, True, 4]}, "expected each rank from 1 once"),
         ({"ranks": [1, 2, 3]}, "4 candidates for '7/1', but 3 are ranked"),
@@ -368,5 +368,5 @@ def test_visdial_broken_rankings_are_named(
 
 
 def test_visdial_a_round_is_ranked_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"results.json:5: round_id: '7/1' occurs twice"):
+    with pytest.raises(DataError, match=r"results.json, entry 5: round_id: '7/1' occurs twice"):
         score_visdial([*rankings(RANKS), *rankings(RANKS)[:1]], tmp_path)

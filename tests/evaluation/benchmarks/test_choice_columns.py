@@ -55,7 +55,7 @@ def test_columns_are_all_that_a_benchmark_needs(
 @pytest.mark.parametrize(
     ("columns", "changed", "message"),
     [
-        (PLACES, {"answer": 2}, r"q\.json:1: answer: expected a place from 0 to 1, got '2'"),
+        (PLACES, {"answer": 2}, r"q\.json, entry 1: answer: expected a place from 0 to 1, got '2'"),
         (TEXTS, {"answer": "3"}, r"answer: expected one of '1', '2', got '3'"),
         (
             ChoiceColumns(options="choices"),

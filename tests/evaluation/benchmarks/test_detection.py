@@ -168,14 +168,14 @@ def test_text_needs_the_size_of_its_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ('"score": NaN', r"results\.json:2: score: expected a finite number, got nan"),
-        ('"score": "0.5"', r"results\.json:2: score: expected a finite number"),
-        ('"score": true', r"results\.json:2: score: expected a finite number"),
-        ('"bbox": [1, 2, -3, 4]', r"results\.json:2: bbox: expected .* sizes not negative"),
-        ('"bbox": [1, 2, 3, Infinity]', r"results\.json:2: bbox: expected .* finite numbers"),
-        ('"bbox": [1, 2, 3]', r"results\.json:2: bbox: expected \[x, y, width, height\]"),
-        ('"image_id": null', r"results\.json:2: image_id: expected an id"),
-        ('"category_id": 1.5', r"results\.json:2: category_id: expected an id"),
+        ('"score": NaN', r"results\.json, entry 2: score: expected a finite number, got nan"),
+        ('"score": "0.5"', r"results\.json, entry 2: score: expected a finite number"),
+        ('"score": true', r"results\.json, entry 2: score: expected a finite number"),
+        ('"bbox": [1, 2, -3, 4]', r"results\.json, entry 2: bbox: expected .* sizes not negative"),
+        ('"bbox": [1, 2, 3, Infinity]', r"entry 2: bbox: expected .* finite numbers"),
+        ('"bbox": [1, 2, 3]', r"results\.json, entry 2: bbox: expected \[x, y, width, height\]"),
+        ('"image_id": null', r"results\.json, entry 2: image_id: expected an id"),
+        ('"category_id": 1.5', r"results\.json, entry 2: category_id: expected an id"),
     ],
 )
 def test_broken_detections_are_named(tmp_path: Path, change: str, message: str) -> None:
@@ -188,7 +188,7 @@ def test_broken_detections_are_named(tmp_path: Path, change: str, message: str) 
 def test_unknown_categories_and_images_are_refused(tmp_path: Path) -> None:
     items = _items(tmp_path)
     wrong = [DETECTIONS[0], {**DETECTIONS[1], "category_id": 7}]
-    with pytest.raises(DataError, match=r"image '1':2: category_id: .* in \{.*'category_id': 7"):
+    with pytest.raises(DataError, match=r"'1', entry 2: category_id: .* in \{.*'category_id': 7"):
         COCO.score(items, _found(tmp_path, wrong))
     with pytest.raises(DataError, match="unknown ids: '9'"):
         COCO.score(items, _found(tmp_path, [{**DETECTIONS[0], "image_id": 9}]))

@@ -97,7 +97,7 @@ def test_too_few_or_too_many_phrases_are_refused(items: list[Item], tmp_path: Pa
     with pytest.raises(DataError, match="no prediction for 4 ids"):
         ENTITIES.score(items, {})
     path.write_text(json.dumps([row, row]))
-    with pytest.raises(DataError, match=r"results\.json:2: id: '102/0/0' occurs twice"):
+    with pytest.raises(DataError, match=r"results\.json, entry 2: id: '102/0/0' occurs twice"):
         ENTITIES.load(path)
 
 
@@ -105,7 +105,7 @@ def test_too_few_or_too_many_phrases_are_refused(items: list[Item], tmp_path: Pa
 def test_broken_results_are_named(tmp_path: Path, boxes: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(f'[{{"image_id": 1, "sentence_id": 0, "boxes": {boxes}}}]')
-    with pytest.raises(DataError, match=r"results\.json:1: boxes: expected"):
+    with pytest.raises(DataError, match=r"results\.json, entry 1: boxes: expected"):
         ENTITIES.load(path)
 
 

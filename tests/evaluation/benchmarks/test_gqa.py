@@ -181,7 +181,7 @@ def test_folders_of_chunks(tmp_path: Path) -> None:
     assert len(BENCHMARKS["gqa"].locate(Source(tmp_path, "val"))) == len(QUESTIONS) + 1
     assert [item.id for item in items] == list(QUESTIONS)
     write_json(folder / "val_all_questions_9.json", {"1": QUESTIONS["1"]})
-    with pytest.raises(DataError, match=r"_9\.json:1: 1: '1' is in another"):
+    with pytest.raises(DataError, match=r"_9\.json, entry 1: 1: '1' is in another"):
         BENCHMARKS["gqa"].read_files([folder])
 
 
@@ -270,13 +270,13 @@ def without(key: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("questions", "others", "message"),
     [
-        (without("answer"), (), r"questions\.json:1: 1\.answer: is missing"),
+        (without("answer"), (), r"questions\.json, entry 1: 1\.answer: is missing"),
         (without("types"), (), r"1\.types: is missing; expected an object"),
         (without("isBalanced"), (), r"1\.isBalanced: is missing"),
         ({"1": question("Q?", "a", isBalanced="no")}, (), "expected true or false, got 'no'"),
         ({"1": question("Q?", "a", types={"structural": "query"})}, (), r"1\.types\.semantic: is"),
         ({"1": question("Q?", "a", semantic=["x"])}, (), r"1\.semantic\[0\]: expected an object"),
-        ({"1": question("Q?", "a"), "2": 3}, (), r"questions\.json:2: 2: expected an object"),
+        ({"1": question("Q?", "a"), "2": 3}, (), r"entry 2: 2: expected an object"),
         ({"1": {"something": "else"}}, (), "is none of GQA's files"),
         ([QUESTIONS["1"]], (), "expected one of GQA's files, an object by id"),
         (QUESTIONS, ({"1": CHOICES["1"]},), r"2: is not in the file of choices"),

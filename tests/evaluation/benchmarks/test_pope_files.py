@@ -115,5 +115,5 @@ def test_labels_other_than_yes_and_no_are_named(tmp_path: Path) -> None:
         tmp_path / "coco_pope_random.json",
         [{"question_id": 1, "image": "a.jpg", "text": "Is there?", "label": "Yes"}],
     )
-    with pytest.raises(DataError, match=r"random\.json:1: label: expected one of 'yes', 'no'"):
+    with pytest.raises(DataError, match=r"entry 1: label: expected one of 'yes', 'no'"):
         scored([file], [{"question_id": 1, "answer": "yes"}])

@@ -181,7 +181,7 @@ def test_result_files_hold_text_or_numbers(folder: Path, tmp_path: Path) -> None
 def test_answers_that_are_no_numbers_are_named(tmp_path: Path, answer: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(f'[{{"sent_id": 1, "answer": ""}}, {{"sent_id": 11, "answer": {answer}}}]')
-    with pytest.raises(DataError, match=r"results\.json:2: answer: expected box text, or \[x1"):
+    with pytest.raises(DataError, match=r"entry 2: answer: expected box text, or \[x1"):
         REFCOCO.load(path)
 
 

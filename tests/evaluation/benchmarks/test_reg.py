@@ -142,10 +142,10 @@ def test_results_are_named_by_reference(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"ref_id": 10, "sent": "left bottle"}]))
     assert REG.load(path) == {"10": "left bottle"}
     path.write_text('[{"ref_id": 10, "sent": "a"}, {"ref_id": 10, "sent": "b"}]')
-    with pytest.raises(DataError, match=r"results\.json:2: ref_id: '10' occurs twice"):
+    with pytest.raises(DataError, match=r"results\.json, entry 2: ref_id: '10' occurs twice"):
         REG.load(path)
     path.write_text('[{"ref_id": 10, "sent": null}]')
-    with pytest.raises(DataError, match=r"results\.json:1: sent: expected a text"):
+    with pytest.raises(DataError, match=r"results\.json, entry 1: sent: expected a text"):
         REG.load(path)
 
 

@@ -230,7 +230,7 @@ class TestOkvqa:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answers": []}, r"t\.json:1: data\[0\]\.answers: expected a list of texts, got \[\]"),
+        ({"answers": []}, r"entry 1: data\[0\]\.answers: expected a list of texts, got \[\]"),
         ({"answers": ["a", 2]}, r"expected a list of texts, got \['a', 2\]"),
         ({"question": ""}, r"data\[0\]\.question: expected a text that is not empty"),
         ({"question_id": None}, r"data\[0\]\.question_id: expected an id"),

@@ -77,8 +77,9 @@ def show_file(output: Output, file: FileReport) -> None:
 
 def file_json(file: FileReport) -> dict[str, Any]:
     """A file's report as JSON data."""
+    places = ("file", "line", "entry", "key")
     errors = [
-        {"message": str(error), "file": error.file, "line": error.line, "key": error.key}
+        {"message": str(error), **{place: getattr(error, place) for place in places}}
         for error in file.errors
     ]
     return {

@@ -91,7 +91,7 @@ def _repeated(found: CocoObjects, file: str) -> list[DataError]:
     for image in found.images.values():
         if image.path in seen:
             message, key = f"{image.path!r} is there twice", f"images[{image.number - 1}].file_name"
-            errors.append(DataError(message, file=file, line=image.number, key=key))
+            errors.append(DataError(message, file=file, entry=image.number, key=key))
         seen.add(image.path)
     return errors
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from manyeyes.data.containers import parquet, pickles, tars
 from manyeyes.data.containers.json_text import parse_json
 from manyeyes.data.containers.pickles import load_plain_pickle
-from manyeyes.data.containers.rows import Row, check_values, show
+from manyeyes.data.containers.rows import Row, Unit, check_values, place_of, show
 from manyeyes.data.containers.shards import expand_shards
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError
@@ -55,11 +55,11 @@ class Document:
             return
         records = self.content if self.layout == "array" else [self.content]
         for number, value in enumerate(records, start=1):
-            yield _as_row(self.path, number, value, self.doubtful)
+            yield _as_row(self.path, number, value, "entry", self.doubtful)
 
     def whole(self) -> Row:
         """An object document as one row, for its top-level keys."""
-        return Row(self.path, 1, self.content)
+        return Row(self.path, 1, self.content, unit="file")
 
 
 def open_document(path: str | Path) -> Document:
@@ -80,7 +80,7 @@ def open_document(path: str | Path) -> Document:
         if not isinstance(refs, list):
             raise DataError(f"expected a list of references, got {show(refs)}", file=name)
         for number, ref in enumerate(refs, start=1):
-            check_values(ref, file=name, line=number)
+            check_values(ref, place_of(name, number))
         return Document(name, "object", {"refs": refs})
     if name.lower().endswith(".txt") and (Path(name).parent / "Sentences").is_dir():
         return Document(name, "object", {"image_ids": _words(name)})
@@ -90,7 +90,7 @@ def open_document(path: str | Path) -> Document:
     if isinstance(content, list):
         return Document(name, "array", content, doubtful)
     if doubtful:
-        check_values(content, file=name)
+        check_values(content, {"file": name})
     if isinstance(content, dict):
         return Document(name, "object", content)
     raise DataError(f"expected a JSON list or object, got {show(content)}", file=name)
@@ -175,7 +175,8 @@ def _lines(name: str) -> Iterator[Row | DataError]:
 def _parse_line(name: str, number: int, data: bytes) -> Row | DataError:
     try:
         value, repeats = parse_json(data.decode("utf-8"))
-        return _as_row(name, number, value, repeats or _SURROGATE.search(data) is not None)
+        doubtful = repeats or _SURROGATE.search(data) is not None
+        return _as_row(name, number, value, "line", doubtful)
     except UnicodeDecodeError as error:
         return DataError(_not_utf8(error), file=name, line=number)
     except json.JSONDecodeError as error:
@@ -185,15 +186,16 @@ def _parse_line(name: str, number: int, data: bytes) -> Row | DataError:
         return DataError(f"is not usable JSON: {error}", file=name, line=number)
 
 
-def _as_row(name: str, number: int, value: Any, doubtful: bool = False) -> Row | DataError:
+def _as_row(name: str, number: int, value: Any, unit: Unit, doubtful: bool) -> Row | DataError:
+    place = place_of(name, number, unit)
     if not isinstance(value, dict):
-        return DataError(f"expected an object, got {show(value)}", file=name, line=number)
+        return DataError(f"expected an object, got {show(value)}", **place)
     try:
         if doubtful:
-            check_values(value, file=name, line=number)
+            check_values(value, place)
     except DataError as error:
         return error
-    return Row(name, number, value)
+    return Row(name, number, value, unit=unit)
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:

@@ -1,7 +1,7 @@
 """A row of a data file, and typed access to its keys with errors that say where and what.
 
-Every accessor raises ``DataError`` with file, line, dotted key, what was expected and what stood
-there, so that a reader is nothing but a list of the keys it needs.
+Every accessor raises ``DataError`` with file, line or entry, dotted key, what was expected and
+what stood there, so that a reader is nothing but a list of the keys it needs.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from manyeyes.data.containers.json_text import Repeated
 from manyeyes.errors import DataError, nearest
 from manyeyes.records import Box, PackedImage, Point
 
 Found = TypeVar("Found")
+Unit = Literal["line", "entry", "file"]
+"""In what the rows of a file are counted."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,18 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Row:
-    """One JSON object of a file. ``number`` is its 1-based line, or place in its list.
+    """One JSON object of a file. ``number`` is its 1-based place, counted in lines or entries.
 
-    ``prefix`` is the dotted way from the row to a nested object, for messages. Keys whose value is
-    null are left out of ``value``: tables have every column in every row.
+    ``unit`` says in which; "file": it is the whole of a file. ``prefix`` is the dotted way from
+    the row to a nested object, for messages. Keys whose value is null are left out of ``value``:
+    tables have every column in every row.
     """
 
     file: str
     number: int
     value: Mapping[str, Any]
     prefix: str = ""
+    unit: Unit = "entry"
     nulls: frozenset[str] = field(default=frozenset(), init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,10 +79,15 @@ class Row:
             object.__setattr__(self, "nulls", frozenset(self.value.keys() - present.keys()))
             object.__setattr__(self, "value", present)
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where it stands, as ``DataError`` takes it."""
+        return place_of(self.file, self.number, self.unit)
+
     def error(self, key: str | None, message: str) -> DataError:
         """Build (not raise) the error for ``key`` of this row."""
         dotted = f"{self.prefix}{key}" if key else self.prefix.rstrip(".") or None
-        return DataError(message, file=self.file, line=self.number, key=dotted)
+        return DataError(message, **self.place, key=dotted)
 
     def get(self, key: str, expected: str) -> Any:
         """The value of a key that must be there."""
@@ -126,7 +135,11 @@ class Row:
         place = f"{key}[{index}]"
         if not isinstance(value, dict):
             raise self.error(place, f"expected an object, got {show(value)}")
-        return Row(self.file, self.number, value, f"{self.prefix}{place}.")
+        return self.within(value, f"{self.prefix}{place}.")
+
+    def within(self, value: Mapping[str, Any], prefix: str) -> Row:
+        """An object that stands in this row, as a row of its own; ``prefix`` leads to it."""
+        return Row(self.file, self.number, value, prefix, self.unit)
 
     def default_id(self) -> str:
         """The row's own ``id`` as text, or one made of file name and number."""
@@ -135,13 +148,20 @@ class Row:
         return f"{Path(self.file).stem}:{self.number}"
 
 
+def place_of(file: str, number: int, unit: Unit = "entry") -> dict[str, Any]:
+    """Where a row stands, as ``DataError`` takes it."""
+    return {"file": file, **({} if unit == "file" else {unit: number})}
+
+
 def show(value: Any) -> str:
     """A short form of any value for messages."""
     return reprlib.repr(value)
 
 
-def check_values(value: Any, *, file: str, line: int | None = None, key: str = "") -> None:
+def check_values(value: Any, place: Mapping[str, Any], key: str = "") -> None:
     """Refuse an object that says a key twice, and half of a character (U+D800 to U+DFFF) in texts.
+
+    ``place``: where it stands, see `place_of`.
 
     Raises:
         DataError: the first one, with its dotted key.
@@ -152,19 +172,17 @@ def check_values(value: Any, *, file: str, line: int | None = None, key: str = "
             message = (
                 f"expected text, got U+{ord(found):X}, half of a character; write the whole one"
             )
-            raise DataError(message, file=file, line=line, key=key or None)
+            raise DataError(message, **place, key=key or None)
     elif isinstance(value, dict):
         if isinstance(value, Repeated):
             dotted = f"{key}.{value.key}".lstrip(".")
-            raise DataError(
-                f"{value.key!r} occurs twice in one object", file=file, line=line, key=dotted
-            )
+            raise DataError(f"{value.key!r} occurs twice in one object", **place, key=dotted)
         for name, member in value.items():
-            check_values(name, file=file, line=line, key=f"{key}.{name!a}".lstrip("."))
-            check_values(member, file=file, line=line, key=f"{key}.{name}".lstrip("."))
+            check_values(name, place, f"{key}.{name!a}".lstrip("."))
+            check_values(member, place, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list):
-        for place, member in enumerate(value):
-            check_values(member, file=file, line=line, key=f"{key}[{place}]")
+        for index, member in enumerate(value):
+            check_values(member, place, f"{key}[{index}]")
 
 
 def numbers(row: Row, key: str, value: Any, expected: str) -> list[float]:

@@ -79,7 +79,8 @@ def _row(path: Path, line: int, header: list[str], cells: list[str]) -> Row:
         message = f"expected {len(header)} cells as in the first line, got {len(cells)}"
         raise DataError(message, file=str(path), line=line)
     named = zip(header, cells, strict=True)
-    return Row(str(path), line, {name: cell for name, cell in named if cell.strip()})
+    filled = {name: cell for name, cell in named if cell.strip()}
+    return Row(str(path), line, filled, unit="line")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from manyeyes.data.containers.json_text import parse_json
-from manyeyes.data.containers.rows import Row, check_values, show
+from manyeyes.data.containers.rows import Row, check_values, place_of, show
 from manyeyes.data.regular import check_regular
 from manyeyes.errors import DataError
 from manyeyes.records import PackedImage
@@ -93,9 +93,9 @@ def _key(member: tarfile.TarInfo) -> str:
 
 def _check_new(path: str, number: int, key: str, keys: dict[str, int]) -> None:
     if key in keys:
-        message = f"holds {show(key)} again, which was row {keys[key]}; expected the members of a "
-        message += "key to follow one another, each once: make the tar anew"
-        raise DataError(message, file=path, line=number)
+        message = f"holds {show(key)} again, which was entry {keys[key]}; expected the members of "
+        message += "a key to follow one another, each once: make the tar anew"
+        raise DataError(message, file=path, entry=number)
     keys[key] = number
 
 
@@ -138,19 +138,19 @@ def _check_member(path: str, number: int, member: tarfile.TarInfo, seen: set[str
     name = member.name
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in PurePosixPath(name).parts:
         message = f"expected members with relative names, got {show(name)}"
-        raise DataError(message, file=path, line=number)
+        raise DataError(message, file=path, entry=number)
     if not member.isreg() or member.issparse():
-        raise DataError(f"expected ordinary files, got {show(name)}", file=path, line=number)
+        raise DataError(f"expected ordinary files, got {show(name)}", file=path, entry=number)
     written = str(PurePosixPath(name))  # without a leading "./"
     if written in seen:
-        raise DataError(f"holds {show(name)} twice", file=path, line=number)
+        raise DataError(f"holds {show(name)} twice", file=path, entry=number)
     seen.add(written)
 
 
 def _check_only(path: str, number: int, member: tarfile.TarInfo, kind: str, before: Any) -> None:
     if before:
         message = f"expected one {kind} member per key, got another one in {show(member.name)}"
-        raise DataError(message, file=path, line=number)
+        raise DataError(message, file=path, entry=number)
 
 
 def _object(path: str, number: int, member: tarfile.TarInfo, stream: IO[bytes]) -> dict[str, Any]:
@@ -159,18 +159,18 @@ def _object(path: str, number: int, member: tarfile.TarInfo, stream: IO[bytes]) 
         value, _ = parse_json(text)
     except (ValueError, RecursionError) as error:
         message = f"{member.name} is not JSON: {error}"
-        raise DataError(message, file=path, line=number) from error
+        raise DataError(message, file=path, entry=number) from error
     if not isinstance(value, dict):
         message = f"expected an object in {member.name}, got {show(value)}"
-        raise DataError(message, file=path, line=number)
-    check_values(value, file=path, line=number)
+        raise DataError(message, file=path, entry=number)
+    check_values(value, place_of(path, number))
     return value
 
 
 def _text(path: str, number: int, member: tarfile.TarInfo, stream: IO[bytes]) -> str:
     if member.size > MAX_TEXT:
         message = f"{member.name} has {member.size} bytes; expected at most {MAX_TEXT}"
-        raise DataError(message, file=path, line=number)
+        raise DataError(message, file=path, entry=number)
     place = stream.tell()
     stream.seek(member.offset_data)
     data = stream.read(member.size)
@@ -179,7 +179,7 @@ def _text(path: str, number: int, member: tarfile.TarInfo, stream: IO[bytes]) ->
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"{member.name} is not UTF-8 (byte 0x{data[error.start]:02x})"
-        raise DataError(message, file=path, line=number) from error
+        raise DataError(message, file=path, entry=number) from error
 
 
 def _check_end(path: str, stream: IO[bytes], offset: int) -> None:

@@ -55,7 +55,7 @@ def _of_another_size(
     for image in images.values() if options.check_images else ():
         key = f"images[{image.number - 1}].width"
         try:
-            check_size(image.path, image.size, file=file, line=image.number, key=key)
+            check_size(image.path, image.size, file=file, entry=image.number, key=key)
         except DataError as error:
             errors[image.id] = error
     return errors
@@ -186,7 +186,7 @@ def entries(document: Document, key: str) -> Iterator[Row | DataError]:
             yield Row(document.path, index + 1, value, f"{place}.")
         else:
             message = f"expected an object, got {show(value)}"
-            yield DataError(message, file=document.path, line=index + 1, key=place)
+            yield DataError(message, file=document.path, entry=index + 1, key=place)
 
 
 def image_of(row: Row, images: dict[str | int, CocoImage]) -> CocoImage:

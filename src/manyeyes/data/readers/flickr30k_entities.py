@@ -188,7 +188,7 @@ def _number(element: ElementTree.Element, place: str, path: Path) -> int:
 
 def _rows(document: Document) -> Iterator[Row]:
     for number, identity in enumerate(document.content["image_ids"], start=1):
-        yield Row(document.path, number, {"image_id": identity})
+        yield Row(document.path, number, {"image_id": identity}, unit="line")
 
 
 def _samples(row: Row, entities: Entities, options: SourceOptions) -> Iterator[Sample]:

@@ -55,4 +55,4 @@ def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
             yield attempt(parse_row, Row(document.path, number, value, f"{key}."), options)
         else:
             message = f"expected an object, got {show(value)}"
-            yield DataError(message, file=document.path, line=number, key=key)
+            yield DataError(message, file=document.path, entry=number, key=key)

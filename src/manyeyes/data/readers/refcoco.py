@@ -40,7 +40,7 @@ def parse_row(row: Row, options: SourceOptions) -> Sample:
     if (size := written_size(row)) is not None:
         meta["size"] = size
         if options.check_images:
-            check_size(path, size, file=row.file, line=row.number, key="width")
+            check_size(path, size, **row.place, key="width")
     turns = (ask(REC_PROMPT.format(expression=expression)), box_answer(box))
     identity = str(row.identity("sent_id")) if "sent_id" in row.value else row.default_id()
     return Sample(identity, (path,), turns, "rec", meta)

@@ -70,7 +70,7 @@ def read(document: Document, options: SourceOptions) -> Iterator[Outcome]:
             found += 1
             if options.check_images:
                 image = image_of(row, instances.images)
-                check_size(image.path, image.size, file=row.file, line=row.number)
+                check_size(image.path, image.size, **row.place)
             yield from parse_row(row, instances)
         except DataError as error:
             yield error

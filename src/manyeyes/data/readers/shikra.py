@@ -85,7 +85,7 @@ def _conversation(row: Row, options: SourceOptions) -> Sample:
     target = row.get("target", "an object with boxes and points")
     if not isinstance(target, dict):
         raise row.error("target", f"expected an object with boxes and points, got {show(target)}")
-    holder = Row(row.file, row.number, target, "target.")
+    holder = row.within(target, "target.")
     known_boxes, known_points = _boxes(holder), _points(holder)
     messages, boxes, points = [], [], []
     for index, value in enumerate(row.items("conversations", "a list of {from, value}")):

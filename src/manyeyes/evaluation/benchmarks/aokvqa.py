@@ -178,7 +178,7 @@ def _keyed(whole: Row, key: str) -> Prediction:
         return value
     if not isinstance(value, dict):
         raise whole.error(key, f"expected a text or an object, got {show(value)}")
-    return _prediction(Row(whole.file, whole.number, value, f"{key}."))
+    return _prediction(whole.within(value, f"{key}."))
 
 
 BENCHMARK = Benchmark(

@@ -108,7 +108,7 @@ def _rows(path: Path) -> Iterator[tuple[Kind, Row]]:
     for number, (key, value) in enumerate(document.content.items(), start=1):
         if not isinstance(value, dict):
             message = f"expected an object, got {show(value)}"
-            raise DataError(message, file=document.path, line=number, key=key)
+            raise DataError(message, file=document.path, entry=number, key=key)
         yield kinds[0], Row(document.path, number, value, f"{key}.")
 
 
@@ -204,4 +204,4 @@ def _child(row: Row, key: str) -> Row:
     value = row.get(key, "an object")
     if not isinstance(value, dict):
         raise row.error(key, f"expected an object, got {show(value)}")
-    return Row(row.file, row.number, value, f"{row.prefix}{key}.")
+    return row.within(value, f"{row.prefix}{key}.")

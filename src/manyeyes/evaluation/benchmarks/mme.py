@@ -130,7 +130,8 @@ def _items_of_text(path: Path, prompt: str) -> Iterator[Item]:
 def _lines(path: Path) -> Iterator[Row]:
     for number, line in _numbered(path):
         question, _, answer = line.rpartition("\t")
-        yield Row(str(path), number, {"question": question.strip(), "answer": answer.strip()})
+        said = {"question": question.strip(), "answer": answer.strip()}
+        yield Row(str(path), number, said, unit="line")
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:
@@ -169,7 +170,7 @@ def _item(row: Row, subtask: str, image: str, prompt: str) -> Item:
 def _results(path: Path) -> Iterator[tuple[Row, str, str]]:
     for number, line in _numbered(path):
         cells = line.split("\t", _CELLS - 1)
-        row = Row(str(path), number, {})
+        row = Row(str(path), number, {}, unit="line")
         if len(cells) != _CELLS:
             raise row.error(None, f"expected image, question, label and answer, got {line!r}")
         image, question, _, answer = cells

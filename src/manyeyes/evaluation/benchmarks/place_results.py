@@ -26,7 +26,7 @@ def load_places(path: Path) -> dict[str, Prediction]:
             raise DataError(
                 f"expected an object, got {show(content)}", file=str(path), key="results"
             )
-        whole = Row(str(path), 1, content)
+        whole = Row(str(path), 1, content, unit="file")
         return {key: _answer(whole, key) for key in content}
     found: dict[str, Prediction] = {}
     for row in record_rows(document):

@@ -106,7 +106,7 @@ def keyed_rows(path: Path) -> Iterator[tuple[str, Row]]:
     for number, (key, value) in enumerate(document.content.items(), start=1):
         if not isinstance(value, dict):
             message = f"expected an object, got {show(value)}"
-            raise DataError(message, file=document.path, line=number, key=key)
+            raise DataError(message, file=document.path, entry=number, key=key)
         yield key, Row(document.path, number, value, f"{key}.")
 
 

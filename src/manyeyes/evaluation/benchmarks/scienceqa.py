@@ -42,7 +42,7 @@ def _item(row: Row, name: str, prompt: str) -> Item:
     split = str(row.value["split"]) if "split" in row.value else None
     if split is not None:  # the release keeps images at SPLIT/ID/image.png
         value["image"] = f"{split}/{name}/{value['image']}"
-    item = column_item(Row(row.file, row.number, value, row.prefix), name, _COLUMNS, prompt)
+    item = column_item(row.within(value, row.prefix), name, _COLUMNS, prompt)
     grade = str(row.value.get("grade", "")).removeprefix("grade")
     more = {"text": "with text" if hint else "no text"}
     if grade.isdecimal():

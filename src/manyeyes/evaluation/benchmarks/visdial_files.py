@@ -88,7 +88,7 @@ def read_dialogs(path: Path, prompt: str, relevance: Relevance) -> list[Item]:
     data = document.content.get("data") if document.layout == "object" else None
     if not isinstance(data, dict):
         raise DataError("expected an object with 'data'", file=str(path), key="data")
-    row = Row(str(path), 1, data, "data.")
+    row = Row(str(path), 1, data, "data.", unit="file")
     split = str(document.content.get("split", ""))
     file = DialogFile(_texts(row, "questions"), _texts(row, "answers"), _images(split), prompt)
     items: list[Item] = []

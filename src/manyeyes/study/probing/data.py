@@ -100,7 +100,7 @@ def _scenes(scenes: Sequence[Any], images: Path, path: Path) -> list[Labelled]:
             found.append(Labelled(str(images / scene["image_filename"]), size, things))
         except (KeyError, TypeError, ValueError) as error:
             message = f"expected a scene of the world, {error!r} is missing or wrong"
-            raise DataError(message, file=str(path), line=number) from error
+            raise DataError(message, file=str(path), entry=number) from error
     return found
 
 
