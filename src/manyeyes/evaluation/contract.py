@@ -12,6 +12,9 @@ from typing import Any
 
 from manyeyes.records import Score
 
+CONSTANT = "the same answer to every question of a kind, without looking"
+"""What a best constant answer is, in half a sentence."""
+
 Prediction = str | Mapping[str, Any] | Sequence[Any]
 """An answer as it is scored: text, or the JSON value of a result layout that is not text."""
 
@@ -39,7 +42,10 @@ class BenchmarkResult:
         return self.scores[0]
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object: metrics, intervals, breakdowns (of the headline unless named)."""
+        """One JSON object: metrics, intervals, breakdowns (of the headline unless named).
+
+        ``counted``: metric -> the items behind it.
+        """
         by: dict[str, dict[str, float]] = {}
         for score in self.scores:
             for breakdown, values in score.by.items():
@@ -50,6 +56,7 @@ class BenchmarkResult:
             "variant": self.variant,
             "n": self.n,
             "metrics": {score.metric: score.value for score in self.scores},
+            "counted": {score.metric: score.n for score in self.scores},
             "ci95": {score.metric: list(score.ci95) for score in self.scores if score.ci95},
             "by": by,
             "parse_failures": self.parse_failures,

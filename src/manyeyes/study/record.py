@@ -45,8 +45,9 @@ class Answer:
 class StudyItem:
     """One question of one benchmark, with the truth and every arm's answer (by arm name).
 
-    ``image`` is relative to the run folder; ``cluster`` names the image for intervals; ``groups``
-    maps a breakdown to this item's group (``{"question_type": "count"}``).
+    ``image`` is relative to the run folder, and so are ``more_images``, those that the question
+    shows after it; ``cluster`` names the image for intervals; ``groups`` maps a breakdown to this
+    item's group (``{"question_type": "count"}``). ``target`` lies in the first image.
     """
 
     benchmark: str
@@ -59,6 +60,12 @@ class StudyItem:
     target: Box | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[str, Answer] = field(default_factory=dict)
+    more_images: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """All images that the question shows, in order."""
+        return (self.image, *self.more_images)
 
 
 @dataclass(frozen=True)

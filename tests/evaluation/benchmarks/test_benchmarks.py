@@ -205,9 +205,10 @@ def test_result_as_json_has_the_documented_keys(world: Path) -> None:
     items = BENCHMARKS["vqa"].items(world, "val")
     result = json.loads(json.dumps(BENCHMARKS["vqa"].score(items, oracle(items)).to_json()))
     assert list(result) == [
-        *("benchmark", "variant", "n", "metrics", "ci95", "by", "parse_failures", "notes")
+        *("benchmark", "variant", "n", "metrics", "counted", "ci95", "by"),
+        *("parse_failures", "notes"),
     ]
-    assert result["metrics"] == {"accuracy": 100.0}
+    assert (result["metrics"], result["counted"]) == ({"accuracy": 100.0}, {"accuracy": len(items)})
     images = len({item.cluster for item in items})
     assert result["ci95"] == {"accuracy": [pytest.approx(100 * 0.025 ** (1 / images)), 100.0]}
     assert set(result["by"]) == {"question_type", "answer_type"}

@@ -13,6 +13,7 @@ from PIL import Image
 from manyeyes.errors import DataError
 from manyeyes.evaluation.benchmarks import BENCHMARKS
 from manyeyes.evaluation.contract import Prediction
+from manyeyes.evaluation.tables.table import result_rows
 from manyeyes.inference.questions import Item
 from manyeyes.records import Turn
 
@@ -114,6 +115,28 @@ def test_keys_of_rows_with_few_values_are_groups(own: Path) -> None:
     assert by["room"] == {"bath": 0.0, "kitchen": pytest.approx(100 / 3)}
     assert by["metric"]["yes_no"] == 50.0
     assert {score.metric: score.value for score in result.scores}["f1"] == 100.0
+
+
+def test_every_figure_stands_beside_the_questions_behind_it(own: Path) -> None:
+    """Six questions, two of them yes/no, which alone have an F1."""
+    asked = list(items(own, "question_answer").values())
+    result = BENCHMARKS["question_answer"].score(asked, {item.id: "yes" for item in asked})
+    arm = result.to_json()
+    assert arm["counted"] == {
+        "accuracy": 6, "f1": 2, "precision": 2, "recall": 2, "yes_ratio": 2
+    }  # fmt: skip
+    entry = {
+        "metric": "accuracy",
+        "variant": "auto",
+        "n": 6,
+        "model": arm,
+        "majority": arm,
+        "text_only": None,
+    }
+    rows = result_rows({"benchmarks": {"question_answer": entry}}, details=True)
+    assert {row[1].split()[0]: row[2] for row in rows}["f1"] == "2"
+    older = {**entry, "model": {key: value for key, value in arm.items() if key != "counted"}}
+    assert next(result_rows({"benchmarks": {"question_answer": older}}))[2] == "6"
 
 
 def test_one_metric_for_all_is_a_variant(own: Path) -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from manyeyes.errors import UsageError
 from manyeyes.evaluation.confidence import intervals
-from manyeyes.evaluation.confidence.families import Effect, claimed_sign, holm, judge_family
+from manyeyes.evaluation.confidence.families import (
+    Effect,
+    alone_only,
+    alone_sentence,
+    claimed_sign,
+    holm,
+    judge_family,
+)
 
 A = [int(digit) for digit in "110100111011"]
 B = [int(digit) for digit in "100100011101"]
@@ -163,6 +170,21 @@ def test_a_difference_is_claimed_by_p_and_interval_together() -> None:
     assert claimed_sign(2.0, (0.1, 3.9), 0.05) == 0
     assert claimed_sign(2.0, (-0.1, 4.1), 0.04) == 0
     assert claimed_sign(-2.0, None, 0.04) == -1
+
+
+def test_why_an_interval_leaves_0_out_where_nothing_is_claimed() -> None:
+    # p 0.04 alone, twice: 0.08 together, though both intervals leave 0 out
+    effects = {name: Effect(2.0, (0.1, 3.9), 0.04) for name in "ab"}
+    judged = judge_family(effects)
+    assert [alone_only(effects[name].ci95, one.sign) for name, one in judged.items()] == [True] * 2
+    assert not alone_only((0.1, 3.9), 1) and not alone_only((-0.1, 3.9), 0)
+    assert not alone_only(None, 0)
+    assert alone_sentence(0, 2, "x") == ""
+    assert alone_sentence(2, 2, "it is open") == (
+        "2 intervals leave 0 out where it is open: an interval is of its comparison alone, the "
+        "verdict holds for all 2 together."
+    )
+    assert alone_sentence(1, 9, "it is open").startswith("1 interval leaves 0 out where it is open")
 
 
 def test_power_and_minimum_detectable_difference_are_inverse() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from manyeyes.study.comparison.cards import averaged, card_rule, picture_cards
 from manyeyes.study.comparison.summary import Summary, summarize
 from manyeyes.study.pages.page import PictureCard, answer_row
 from manyeyes.study.record import Answer
+from manyeyes.study.trials.trial import QUESTIONS_FILE
 from study_trials import write_study
 
 
@@ -43,6 +46,22 @@ def test_boxes_say_their_iou(tmp_path: Path) -> None:
     write_study(tmp_path, images=8)
     cards = cards_of(tmp_path, summarize(tmp_path))["Boxes (REC)"]
     assert all(" IoU\N{NO-BREAK SPACE}0." in row.text for card in cards for row in card.answers)
+
+
+def test_all_images_of_a_question_are_shown_and_kept(tmp_path: Path) -> None:
+    write_study(tmp_path, images=8)
+    questions = tmp_path / "records" / QUESTIONS_FILE
+    rows = [json.loads(line) for line in questions.read_text().splitlines()]
+    for row in rows:
+        row["more_images"] = ["images/000001.png", "images/000002.png"]
+    questions.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    summary = summarize(tmp_path)
+    assert summary.items[0].images == (rows[0]["image"], *rows[0]["more_images"])
+    for cards in (cards_of(tmp_path, summary)["Boxes (REC)"] for _ in range(2)):
+        assert {str(card.picture).count("<svg class=") for card in cards} == {3}
+        assert {str(card.picture).count('class="box truth"') for card in cards} == {1}
+        assert all("Image 3 of the question" in card.picture for card in cards)
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)  # the second time from the records
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from cli_runs import invoke
+from manyeyes.cli.study.tables import study_tables
 from manyeyes.errors import DataError, ImageError, UsageError
+from manyeyes.evaluation.contract import CONSTANT
 from manyeyes.study.claims.judgement import claims_page, judge_claims
 from manyeyes.study.claims.table import Claim
 from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.outputs import write_outputs
+from manyeyes.study.comparison.page import render_page
 from manyeyes.study.comparison.summary import Summary, summarize
-from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, every_pair, needed
+from manyeyes.study.comparison.verdicts import BETTER, OPEN, WORSE, alone, every_pair, needed
+from manyeyes.study.comparison.written import markdown
 from manyeyes.study.trials.trial import load_trial, trial_file, with_earlier_answers
 from study_trials import TITLES, change_record, write_study
 
@@ -53,7 +57,7 @@ def test_arms_below_the_constant_answer_are_said_first(tmp_path: Path) -> None:
     best = {name: max(arm.means[name] for arm in summary.arms) for name in TITLES}
     assert max(best.values()) < 30.0
     first = (
-        "All arms score below the best constant answer on Questions (VQA accuracy) "
+        f"All arms score below the best constant answer ({CONSTANT}) on Questions (VQA accuracy) "
         f"({best['vqa']:.1f} at best, against 30.0) and Boxes (REC) ({best['rec']:.1f} at best, "
         "against 30.0)."
     )
@@ -87,6 +91,25 @@ def test_an_open_verdict_says_what_would_close_it(tmp_path: Path) -> None:
     said = " ".join(needed(v) for v in verdicts)
     assert "seeds" in said
     assert "questions" in said
+
+
+def test_an_interval_that_says_more_than_its_verdict_is_explained(
+    study: tuple[Path, Summary],
+) -> None:
+    folder, summary = study
+    assert (
+        alone([replace(v, ci95=(-0.1, 3.0)) for v in summary.verdicts if v.verdict == OPEN]) == ""
+    )
+    wide = tuple(replace(v, verdict=OPEN, ci95=(0.5, 3.0)) for v in summary.verdicts)
+    told = replace(summary, verdicts=wide)
+    said = (
+        "6 intervals leave 0 out where the verdict is “not separable”: an interval is of its "
+        "comparison alone, the verdict holds for all 6 together."
+    )
+    assert said in markdown(told) and said in render_page(folder, told)
+    assert said in (study_tables(told)[0].caption or "")
+    page = " ".join(render_page(folder, summary).split())
+    assert f"“Best constant answer”: {CONSTANT}." in page
 
 
 def test_a_reference_leaves_fewer_comparisons(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from manyeyes.errors import DataError
+from manyeyes.evaluation.contract import CONSTANT
 from manyeyes.study.comparison.groups import group_measures
 from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.outputs import write_outputs
@@ -69,7 +70,7 @@ def test_arms_below_the_constant_answer_are_said_first(summary: Summary) -> None
     assert "constant" not in headline(summary)
     best = max(arm.means["vqa"] for arm in summary.compared)
     said = headline(replace(summary, majority={**summary.majority, "vqa": best + 1.0}))
-    first = "All arms score below the best constant answer on VQA accuracy "
+    first = f"All arms score below the best constant answer ({CONSTANT}) on VQA accuracy "
     assert said.startswith(f"{first}({best:.1f} at best, against {best + 1.0:.1f}). ")
     assert said.endswith(headline(summary))
 

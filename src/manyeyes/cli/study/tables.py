@@ -8,9 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from manyeyes.cli.output import Output
+from manyeyes.evaluation.contract import CONSTANT
 from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.summary import Summary
-from manyeyes.study.comparison.verdicts import BETTER, WORSE, by_pair, figure, needed
+from manyeyes.study.comparison.verdicts import BETTER, WORSE, alone, by_pair, figure, needed
 from manyeyes.study.comparison.written import COSTS, cost_cells, results_of, score_text
 from manyeyes.study.explanation.explain import Explanation
 
@@ -63,6 +64,8 @@ def _verdicts(summary: Summary) -> Table:
         f"points, 95 % intervals; claimed where p < 0.05 after Holm "
         f"({len(summary.verdicts)} comparisons)"
     )
+    if alone(summary.verdicts):
+        table.caption += f". {alone(summary.verdicts)}"
     return table
 
 
@@ -81,4 +84,5 @@ def _scores(summary: Summary) -> Table:
         table.add_row(escape(arm.title), *cells, *cost_cells(arm))
     constant = [f"{summary.majority[name]:.1f}" for name in titles]
     table.add_row("best constant answer", *constant)
+    table.caption = f"best constant answer: {CONSTANT}"
     return table

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def grade(answers: Answers) -> Grade:
     corpus = _yes_no(rows)
     extra: list[Score] = []
     if corpus is not None:
-        extra = corpus_scores(corpus, [_ungrouped(item) for item in answers.items])
+        found = corpus_scores(corpus, [_ungrouped(item) for item in answers.items])
+        extra = [replace(score, n=metrics.count("yes_no")) for score in found]
     failures = sum(text is not None and _unreadable(text, metric) for _, text, metric in rows)
     counts = Counter(metrics)
     note = "answers are scored by " + ", ".join(f"{name} ({n})" for name, n in counts.items())

@@ -52,6 +52,25 @@ def claimed_sign(difference: float, ci95: Interval | None, p: float) -> int:
     return 1 if difference > 0 else -1
 
 
+def alone_only(ci95: Interval | None, sign: int) -> bool:
+    """Return whether an interval leaves 0 out although nothing is claimed (``sign`` 0)."""
+    return sign == 0 and ci95 is not None and not ci95[0] <= 0.0 <= ci95[1]
+
+
+def alone_sentence(count: int, family: int, unclaimed: str) -> str:
+    """Return why ``count`` intervals say more than the verdicts of their family; "" for none.
+
+    ``unclaimed``: what is said of a difference that is not claimed.
+    """
+    if not count:
+        return ""
+    many = f"{count} intervals leave" if count > 1 else "1 interval leaves"
+    return (
+        f"{many} 0 out where {unclaimed}: an interval is of its comparison alone, the verdict "
+        f"holds for all {family} together."
+    )
+
+
 def holm(p_values: Mapping[K, float]) -> dict[K, float]:
     """Holm's adjusted p values of a family of tests; a NaN is no test and stays out.
 

@@ -15,12 +15,18 @@ from typing import Any
 
 from manyeyes.errors import UsageError, nearest
 from manyeyes.evaluation.benchmarks.contract import Benchmark
-from manyeyes.evaluation.confidence.families import Effect, judge_family
+from manyeyes.evaluation.confidence.families import (
+    Effect,
+    alone_only,
+    alone_sentence,
+    judge_family,
+)
 from manyeyes.evaluation.contract import Prediction
 from manyeyes.evaluation.tables.paired_grades import MetricComparison, PairedGrades
 from manyeyes.inference.questions import Item
 
 DRAWS = 10_000
+_UNCLAIMED = "p (Holm) is not below 0.05"
 FEW_CLUSTERS = 30
 """With fewer, 1.96 standard errors are too narrow an interval; the t-test allows for that."""
 
@@ -97,10 +103,13 @@ def compare_predictions(
     bootstrapped = pair.bootstrap([name for name in chosen if not pair.has_pairs(name)])
     compared = [pair.t_test(n) if pair.has_pairs(n) else bootstrapped[n] for n in chosen]
     tested = {m.metric: Effect(m.difference, m.ci95, m.p) for m in compared if m.p is not None}
-    adjusted = {name: one.p for name, one in judge_family(tested).items()}
+    judged = judge_family(tested)
+    adjusted = {name: one.p for name, one in judged.items()}
     done = tuple(replace(m, p_holm=adjusted.get(m.metric)) for m in compared)
     left_out = [name for name in pair.names if not pair.comparable(name)]
     notes = _notes(done, left_out if metrics is None else [])
+    alone = sum(alone_only(tested[name].ci95, one.sign) for name, one in judged.items())
+    notes += tuple(filter(None, [alone_sentence(alone, len(tested), _UNCLAIMED)]))
     family = tuple(tested)
     name = grades[0].rule or benchmark.checked_variant(variant)
     return Comparison(benchmark.name, name, done, family, draws, seed, notes)

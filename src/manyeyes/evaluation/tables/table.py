@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from manyeyes.evaluation.contract import BenchmarkResult
+from manyeyes.evaluation.contract import CONSTANT, BenchmarkResult
 from manyeyes.evaluation.tables.comparison import Comparison
 from manyeyes.evaluation.tables.paired_grades import BOOTSTRAP
 
@@ -17,8 +17,8 @@ COLUMNS = ("benchmark", "metric", "n", "score [95 %]", "majority", "text only", 
 def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
     """Lay out what `runner.evaluate` returned: one row per benchmark, with ``details`` per metric.
 
-    Columns: benchmark, metric (with the variant, unless official), n, score with 95 % interval,
-    majority answer, text only, unparsable answers.
+    Columns: benchmark, metric (with the variant, unless official), n questions behind it, score
+    with 95 % interval, majority answer, text only, unparsable answers.
     """
     choices = {entry["choice"] for entry in results["benchmarks"].values()} - {"generate"}
     asked = "".join(f", choice {mode}" for mode in sorted(choices))
@@ -30,7 +30,8 @@ def format_table(results: Mapping[str, Any], *, details: bool = False) -> Table:
     for row in result_rows(results, details=details):
         table.add_row(*row)
     sources = {entry["majority"]["source"] for entry in results["benchmarks"].values()}
-    table.caption = f"majority answers counted on the {' and '.join(sorted(sources))}"
+    counted = f"counted on the {' and '.join(sorted(sources))}"
+    table.caption = f"n: questions behind the score; majority: {CONSTANT}, {counted}"
     return table
 
 
@@ -42,7 +43,7 @@ def result_rows(results: Mapping[str, Any], *, details: bool = False) -> Iterato
             yield (
                 name,
                 metric if entry["variant"] == "official" else f"{metric} ({entry['variant']})",
-                str(entry["n"]),
+                str(model.get("counted", {}).get(metric, entry["n"])),
                 _with_interval(model, metric),
                 _value(entry["majority"], metric),
                 _value(entry["text_only"], metric),

@@ -97,9 +97,9 @@ def _card(
     numbers: Mapping[str, str],
 ) -> PictureCard:
     item = chosen.item
-    kept = StudyItem(**{**vars(item), "image": _kept_picture(folder, summary, item)})
+    kept = [_kept_picture(folder, summary, image) for image in item.images]
     return PictureCard(
-        picture=pictures.picture(folder, kept, _boxes(summary, item)),
+        picture=pictures.pictures(folder, kept, item.cluster, _boxes(summary, item)),
         reason=chosen.reason,
         question=item.question,
         truth=item.truth,
@@ -141,11 +141,11 @@ def _over_seeds(scores: Sequence[float]) -> str:
     return f"{len(scores)} seeds: mean {100 * statistics.fmean(scores):.0f}"
 
 
-def _kept_picture(folder: Path, summary: Summary, item: StudyItem) -> str:
+def _kept_picture(folder: Path, summary: Summary, image: str) -> str:
     """Copy an item's image into the records, once; return its path relative to ``folder``."""
-    kept = kept_picture(item.image)
+    kept = kept_picture(image)
     if not (folder / kept).is_file():
-        source = folder / summary.plan.data / item.image
+        source = folder / summary.plan.data / image
         if not source.is_file():
             raise ImageError("no such picture, and none in the records", file=str(source))
         (folder / kept).parent.mkdir(parents=True, exist_ok=True)

@@ -303,7 +303,8 @@ def _plan(
 
 def _keep_packed(items: Sequence[Item], folder: Path, data: Path) -> None:
     """Keep images that lie inside a data file, which a report cannot read again."""
-    for image in {item.image for item in items if isinstance(item.image, PackedImage)}:
+    shown = {image for item in items for image in (item.image, *item.more_images)}
+    for image in (image for image in shown if isinstance(image, PackedImage)):
         path = folder / kept_picture(path_within(image, data))
         if not path.is_file():
             write_bytes(path, image.read())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from manyeyes.evaluation.contract import CONSTANT
+
 
 def below_constant(scores: Mapping[str, tuple[Sequence[float], float]]) -> str:
     """Return a sentence about benchmarks where all arms are below the constant answer, or "".
@@ -18,7 +20,7 @@ def below_constant(scores: Mapping[str, tuple[Sequence[float], float]]) -> str:
     ]
     if not parts:
         return ""
-    return f"All arms score below the best constant answer on {in_words(parts)}."
+    return f"All arms score below the best constant answer ({CONSTANT}) on {in_words(parts)}."
 
 
 def in_words(parts: Sequence[str]) -> str:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from manyeyes.evaluation.contract import CONSTANT
 from manyeyes.files import write_text
 from manyeyes.study.comparison.cards import BREAKDOWNS, averaged, card_rule, picture_cards
 from manyeyes.study.comparison.groups import group_measures
 from manyeyes.study.comparison.headline import findings
 from manyeyes.study.comparison.summary import ArmSummary, Summary
 from manyeyes.study.comparison.verdict_grid import verdict_grids
-from manyeyes.study.comparison.verdicts import by_pair, figure, needed
+from manyeyes.study.comparison.verdicts import alone, by_pair, figure, needed
 from manyeyes.study.comparison.written import COSTS, cost_cells, score_text
 from manyeyes.study.pages import figures
 from manyeyes.study.pages.page import PALETTE, render
@@ -64,6 +65,8 @@ def render_page(folder: Path, summary: Summary) -> str:
         pairs=by_pair(summary.verdicts),
         figure=figure,
         needed=needed,
+        alone=alone(summary.verdicts),
+        constant=CONSTANT,
         colours=colours,
         numbers=numbers,
         costs=COSTS,

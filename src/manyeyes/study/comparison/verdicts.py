@@ -22,7 +22,14 @@ from manyeyes.evaluation.confidence.crossed import (
     crossed_difference,
     seed_noise,
 )
-from manyeyes.evaluation.confidence.families import ALPHA, Effect, Judged, judge_family
+from manyeyes.evaluation.confidence.families import (
+    ALPHA,
+    Effect,
+    Judged,
+    alone_only,
+    alone_sentence,
+    judge_family,
+)
 from manyeyes.evaluation.confidence.intervals import FloatArray
 from manyeyes.lines import with_minus
 from manyeyes.study.record import StudyItem
@@ -255,6 +262,12 @@ def needed(verdict: Verdict) -> str:
     if verdict.items_required is not None:
         parts.append(f"{verdict.items_required:,} questions")
     return " or ".join(parts)
+
+
+def alone(verdicts: Sequence[Verdict]) -> str:
+    """Return why intervals leave 0 out where arms are not separable, or an empty text."""
+    count = sum(alone_only(v.ci95, 0) for v in verdicts if v.verdict == OPEN)
+    return alone_sentence(count, len(verdicts), f"the verdict is “{OPEN}”")
 
 
 def by_pair(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], dict[str, Verdict]]:

@@ -6,10 +6,11 @@ import statistics
 from dataclasses import asdict
 from typing import Any
 
+from manyeyes.evaluation.contract import CONSTANT
 from manyeyes.lines import count_text, number_text, with_minus
 from manyeyes.study.comparison.headline import headline
 from manyeyes.study.comparison.summary import ArmSummary, Summary
-from manyeyes.study.comparison.verdicts import by_pair, figure
+from manyeyes.study.comparison.verdicts import alone, by_pair, figure
 from manyeyes.study.trials.trial import StudyPlan, Trial
 
 _RARE = ("first_seed", "blind", "presentation", "seen")
@@ -45,6 +46,8 @@ def markdown(summary: Summary) -> str:
         cells = [f"{found[name].verdict} {figure(found[name])}" for name in titles]
         lines.append(f"| {pair[0]} − {pair[1]} | " + " | ".join(cells) + " |")
     lines += ["", f"Differences in points with 95 % intervals over {_over(summary)}.", ""]
+    if alone(summary.verdicts):
+        lines += [alone(summary.verdicts), ""]
     lines += [f"- {note}" for note in summary.notes]
     lines += [
         "",
@@ -65,6 +68,7 @@ def markdown(summary: Summary) -> str:
         lines.append(
             "| best without the image | " + " | ".join([*cells, *[""] * len(COSTS)]) + " |"
         )
+    lines += ["", f"Best constant answer: {CONSTANT}."]
     return "\n".join(lines) + "\n"
 
 

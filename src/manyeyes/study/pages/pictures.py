@@ -99,23 +99,36 @@ def _alternate(first: Sequence[StudyItem], second: Sequence[StudyItem]) -> list[
     return [*mixed, *first[pairs:], *second[pairs:]]
 
 
-def picture(run_dir: Path, item: StudyItem, boxes: Mapping[str, Iterable[Box]]) -> Markup:
-    """Return the item's image with boxes drawn on it, as an SVG that holds the image itself.
+def pictures(
+    folder: Path, images: Sequence[str], name: str, boxes: Mapping[str, Iterable[Box]]
+) -> Markup:
+    """Return all images of a question, boxes drawn on the first, as SVGs that hold the images.
 
     Args:
-        run_dir: what ``item.image`` is relative to. boxes: CSS class -> boxes in pixels.
+        folder: what ``images`` are relative to. name: the first one's.
+        boxes: CSS class -> boxes in pixels of the first.
 
     Raises:
-        ImageError: the image is missing or cannot be decoded.
+        ImageError: an image is missing or cannot be decoded.
     """
-    image = load_image(run_dir / item.image)
+    first = _picture(folder / images[0], f"Image {name}", boxes)
+    if len(images) == 1:
+        return first
+    others = [
+        _picture(folder / image, f"Image {place} of the question", {})
+        for place, image in enumerate(images[1:], start=2)
+    ]
+    return Markup('<div class="pictures">{}</div>').format(Markup("").join([first, *others]))
+
+
+def _picture(path: Path, label: str, boxes: Mapping[str, Iterable[Box]]) -> Markup:
+    image = load_image(path)
     width, height = image.size
     drawn = [_rectangle(box, name) for name, group in boxes.items() for box in group]
     svg = Markup(
         '<svg class="picture" viewBox="0 0 {} {}" role="img" aria-label="{}">'
         '<image href="{}" width="{}" height="{}"/>{}</svg>'
     )
-    label = f"Image {item.cluster}"
     joined = Markup("").join(drawn)
     return svg.format(width, height, label, data_uri(image), width, height, joined)
 

@@ -178,7 +178,7 @@ def scale_of(metric: str) -> float:
 def study_item(
     benchmark: str, item: Item, answers: Mapping[str, Answer], run_dir: Path
 ) -> StudyItem:
-    """Return a benchmark's item with every arm's answer, its image relative to ``run_dir``.
+    """Return a benchmark's item with every arm's answer, its images relative to ``run_dir``.
 
     An image that is not inside ``run_dir`` is named absolutely.
     """
@@ -193,6 +193,7 @@ def study_item(
         target=item.target,
         groups=item.groups,
         answers=answers,
+        more_images=tuple(path_within(image, run_dir) for image in item.more_images),
     )
 
 
