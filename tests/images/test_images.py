@@ -65,9 +65,10 @@ def test_a_bomb_is_refused_by_its_header_without_being_decoded(tmp_path: Path) -
     path.write_bytes(_bomb(20_000))
     assert path.stat().st_size < 200_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ImageError, match="too many pixels") as caught:
+    said = "has 400,000,000 pixels, more than the 67,108,864 that are decoded; save a smaller copy"
+    with pytest.raises(ImageError, match=said) as caught:
         load_image(path)
-    with pytest.raises(ImageError, match="too many pixels"):
+    with pytest.raises(ImageError, match=said):
         image_size(path)
     assert caught.value.file == str(path)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -88,7 +89,7 @@ def test_below_pillows_own_limit_ours_decides(side: int) -> None:
 def test_the_limit_can_be_set() -> None:
     data = _encoded(_gradient(), format="PNG")
     assert load_image(data, max_pixels=1200).size == (40, 30)
-    with pytest.raises(ImageError, match="more than 1199 pixels"):
+    with pytest.raises(ImageError, match=r"has 1,200 pixels \(40x30\), more than the 1,199 that"):
         load_image(data, max_pixels=1199)
 
 

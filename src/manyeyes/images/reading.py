@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -241,7 +242,9 @@ def _open(source: ImageSource, name: str, max_pixels: int) -> Image.Image:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         image = Image.open(stream, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"has too many pixels: {error}", file=name) from error
+        found = _PIXELS.search(str(error))
+        count = int(found.group(1)) if found else None
+        raise ImageError(_too_many(count, "", max_pixels), file=name) from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise ImageError(
@@ -250,11 +253,27 @@ def _open(source: ImageSource, name: str, max_pixels: int) -> Image.Image:
     except Exception as error:  # header parsers, too, raise nearly everything on damaged data
         raise ImageError(f"cannot be opened: {_reason(error)}", file=name) from error
     width, height = image.size
-    if width < 1 or height < 1 or width * height > max_pixels:
+    if width < 1 or height < 1:
         image.close()
-        wrong = "no pixels" if min(width, height) < 1 else f"more than {max_pixels} pixels"
-        raise ImageError(f"has {wrong} ({width}x{height}); not decoded", file=name)
+        raise ImageError(f"has no pixels ({width}x{height}); not decoded", file=name)
+    if width * height > max_pixels:
+        image.close()
+        size = f" ({width}x{height})"
+        raise ImageError(_too_many(width * height, size, max_pixels), file=name)
     return image
+
+
+_PIXELS = re.compile(r"\((\d+) pixels\)")
+"""What Pillow says of an image that it refuses itself."""
+
+
+def _too_many(found: int | None, size: str, most: int) -> str:
+    """How many pixels there are and may be, and what to do."""
+    count = "too many" if found is None else f"{found:,}"
+    return (
+        f"has {count} pixels{size}, more than the {most:,} that are decoded; save a smaller copy "
+        "(boxes in pixels shrink with it)"
+    )
 
 
 def _unpacked(source: PackedImage) -> bytes:

@@ -217,11 +217,14 @@ class Conversation:
 
 
 class _Stream(TextStreamer):
-    """Hands decoded words to a function instead of printing them."""
+    """Hands decoded words to a function instead of printing them, from the first letter on."""
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._on_text = on_text
+        self._on_text, self._begun = on_text, False
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        self._on_text(text)
+        text = text if self._begun else text.lstrip()
+        self._begun = self._begun or bool(text)
+        if text:
+            self._on_text(text)

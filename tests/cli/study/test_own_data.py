@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cli_runs import invoke, the_object
+from manyeyes.data.files import read_samples
 from manyeyes.recipes import DataSource, load_recipe
 from manyeyes.training.arguments import global_batch
 from manyeyes.training.own.rows import OwnTraining
@@ -110,6 +111,48 @@ def test_evaluate_knows_which_pictures_a_model_was_trained_on(mine: Path, parts:
     other = invoke(*asked[:-1], mine / "other", *words, "--split-seed", 1)
     assert "is not known: its run was not told of this split" in " ".join(other.stdout.split())
     assert "None of the" not in other.stdout
+
+
+def test_a_new_recipe_holds_rows_out_and_measures_their_loss(
+    mine: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = write_recipe(mine, parts, "clip")
+    rows = json.loads((mine / "my.json").read_text())
+    rows[1] = talk("0.png", "Where?", "[0.05,0.12,0.45,0.75]", id="b0")
+    (mine / "my.json").write_text(json.dumps(rows))
+    monkeypatch.chdir(mine)
+    words = ["new", "mine", "--from", parent, "--train", "my.json", "--images", "pictures"]
+    made = invoke(*words, "--hold-out", "0.4")
+    assert made.exit_code == 0, made.stderr
+    assert "1 answers are boxes in numbers" in made.stderr and "--text-boxes" in made.stderr
+    assert "--data mine/own-data -b " in made.stdout
+    recipe = load_recipe("mine.yaml")
+    train, _ = read_samples("mine/own-data/train.jsonl")
+    test, _ = read_samples("mine/own-data/test.jsonl")
+    assert len(train) + len(test) == len(rows) == 18
+    assert not {i for s in train for i in s.images} & {i for s in test for i in s.images}
+    said = f"{len(train)} rows to train on, {len(test)} held out."
+    assert recipe.description == f"{Path(parent).stem} on own data: {said}"
+    for stage in recipe.stages:
+        assert [source.path for source in stage.data] == [str(mine / "mine/own-data/train.jsonl")]
+        assert stage.eval is not None
+        assert [s.path for s in stage.eval.data] == [str(mine / "mine/own-data/test.jsonl")]
+    trained = invoke("train", "mine.yaml", "--out", "run", "--set", "training.max_steps=2")
+    assert trained.exit_code == 0, trained.stderr
+    stage = recipe.stages[-1].name
+    assert "eval_loss" in (mine / "run" / stage / "log.jsonl").read_text()
+    again = invoke(*words)
+    assert again.exit_code == 2 and "exists: choose another name" in again.stderr
+
+
+def test_a_new_recipe_without_rows_says_where_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke("new", "mine", "--from", "comm/world").exit_code == 0
+    recipe = load_recipe("mine.yaml")
+    assert recipe.description == "Begun from comm/world."
+    assert all(stage.eval is None for stage in recipe.stages)
 
 
 def test_a_recipe_whose_files_lie_elsewhere_makes_no_world(mine: Path, parts: Path) -> None:

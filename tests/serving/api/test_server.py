@@ -56,7 +56,7 @@ def answer(server: Server, texts: Sequence[str], pictures: Sequence[Image.Image]
     inputs = server.processor.answer_inputs([server.processor.prompt(turns)], list(pictures))
     sequences = server.model.generate(**inputs, max_new_tokens=n, do_sample=False)
     new = sequences[0, inputs["input_ids"].shape[1] :]
-    return str(server.processor.tokenizer.decode(new, skip_special_tokens=True))
+    return str(server.processor.tokenizer.decode(new, skip_special_tokens=True)).lstrip()
 
 
 def events(text: str) -> list[dict[str, Any]]:
@@ -127,6 +127,25 @@ def test_the_real_client_reads_the_counts_of_a_stream(client: TestClient, urls: 
     (counts,) = (chunk for chunk in chunks if not chunk.choices)
     assert counts is chunks[-1] and counts.usage == whole.usage
     assert not any(chunk.usage for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"), [((), "a cat sits"), (("sits",), "a cat "), (("\n",), "")]
+)
+def test_an_answer_begins_with_the_first_letter(
+    stop: tuple[str, ...], said: str, server: Server
+) -> None:
+    """Blanks before it are left out, but a stop text is found among them."""
+    pieces: list[str] = []
+    tokenizer = server.processor.tokenizer
+    tokens = tokenizer(" \n a cat sits", add_special_tokens=False).input_ids
+    assert tokenizer.decode(tokens) == " \n a cat sits"
+    row = Row(pieces.append, stop=stop, deadline=time.monotonic() + 60)
+    row.begin(tokenizer, len(tokens), ())
+    for token in tokens:
+        if row.reason is None:
+            row.take(token)
+    assert ("".join(pieces), row.text) == (said, said)
 
 
 def test_a_stop_text_ends_the_answer_and_is_left_out(client: TestClient, urls: list[str]) -> None:

@@ -25,7 +25,7 @@ class Row:
     """The answer to one request while it is written.
 
     Args:
-        on_text: receives the text piece by piece, without any stop text.
+        on_text: receives the text piece by piece, without any stop text, from its first letter on.
         stop: texts that end the answer. deadline: of ``time.monotonic``.
     """
 
@@ -35,7 +35,7 @@ class Row:
         self._on_text, self._stop, self._deadline = on_text, tuple(stop), deadline
         self._gone = threading.Event()
         self._hold = max((len(text) for text in stop), default=1) - 1
-        self._written = 0
+        self._written, self._raw = 0, ""
         self._decode: DecodeStream | None = None
         self.room = 0
         self.tokens: list[int] = []
@@ -65,15 +65,16 @@ class Row:
         if self._decode is None:
             return
         self.tokens.append(token)
-        self.text += self._decode.step(self._tokenizer._tokenizer, token) or ""
-        cut = min((at for text in self._stop if (at := self.text.find(text)) >= 0), default=-1)
+        self._raw += self._decode.step(self._tokenizer._tokenizer, token) or ""
+        cut = min((at for text in self._stop if (at := self._raw.find(text)) >= 0), default=-1)
         if cut >= 0:
-            self.text = self.text[:cut]
+            self._raw = self._raw[:cut]
         self.reason = self._end(token, cut >= 0)
         if self.reason is not None and cut < 0:
             whole = str(self._tokenizer.decode(self.tokens, skip_special_tokens=True))
-            if whole.startswith(self.text):  # a last character of which bytes are missing
-                self.text = whole
+            if whole.startswith(self._raw):  # a last character of which bytes are missing
+                self._raw = whole
+        self.text = self._raw.lstrip()
         upto = len(self.text) if self.reason else max(self._written, len(self.text) - self._hold)
         if upto > self._written:
             self._on_text(self.text[self._written : upto])
