@@ -112,6 +112,12 @@ def test_an_interval_that_says_more_than_its_verdict_is_explained(
     assert f"“Best constant answer”: {CONSTANT}." in page
 
 
+def test_one_comparison_is_one(study: tuple[Path, Summary]) -> None:
+    open_ = tuple(replace(v, verdict=OPEN) for v in study[1].verdicts[:1])
+    said = headline(replace(study[1], verdicts=open_))
+    assert "The one comparison is not separable at this budget." in said
+
+
 def test_a_reference_leaves_fewer_comparisons(tmp_path: Path) -> None:
     write_study(tmp_path, images=6, reference="clip")
     summary = summarize(tmp_path)

@@ -50,19 +50,23 @@ def hold_out(
 def _first(
     order: Sequence[str], samples: Sequence[Sample], groups: Mapping[str, str], share: float
 ) -> set[str]:
-    """The first groups that hold enough rows, but never all groups."""
+    """The first groups that hold enough rows, but never all groups.
+
+    A group that alone holds far too many is passed over; where all do, it is the smallest.
+    """
     rows: dict[str, int] = {}
     for sample in samples:
         if sample.images:
             name = groups[sample.images[0]]
             rows[name] = rows.get(name, 0) + 1
     wanted, held, taken = share * sum(rows.values()), set[str](), 0
-    for name in order[:-1]:
+    fitting = [name for name in order if rows[name] / 2 <= wanted]
+    for name in fitting if len(fitting) < len(order) else order[:-1]:
         if held and taken + rows[name] / 2 > wanted:
             break
         held.add(name)
         taken += rows[name]
-    return held
+    return held or {min(order, key=lambda name: rows[name])}
 
 
 def _joined(images: Sequence[str], together: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -66,6 +66,8 @@ def constant_warning(summary: Summary) -> str:
 
 def _separable(summary: Summary) -> str:
     claimed = [v for v in summary.verdicts if v.verdict != OPEN]
+    if not claimed and len(summary.verdicts) == 1:
+        return "The one comparison is not separable at this budget."
     if not claimed:
         return f"None of the {len(summary.verdicts)} comparisons is separable at this budget."
     claimed.sort(key=lambda v: -abs(v.difference) / (v.se or 1.0))
