@@ -248,12 +248,14 @@ class VisualEvidence:
     ``tokens`` ``[I, K, H]`` go to the image placeholder; ``prompts`` ``[I, L, P, H]`` feed the
     adapter attention of the last L layers; ``layers`` ``[I, S, K, H]`` are added to the hidden
     states of the placeholder's tokens after each of the first S layers. Text about images is an
-    earlier step of the processor.
+    earlier step of the processor. ``grids`` ``[I, 2]``: rows and columns of the tiles of each
+    image, where pictures are seen in tiles; ``tokens`` are then ``[J, K, H]``, of all tiles.
     """
 
     tokens: Tensor | None = None
     prompts: Tensor | None = None
     layers: Tensor | None = None
+    grids: Tensor | None = None
     trace: Mapping[str, Tensor] = field(default_factory=dict)
     """Named intermediates for losses and pictures; empty unless asked for."""
 

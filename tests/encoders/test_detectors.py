@@ -26,7 +26,7 @@ from manyeyes import ManyEyesConfig, ManyEyesForConditionalGeneration
 from manyeyes.checkpoints.tying import untie
 from manyeyes.encoders import ENCODERS, DetectorEncoder, parse_encoder
 from manyeyes.errors import PartError, RecipeError
-from manyeyes.model.pixels import to_pixels
+from manyeyes.model.pictures.pixels import to_pixels
 from manyeyes.records import ObjectFeatures
 from manyeyes.serving.detection import load_detector
 

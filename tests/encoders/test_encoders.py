@@ -34,7 +34,7 @@ from manyeyes.encoders.levels import parse_levels
 from manyeyes.encoders.maps import MapEncoder
 from manyeyes.encoders.spec import NORMALIZATIONS
 from manyeyes.errors import CheckpointError, PartError, RecipeError
-from manyeyes.model.pixels import to_pixels
+from manyeyes.model.pictures.pixels import to_pixels
 
 COMMON: dict[str, Any] = {
     "hidden_size": 16,

@@ -294,7 +294,7 @@ def test_any_image_classifier_is_a_tagger(classifier: Path, pictures: list[Image
     assert [len(features.names) for features in found] == [2, 1]
     assert found[0].names[0] == ("red", "green", "blue")
     model: Any = SwinForImageClassification.from_pretrained(classifier)
-    from manyeyes.model.pixels import to_pixels
+    from manyeyes.model.pictures.pixels import to_pixels
 
     pixels = to_pixels(pictures[:1], tagger.transform, "squash", (0, 0, 0))
     expected = model(pixel_values=pixels).logits.sigmoid()[0]

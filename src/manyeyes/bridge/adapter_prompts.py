@@ -112,6 +112,7 @@ class AdapterPromptsBridge(Bridge):
         tokens_IKH: Tensor,
         image_counts: Sequence[int],
         ids: ImageTokenIds,
+        grids_I2: Tensor | None = None,
     ) -> Tensor:
         raise PartError("bridge 'adapter_prompts' takes prompts, but the evidence holds tokens")
 

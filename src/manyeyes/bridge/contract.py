@@ -20,6 +20,7 @@ from manyeyes.layers.adapters.ffn_places import place_names
 from manyeyes.layers.adapters.mixture import AdapterMixture, AdapterOptions
 from manyeyes.layers.adapters.soft_prompt import SoftPrompt
 from manyeyes.layers.adapters.stacked_tokens import StackedTokens
+from manyeyes.layers.tiling import TileLayout
 from manyeyes.options import check_choice, parse_options
 from manyeyes.records import VisualEvidence
 
@@ -40,13 +41,15 @@ class Given(NamedTuple):
     """What the fusion gives per image: ``tokens`` K for the text, ``prompts`` P for attention.
 
     ``grid``: rows and columns where the tokens are the cells of a grid, row by row. ``layers``: S,
-    the first layers of the language model that add as many tokens again.
+    the first layers of the language model that add as many tokens again. ``tiles``: how the tokens
+    of tiles stand for an image, where all this is of a tile.
     """
 
     tokens: int
     prompts: int = 0
     grid: tuple[int, int] | None = None
     layers: int = 0
+    tiles: TileLayout | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +130,12 @@ class Bridge(nn.Module, ABC):
         tokens_IKH: Tensor,
         image_counts: Sequence[int],
         ids: ImageTokenIds,
+        grids_I2: Tensor | None = None,
     ) -> Tensor:
-        """Return the text embeddings with every image's tokens in their place."""
+        """Return the text embeddings with every image's tokens in their place.
+
+        ``grids_I2``: rows and columns of each image's tiles, of which ``tokens_IKH`` then are.
+        """
 
     def prompts(
         self,

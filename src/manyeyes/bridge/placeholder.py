@@ -53,7 +53,8 @@ class PlaceholderBridge(Bridge):
     """Splice visual tokens into the text embeddings.
 
     The two marker vectors belong to the bridge, not to the language model's vocabulary, so that a
-    frozen model stays untouched. They start at the mean of its embedding rows (Shikra's rule).
+    frozen model stays untouched. They start at the mean of its embedding rows (Shikra's rule). So
+    does ``row_end``, the vector after each row of a picture in tiles.
     """
 
     options_class = PlaceholderOptions
@@ -74,6 +75,9 @@ class PlaceholderBridge(Bridge):
         self.mix: NeighbourMix | None = None
         if options.neighbours > 1 and given.grid is not None:
             self.mix = NeighbourMix(width, given.grid, options.neighbours)
+        self.row_end: nn.Parameter | None = None
+        if given.tiles is not None and given.tiles.row_ends:
+            self.row_end = nn.Parameter(torch.zeros(width))
 
     @classmethod
     def check(cls, options: PlaceholderOptions, language: PreTrainedConfig, given: Given) -> None:
@@ -102,7 +106,7 @@ class PlaceholderBridge(Bridge):
 
     @torch.no_grad()
     def start_from(self, embeddings_VH: Tensor) -> None:
-        """Set the marker vectors to the mean of the language model's embedding rows.
+        """Set markers and separator to the mean of the language model's embedding rows.
 
         Positions on a grid become waves of the rows' size.
         """
@@ -110,6 +114,8 @@ class PlaceholderBridge(Bridge):
             mean = embeddings_VH.float().mean(dim=0)
             self.image_start.copy_(mean)
             self.image_end.copy_(mean)
+        if self.row_end is not None:
+            self.row_end.copy_(embeddings_VH.float().mean(dim=0))
         if self.positions is not None and self.given.grid is not None:
             self.positions.copy_(visual_positions(embeddings_VH, *self.given.grid))
 
@@ -140,6 +146,7 @@ class PlaceholderBridge(Bridge):
         tokens_IKH: Tensor,
         image_counts: Sequence[int],
         ids: ImageTokenIds,
+        grids_I2: Tensor | None = None,
     ) -> Tensor:
         """Return the embeddings with every placeholder filled, image by image in reading order.
 
@@ -147,13 +154,14 @@ class PlaceholderBridge(Bridge):
             PlaceholderError: a sample's placeholders and its images disagree; names both numbers.
         """
         at_image = input_ids_BT == ids.image
-        match_counts(at_image.sum(dim=1).tolist(), image_counts, tokens_IKH.shape[1])
-        if sum(image_counts) != tokens_IKH.shape[0]:
-            raise PlaceholderError(
-                f"the batch refers to {sum(image_counts)} images, but features of "
-                f"{tokens_IKH.shape[0]} were given"
-            )
-        tokens = self.place(tokens_IKH).to(embeddings_BTH.dtype)
+        found = at_image.sum(dim=1).tolist()
+        if grids_I2 is None:
+            match_counts(found, image_counts, tokens_IKH.shape[1])
+            match_images(image_counts, len(tokens_IKH))
+            tokens = self.place(tokens_IKH)
+        else:
+            tokens = self._of_tiles(tokens_IKH, grids_I2, found, image_counts)
+        tokens = tokens.to(embeddings_BTH.dtype)
         filled = embeddings_BTH.masked_scatter(at_image[..., None], tokens)
         if self.start_end:
             start, end = (
@@ -176,6 +184,23 @@ class PlaceholderBridge(Bridge):
         layers = evidence.layers if image_index is None else evidence.layers[image_index]
         return StackedTokens(layers, input_ids_BT == ids.image)
 
+    def _of_tiles(
+        self,
+        tokens_JKH: Tensor,
+        grids_I2: Tensor,
+        found: Sequence[int],
+        image_counts: Sequence[int],
+    ) -> Tensor:
+        """All tokens of all images, one after the other; a tile is placed as an image is."""
+        assert self.given.tiles is not None, "evidence of tiles comes from a model with tiling"
+        match_images(image_counts, len(grids_I2))
+        match_lengths(found, image_counts, self.given.tiles.lengths(grids_I2))
+        joined = torch.cat(self.given.tiles.join(self.place(tokens_JKH), grids_I2, self.row_end))
+        if self.row_end is None:
+            return joined
+        # a batch of single tiles has no separator, and all batches have the same gradients
+        return joined + (self.row_end.sum() * 0.0).to(joined.dtype)
+
 
 def match_counts(placeholders: Sequence[int], images: Sequence[int], per_image: int) -> None:
     """Compare placeholders with images sample by sample: opposite errors must not cancel.
@@ -189,3 +214,43 @@ def match_counts(placeholders: Sequence[int], images: Sequence[int], per_image: 
                 f"sample {sample}: {found} image tokens in the text, but {count} image(s) x "
                 f"{per_image} visual tokens = {count * per_image}"
             )
+
+
+def match_images(images: Sequence[int], given: int) -> None:
+    """Raise ``PlaceholderError`` unless the samples have as many images as there are features."""
+    if sum(images) != given:
+        raise PlaceholderError(
+            f"the batch refers to {sum(images)} images, but features of {given} were given"
+        )
+
+
+def match_lengths(
+    placeholders: Sequence[int], images: Sequence[int], lengths: Sequence[int]
+) -> None:
+    """Compare placeholders with the ``lengths`` of the images of each sample, in reading order.
+
+    Raises:
+        PlaceholderError: naming the sample and both numbers.
+    """
+    first = 0
+    for sample, (found, count) in enumerate(zip(placeholders, images, strict=True)):
+        own = lengths[first : first + count]
+        first += count
+        if found != sum(own):
+            raise PlaceholderError(
+                f"sample {sample}: {found} image tokens in the text, but its {count} image(s) in "
+                f"tiles have {' + '.join(map(str, own)) or 0}"
+            )
+
+
+def images_of_samples(placeholders: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Return how many of the images, in reading order, fill the placeholders of each sample."""
+    counts, first = [], 0
+    for found in placeholders:
+        last, room = first, found
+        while last < len(lengths) and room >= lengths[last]:
+            room -= lengths[last]
+            last += 1
+        counts.append(last - first)
+        first = last
+    return counts

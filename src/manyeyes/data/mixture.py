@@ -154,7 +154,10 @@ class Mixture:
 
 
 def sample_length(sample: Sample) -> int:
-    """Rough length of a sample: words of its turns. Images are left out, being of equal length."""
+    """Rough length of a sample: words of its turns.
+
+    Images are left out: they are of equal length, or, seen in tiles, of one that their files say.
+    """
     return sum(len(turn.text.split()) for turn in sample.turns)
 
 

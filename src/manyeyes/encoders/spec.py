@@ -38,6 +38,10 @@ class EncoderSpec:
     """Cut the picture into this many rows and columns of tiles. The encoder sees each of them at
     ``image_size``, and their maps are put together: as many times as many patches in each
     direction, and ``tiles``² times as many prefix tokens."""
+    sees: str = "tiles"
+    """In a model with ``tiling``: each of the ``tiles`` of a picture, or the ``whole`` of it at
+    once. What the encoder gives of the whole is cut into the tiles' parts, each on the grid of the
+    first encoder that sees tiles."""
     normalization: str = "own"
     """Of pixels: ``clip``, ``imagenet``, ``half`` (−1..1) or ``none`` (0..1). ``own`` is the
     family's."""
@@ -91,6 +95,7 @@ class EncoderSpec:
             if not 0.0 <= getattr(self, key) < 1.0:
                 raise RecipeError(f"{where}.{key}: {getattr(self, key)!r} is not in 0 <= r < 1")
         check_counts(where, tiles=self.tiles)
+        check_choice(where, "sees", self.sees, ("tiles", "whole"))
         if self.tiles > 1 and (self.decoder or self.mask_ratio or self.eval_mask_ratio):
             raise RecipeError(f"{where}.tiles: patches are hidden, or a decoder reads them, whole")
         check_choice(where, "feature_norm", self.feature_norm, FEATURE_NORMS)

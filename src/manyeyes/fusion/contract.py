@@ -36,17 +36,18 @@ class FusionPlan:
     """What the rest of the library must know of a fusion before it is built.
 
     tokens: K, the visual tokens of one image. grid: rows and columns where they are the cells of
-    one, row by row. prompts: P, the adapter prompts per layer of one image. layers: S, the layers
-    of the language model that add as many tokens again. text: what the processor must write for
-    it. object_texts: it reads the texts about detected objects, ``PERCEPTION`` in the bundle.
-    averaged: it reads nothing of an encoder but the mean of its levels, which is then what stores
-    keep and ``forward`` must take in their place. refines: the detector whose objects it gives
-    anew, as ``REFINED`` in the trace. reconstructs: the encoder whose decoder can read its
-    ``LOCAL_STATES``.
+    one, row by row. places: the same where several tokens stand at each place, one after the other.
+    prompts: P, the adapter prompts per layer of one image. layers: S, the layers of the language
+    model that add as many tokens again. text: what the processor must write for it. object_texts:
+    it reads the texts about detected objects, ``PERCEPTION`` in the bundle. averaged: it reads
+    nothing of an encoder but the mean of its levels, which is then what stores keep and ``forward``
+    must take in their place. refines: the detector whose objects it gives anew, as ``REFINED`` in
+    the trace. reconstructs: the encoder whose decoder can read its ``LOCAL_STATES``.
     """
 
     tokens: int = 0
     grid: tuple[int, int] | None = None
+    places: tuple[int, int] | None = None
     prompts: int = 0
     layers: int = 0
     text: ReaderSpec | None = None

@@ -71,7 +71,7 @@ class InterleavedFusion(Fusion):
     def planned(cls, options: InterleavedOptions, shapes: Shapes) -> FusionPlan:
         grid = common_grid(shapes, "interleaved")
         merged = merged_grid(grid, options.merge_patches, "interleaved")
-        return FusionPlan(tokens=len(shapes) * math.prod(merged))
+        return FusionPlan(tokens=len(shapes) * math.prod(merged), places=merged)
 
     def forward(self, bundle: FeatureBundle, question: FusionText | None = None) -> VisualEvidence:
         """1. fold and project each encoder ``[I, N, H]``   2. interleave ``[I, N · E, H]``."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from manyeyes.inference.ranking import ShownImages
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
+from manyeyes.model.pictures.tiles import GRIDS
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.perception.detections import read_objects
 from manyeyes.records import (
@@ -65,7 +66,7 @@ class EncodedImages:
         self.features = self._with_object_texts()
         self.evidence: VisualEvidence | None = None
         if not processor.reads_questions:
-            self.evidence = model.fusion(self.features)
+            self.evidence = model.fuse(self.features, tile_grids=placed.get(GRIDS))
 
     @cached_property
     def objects(self) -> list[Detections] | None:

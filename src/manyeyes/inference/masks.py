@@ -131,9 +131,16 @@ class Mean(FromImages):
 
 
 class Shuffle(FromImages):
-    """The encoder sees another of ``images``: which one follows from the image's own pixels."""
+    """The encoder sees another of ``images``: which one follows from the image's own pixels.
+
+    It does not suit encoders that see pictures in tiles.
+    """
 
     grid_only = False
+
+    def suits(self, encoder: Encoder) -> bool:
+        tiles = self.predictor.model.tiles  # whose donors would be tiles of other places
+        return tiles is None or encoder.spec.name not in tiles.encoders
 
     def install(self, name: str, encoder: Encoder) -> RemovableHandle:
         donors = self._pixels_of(name)
@@ -161,7 +168,10 @@ def _another(own: Tensor, donors: Tensor) -> int:
 
 
 class NoPlaces(Mask):
-    """Every patch is the mean over the image's own patches; class tokens stay as they are."""
+    """Every patch is the mean over the image's own patches; class tokens stay as they are.
+
+    Of an encoder that sees tiles, over the tile's own.
+    """
 
     def install(self, name: str, encoder: Encoder) -> RemovableHandle:
         def hook(module: Any, args: Any, features: GridFeatures) -> GridFeatures:
@@ -172,7 +182,10 @@ class NoPlaces(Mask):
 
 
 class Blank(Mask):
-    """The encoder sees a plain picture of the image's mean colour."""
+    """The encoder sees a plain picture of the image's mean colour.
+
+    One that sees tiles sees plain tiles, each of its own mean colour.
+    """
 
     grid_only = False
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +19,7 @@ from manyeyes.images.reading import image_size, load_image
 from manyeyes.inference.decoding import GREEDY, Decoding
 from manyeyes.inference.encoded_images import EncodedImages
 from manyeyes.inference.fingerprint import answers_fingerprint
+from manyeyes.inference.groups import Group, has_places, image_paths, said_sizes
 from manyeyes.inference.perceived import NOTHING_KNOWN, PerceivedImages
 from manyeyes.inference.prefix_cache import PrefixCache
 from manyeyes.inference.questions import AnswerKind, Item
@@ -33,7 +33,7 @@ from manyeyes.inference.ranking import (
 from manyeyes.language import position_limit, too_long
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
-from manyeyes.records import NOTHING_PERCEIVED, Perceived, Turn
+from manyeyes.records import Perceived
 
 MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
     "boxes": 64,
@@ -46,38 +46,6 @@ MAX_NEW_TOKENS: Mapping[AnswerKind, int] = {
 
 REGION_ANSWERS: tuple[AnswerKind, ...] = ("boxes", "detections")
 """Kinds of answers that are about regions, whatever the question's form (LION §2.2)."""
-
-
-@dataclass(frozen=True)
-class _Question:
-    """A question, the sizes of its images where they are needed, and what is known of them."""
-
-    turns: list[Turn]
-    sizes: list[tuple[int, int]]
-    perceived: Perceived
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Questions that are asked together; ``images``: each encoded once, None = withheld."""
-
-    items: Sequence[Item]
-    images: EncodedImages | None
-
-    @cached_property
-    def rows(self) -> Mapping[str, int]:
-        """The place of each image among the encoded ones."""
-        return {path: row for row, path in enumerate(_paths(self.items))}
-
-    def question(self, item: Item) -> _Question:
-        """The question and the turns before it, without images where they are withheld."""
-        perceived = NOTHING_PERCEIVED
-        if self.images is not None:
-            known = [self.images.perceived(self.rows[image]) for image in item.images]
-            perceived = Perceived.of_images(known)
-        turns = item.turns(shown=self.images is not None)
-        sized = _has_places(turns) or perceived.objects is not None
-        return _Question(turns, _sizes(item) if sized else [], perceived)
 
 
 class ModelPredictor:
@@ -165,13 +133,15 @@ class ModelPredictor:
         prompts = []
         for item in items:
             turns = item.turns(shown=True)
-            sizes = _sizes(item) if _has_places(turns) else []
+            sizes = said_sizes(item) if has_places(turns) else []
             tags = [Perceived(tags=self.perceived.tags_of(image)) for image in item.images]
             known = Perceived.of_images(tags)
             prompts.append(
                 self.processor.prompt(turns, image_sizes=sizes, perceived=Perceived(known.tags))
             )
-        self._lengths(items, prompts)
+        tiled = self.processor.tiles is not None
+        shown = [image for item in items for image in item.images]
+        self._lengths(items, prompts, [image_size(image) for image in shown] if tiled else None)
 
     def answer(self, items: Sequence[Item], *, with_images: bool) -> list[str]:
         """One raw answer per item, in order; without images the prompts hold no placeholder.
@@ -217,7 +187,7 @@ class ModelPredictor:
                 ranked += rank_candidates(self.model, questions, shown, batch_size=self.batch_size)
         return ranked
 
-    def _ranked(self, item: Item, group: _Group) -> RankedQuestion:
+    def _ranked(self, item: Item, group: Group) -> RankedQuestion:
         if item.more_images or item.before:
             raise DataError(
                 f"question {item.id!r} has several images or earlier turns: candidates are ranked "
@@ -231,6 +201,7 @@ class ModelPredictor:
                 item.candidates,
                 image_sizes=asked.sizes,
                 perceived=asked.perceived,
+                lengths=self.processor.image_lengths(group.sizes([item])),
             )
         except DataError as error:
             raise DataError(f"question {item.id!r}: {error}") from error
@@ -250,13 +221,14 @@ class ModelPredictor:
         with self._computing():
             group = self._group(items, with_images)
             prompts = [self._prompt(item, group) for item in items]
-            rooms = self._rooms(items, self._lengths(items, prompts))
+            rooms = self._rooms(items, self._lengths(items, prompts, group.sizes(items)))
             for batch in self._batches(rooms, self._order(group, prompts)):
                 texts = self._generate(
                     [prompts[place] for place in batch],
                     [items[place] for place in batch],
                     self._shown(group, batch),
                     rooms[batch[0]],
+                    group.sizes([items[place] for place in batch]),
                 )
                 answered.extend(zip(batch, texts, strict=True))
         return answered
@@ -264,16 +236,16 @@ class ModelPredictor:
     def _computing(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None)
 
-    def _group(self, items: Sequence[Item], with_images: bool) -> _Group:
+    def _group(self, items: Sequence[Item], with_images: bool) -> Group:
         if not with_images:
-            return _Group(items, None)
-        paths = _paths(items)
+            return Group(items, None)
+        paths = image_paths(items)
         known = [self.perceived.of(path) for path in paths]
         pictures = [load_image(path) for path in paths]
         # encoders and fusion run here, once for all questions about these pictures
-        return _Group(items, EncodedImages(self.model, self.processor, pictures, known))
+        return Group(items, EncodedImages(self.model, self.processor, pictures, known))
 
-    def _shown(self, group: _Group, places: Sequence[int]) -> ShownImages | None:
+    def _shown(self, group: Group, places: Sequence[int]) -> ShownImages | None:
         """What the items at some places of a group are shown."""
         if group.images is None:
             return None
@@ -284,7 +256,7 @@ class ModelPredictor:
         rows = [group.rows[image] for item in chosen for image in item.images]
         return group.images.shown(rows, asked)
 
-    def _prompt(self, item: Item, group: _Group) -> str:
+    def _prompt(self, item: Item, group: Group) -> str:
         asked = group.question(item)
         return self.processor.prompt(
             asked.turns, image_sizes=asked.sizes, perceived=asked.perceived
@@ -292,12 +264,21 @@ class ModelPredictor:
 
     def _asked(self, item: Item) -> str:
         """The question with its boxes written, as a fusion and the choice of a route read it."""
-        asked = _Group([item], None).question(item)
+        asked = Group([item], None).question(item)
         return self.processor.write_turns(asked.turns, asked.sizes)[-1].text
 
-    def _lengths(self, items: Sequence[Item], prompts: Sequence[str]) -> list[int]:
-        """Return the tokens of each prompt; DataError if the language model cannot read one."""
-        lengths = [len(ids) for ids in self.processor.text_rows.ids(prompts)]
+    def _lengths(
+        self,
+        items: Sequence[Item],
+        prompts: Sequence[str],
+        sizes: Sequence[tuple[int, int]] | None,
+    ) -> list[int]:
+        """Return the tokens of each prompt; DataError if the language model cannot read one.
+
+        ``sizes``: of the pictures of all items.
+        """
+        visual = self.processor.image_lengths(sizes)
+        lengths = [len(ids) for ids in self.processor.text_rows.ids(prompts, lengths=visual)]
         answered = self.processor.answers_in_sequence
         bad = [
             f"{item.id!r} has {problem}"
@@ -320,7 +301,7 @@ class ModelPredictor:
         left = [self.positions - length for length in lengths]
         return [min(pair) for pair in zip(wanted, left, strict=True)]
 
-    def _order(self, group: _Group, prompts: Sequence[str]) -> list[tuple[int, int]]:
+    def _order(self, group: Group, prompts: Sequence[str]) -> list[tuple[int, int]]:
         """What each prompt is sorted by: its image, where its beginning is shared, then length."""
         together = group.images is not None and not self.processor.reads_questions
         shared = together and self._prefixes.usable
@@ -341,7 +322,12 @@ class ModelPredictor:
                 yield places[start : start + self.batch_size]
 
     def _generate(
-        self, prompts: Sequence[str], items: Sequence[Item], shown: ShownImages | None, room: int
+        self,
+        prompts: Sequence[str],
+        items: Sequence[Item],
+        shown: ShownImages | None,
+        room: int,
+        sizes: Sequence[tuple[int, int]] | None,
     ) -> list[str]:
         """Continuations of the prompts of B items, each of at most ``room`` tokens."""
         inputs = self.processor.answer_inputs(
@@ -349,6 +335,7 @@ class ModelPredictor:
             images_encoded=shown is not None,
             questions=[self._asked(item) for item in items],
             tasks=[REGION if item.answer in REGION_ANSWERS else None for item in items],
+            image_sizes=sizes,
         )
         placed = {key: value.to(self.model.device) for key, value in inputs.items()}
         begun = self._begun(placed, shown)
@@ -370,19 +357,3 @@ class ModelPredictor:
             return dict(inputs)
         copies = int(self.decoding.get("num_beams", 1))
         return self._prefixes.share(inputs, shown, shown.rows.tolist(), copies=copies)
-
-
-def _sizes(item: Item) -> list[tuple[int, int]]:
-    """(width, height) of every image of the item."""
-    first = item.size or image_size(item.image)
-    return [first, *(image_size(image) for image in item.more_images)]
-
-
-def _has_places(turns: Sequence[Turn]) -> bool:
-    """Whether boxes or points have to be written."""
-    return any(turn.boxes or turn.points for turn in turns)
-
-
-def _paths(items: Sequence[Item]) -> list[str]:
-    """The images of a group, each once."""
-    return list(dict.fromkeys(image for item in items for image in item.images))

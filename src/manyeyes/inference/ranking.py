@@ -82,11 +82,13 @@ def ranked_question(
     *,
     image_sizes: Sequence[tuple[int, int]] = (),
     perceived: Perceived = NOTHING_PERCEIVED,
+    lengths: Sequence[int] | None = None,
 ) -> RankedQuestion:
     """Tokenise a question with each of its candidates; its text holds ``<image>`` if one is shown.
 
     ``image_sizes``: (width, height), needed where the question holds boxes, and with objects;
-    ``perceived``: of the images.
+    ``perceived``: of the images. ``lengths``: visual tokens of each, where pictures are seen in
+    tiles.
 
     Raises:
         DataError: no candidates, or a conversation that does not fit the recipe's max_length.
@@ -94,7 +96,9 @@ def ranked_question(
     if not candidates:
         raise DataError(f"no candidates to rank for {question.text!r}")
     (written,) = processor.write_turns([question], image_sizes, perceived)
-    rows = [_row(processor, written, candidate, perceived.tags) for candidate in candidates]
+    if lengths is None:
+        lengths = processor.checked_lengths((), written.text.count(IMAGE_PLACEHOLDER))
+    rows = [_row(processor, written, one, perceived.tags, lengths) for one in candidates]
     route = routes_of(None, [written.text])[0] if processor.routed else None
     if not processor.answers_in_sequence:
         answers = tuple(Continuation(labels, labels) for _, labels in rows)
@@ -193,12 +197,16 @@ class _Batch:
 
 
 def _row(
-    processor: ManyEyesProcessor, question: Turn, answer: str, tags: Tags | None
+    processor: ManyEyesProcessor,
+    question: Turn,
+    answer: str,
+    tags: Tags | None,
+    lengths: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Token ids and labels of a question with an answer, as in training."""
-    turns, images = (question, Turn("assistant", answer)), question.text.count(IMAGE_PLACEHOLDER)
+    turns = (question, Turn("assistant", answer))
     # questions are not cut to max_length when a model generates its answer either
-    row = processor.text_rows.row(turns, tags, images, answer, cut=False)
+    row = processor.text_rows.row(turns, tags, lengths, answer, cut=False)
     limit = processor.max_length if processor.answers_in_sequence else None
     if limit is not None and len(row["input_ids"]) >= limit:
         raise DataError(

@@ -20,6 +20,7 @@ from manyeyes.errors import UsageError
 from manyeyes.inference.encoded_images import EncodedImages, question_text, take_images
 from manyeyes.inference.ranking import ShownImages
 from manyeyes.inference.tagging import BATCH, tag_images
+from manyeyes.layers.tiling import choose_tokens
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.records import Detections, FeatureBundle, FusionText, Perceived, Turn, VisualEvidence
@@ -82,13 +83,25 @@ class Sight:
         images = EncodedImages(self.model, self.processor, pictures)
         seen = []
         for row, (picture, names) in enumerate(zip(pictures, tags, strict=True)):
-            evidence = None if images.evidence is None else _row(images.evidence, row)
+            evidence = None if images.evidence is None else self._row(images.evidence, row)
             one = torch.tensor([row], device=self.model.device)
             features = take_images(images.features, one) if evidence is None else {}
             found = images.perceived(row).objects
             objects = None if found is None else found[0]
             seen.append(SeenImage(picture.size, evidence, features, objects, tuple(names)))
         return seen
+
+    def _row(self, evidence: VisualEvidence, row: int) -> VisualEvidence:
+        """Evidence of one image; a slice would keep that of the others alive."""
+        tokens, grids = evidence.tokens, evidence.grids
+        tiles = self.model.tiles
+        if tokens is not None:
+            layout = None if tiles is None else tiles.layout
+            tokens, grids = choose_tokens(tokens, grids, [row], layout)
+        prompts, layers = (
+            None if part is None else part[[row]] for part in (evidence.prompts, evidence.layers)
+        )
+        return VisualEvidence(tokens, prompts, layers, grids)
 
     def tags(self, pictures: Sequence[Image.Image]) -> list[tuple[str, ...]]:
         """Return the tags that the tagger finds in pictures; none for a model that reads none.
@@ -134,22 +147,14 @@ class Sight:
 
 
 def _together(parts: Sequence[VisualEvidence | None]) -> VisualEvidence:
-    """Evidence of several images, one row each."""
+    """Evidence of several images, one after the other."""
     there = [part for part in parts if part is not None]
     return VisualEvidence(
         tokens=_rows([part.tokens for part in there]),
         prompts=_rows([part.prompts for part in there]),
         layers=_rows([part.layers for part in there]),
+        grids=_rows([part.grids for part in there]),
     )
-
-
-def _row(evidence: VisualEvidence, row: int) -> VisualEvidence:
-    """Evidence of one image; a slice would keep that of the others alive."""
-    tokens, prompts, layers = (
-        None if part is None else part[row : row + 1].clone()
-        for part in (evidence.tokens, evidence.prompts, evidence.layers)
-    )
-    return VisualEvidence(tokens=tokens, prompts=prompts, layers=layers)
 
 
 def _rows(parts: list[Tensor | None]) -> Tensor | None:

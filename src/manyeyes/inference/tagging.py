@@ -10,7 +10,7 @@ from PIL import Image
 from manyeyes.encoders import FILE, TAGGERS, Tagger, TaggerSpec, parse_tagger
 from manyeyes.errors import UsageError
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
-from manyeyes.model.pixels import to_pixels
+from manyeyes.model.pictures.pixels import to_pixels
 from manyeyes.records import TagFeatures
 
 BATCH = 16

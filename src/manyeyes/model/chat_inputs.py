@@ -28,6 +28,7 @@ from manyeyes.conversation.rendering import (
     without_images,
 )
 from manyeyes.errors import UsageError, nearest
+from manyeyes.model.pictures.tiles import GRIDS
 from manyeyes.model.text_rows import TextRows
 from manyeyes.records import Role, Turn
 
@@ -80,9 +81,13 @@ def assistant_masks(
         UsageError: the inputs hold other tokens than the rendered texts.
     """
     masks_BT = torch.zeros_like(inputs["input_ids"])
+    lengths = None
+    if rows.layout is not None and GRIDS in inputs:
+        lengths = rows.layout.lengths(inputs[GRIDS])
+    runs = rows.runs(lengths)
     for place, item in enumerate(rendered):
         bare = without_images(item)[0] if rows.images_leave_no_token else item
-        _, answers = rows.supervised(bare)
+        _, answers = rows.supervised(bare, runs)
         real_T = inputs["attention_mask"][place].bool()
         if int(real_T.sum()) != len(answers):
             raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, InstanceOf
@@ -16,6 +17,7 @@ from manyeyes.encoders import (
     ENCODERS,
     DetectorEncoder,
     EncoderSpec,
+    GridShape,
     PixelTransform,
     Shape,
     parse_encoder,
@@ -33,6 +35,14 @@ from manyeyes.language import (
 )
 from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.model.auto.folder_code import WritesCode, auto_map
+from manyeyes.model.pictures.tiles import (
+    Tiles,
+    check_room,
+    check_tiling,
+    layout_of,
+    parse_tiling,
+    tiled_names,
+)
 from manyeyes.options import check_choice, check_type, parse_options
 from manyeyes.perception.text import PerceptionOptions
 
@@ -48,6 +58,7 @@ _TYPES: Mapping[str, Any] = {
     "language": _Block,
     "text_config": _Block | InstanceOf[PreTrainedConfig],
     "pad_color": Annotated[Sequence[_Channel], Field(min_length=3, max_length=3)],
+    "tiling": _Block,
     "perception_text": _Block,
     "tagger": _Block,
     "max_tokens": Annotated[int, Field(ge=1)] | None,
@@ -68,6 +79,8 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
         language: The language model.
         text_config: The language model's own configuration. Read from its checkpoint when absent.
         geometry: How any image becomes square: ``pad``, ``squash`` or ``crop``.
+        tiling: Cut every picture into as many tiles as suit it. By default encoders see the whole
+            picture at once.
         pad_color: RGB of the padding, 0..255.
         box_style: How boxes are written in text: ``shikra``, ``lion`` or ``int1000``.
         prompt_style: How turns become one text. ``chat`` is the language model's own template; the
@@ -102,6 +115,7 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
         language: Mapping[str, Any] | None = None,
         text_config: PreTrainedConfig | Mapping[str, Any] | None = None,
         geometry: str = "pad",
+        tiling: Mapping[str, Any] | None = None,
         pad_color: Sequence[int] = (255, 255, 255),
         box_style: str = "shikra",
         prompt_style: str = "chat",
@@ -126,6 +140,7 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
             text_config = restore_config(self.language, text_config)
         self.text_config: Any = text_config
         self.geometry, self.pad_color = geometry, list(pad_color)
+        self.tiling = None if tiling is None else dict(tiling)
         self.box_style, self.prompt_style = box_style, prompt_style
         self.perception_text = None if perception_text is None else dict(perception_text)
         self.tagger = None if tagger is None else dict(tagger)
@@ -150,6 +165,7 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
         for part, said in self.lora.items():
             parse_options(LoraOptions, said, f"lora.{part}")
         self._check_perception(names)
+        parse_tiling(self.tiling, self.encoder_specs())
         if self.tagger is not None:
             parse_tagger(self.tagger)
         check_choice("model", "geometry", self.geometry, tuple(GEOMETRIES))
@@ -200,9 +216,17 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
         _, options = parse_fusion(self.fusion)
         cls.check(options, cls.accept(self.fused_shapes()))
         self._check_reading(self.fusion_plan.object_texts)
+        self._check_tiles()
         bridge, bridge_options = parse_bridge(self.bridge)
         bridge.check(bridge_options, self.text_config, self.given)
         return self
+
+    def _check_tiles(self) -> None:
+        if self.tiling is None:
+            return
+        name, text = str(self.fusion["name"]), self.text_config
+        check_tiling(name, self.fusion_plan, encoder_decoder=bool(text.is_encoder_decoder))
+        check_room(self.visual_tokens, self.max_tokens, position_limit(text))
 
     def _check_positions(self) -> None:
         limit = position_limit(self.text_config)
@@ -220,9 +244,37 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
         }
 
     def fused_shapes(self) -> dict[str, Shape]:
-        """Return the shapes of those encoders that the fusion reads (needs ``resolve``)."""
-        shapes = self.encoder_shapes()
-        return {spec.name: shapes[spec.name] for spec in self.encoder_specs() if spec.fused}
+        """Return the shapes of those encoders that the fusion reads (needs ``resolve``).
+
+        With tiling they are those of one tile.
+        """
+        shapes, specs = self.encoder_shapes(), self.encoder_specs()
+        if self.tiling is not None:
+            grid = self.tile_grid
+            for spec in specs:
+                shape = shapes[spec.name]
+                if spec.sees == "whole" and isinstance(shape, GridShape):
+                    shapes[spec.name] = replace(shape, grid=grid)
+        return {spec.name: shapes[spec.name] for spec in specs if spec.fused}
+
+    @property
+    def tile_grid(self) -> tuple[int, int]:
+        """The grid of one tile: of the first encoder that sees tiles (needs ``resolve``)."""
+        specs = {spec.name: spec for spec in self.encoder_specs()}
+        spec = specs[tiled_names([*specs.values()])[0]]
+        shape = ENCODERS[spec.family].shape(spec, ENCODERS[spec.family].read_config(spec))
+        if not isinstance(shape, GridShape):
+            raise PartError(f"tiling: encoder {spec.name!r} gives objects, not patches")
+        return shape.grid
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """How pictures are seen in tiles; None = they are not (needs ``resolve``)."""
+        layout = self.given.tiles
+        if layout is None:
+            return None
+        names, rules = tiled_names(self.encoder_specs()), self.pixel_transforms()
+        return Tiles(max(rules[name].size[0] for name in names), names, layout)
 
     def pixel_transforms(self) -> dict[str, PixelTransform]:
         """Return each encoder's resize and normalisation rule by name (needs ``resolve``)."""
@@ -235,8 +287,12 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
 
     @property
     def visual_tokens(self) -> int:
-        """K, the visual tokens of one image, markers not counted (needs ``resolve``)."""
-        return self.given.tokens
+        """The visual tokens of one image, markers not counted (needs ``resolve``).
+
+        With tiling, the most that an image can have.
+        """
+        given = self.given
+        return given.tokens if given.tiles is None else given.tiles.longest
 
     @property
     def reader(self) -> ReaderSpec | None:
@@ -268,9 +324,10 @@ class ManyEyesConfig(WritesCode, PreTrainedConfig):
 
     @property
     def given(self) -> Given:
-        """What the fusion gives per image, to text and layers (needs ``resolve``)."""
-        plan = self.fusion_plan
-        return Given(plan.tokens, plan.prompts, plan.grid, plan.layers)
+        """What the fusion gives per image or tile, to text and layers (needs ``resolve``)."""
+        plan, tiling = self.fusion_plan, parse_tiling(self.tiling, self.encoder_specs())
+        tiles = None if tiling is None else layout_of(tiling, plan)
+        return Given(plan.tokens, plan.prompts, plan.grid, plan.layers, tiles)
 
     @property
     def fusion_plan(self) -> FusionPlan:

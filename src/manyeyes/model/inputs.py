@@ -21,7 +21,7 @@ from manyeyes.perception.object_texts import join_objects
 from manyeyes.perception.targets import TARGETS, target_batch
 from manyeyes.records import IGNORE, FusionText
 
-PIXELS, FEATURES, NOISE = VISUAL = ("pixel_values_", "features_", "noise_")
+PIXELS, FEATURES, NOISE, TILES = VISUAL = ("pixel_values_", "features_", "noise_", "tile_")
 
 Texts = dict[str, FusionText]
 """Texts that the fusion reads, by kind: question, caption, perception."""
@@ -34,13 +34,14 @@ def batch_of(
     *,
     routed: bool,
 ) -> dict[str, Tensor]:
-    """Pad rows of ``encode`` on the right into ``[B, T]``; pixels and features are ``[I, ...]``."""
+    """Pad rows of ``encode`` on the right into ``[B, T]``; pixels and features are ``[I, ...]``,
+    of tiles ``[J, ...]``."""
     batch = text_rows.batch(rows)
     batch["image_counts"] = torch.cat([row["image_counts"] for row in rows])
     if routed:
         batch["routes"] = torch.cat([row["routes"] for row in rows])
     for key in rows[0]:
-        if key.startswith(("pixel_values_", "features_")):
+        if key.startswith((PIXELS, FEATURES, TILES)):
             batch[key] = torch.cat([row[key] for row in rows])
     batch |= target_batch(rows)
     batch |= join_objects(rows)
@@ -51,7 +52,7 @@ def batch_of(
 
 
 def split_visual(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Separate pixels, stored features and noise from other arguments; drop empty ones."""
+    """Separate pixels, tiles, stored features and noise from other arguments; drop empty ones."""
     visual = {k: v for k, v in inputs.items() if k.startswith(VISUAL) and len(v)}
     rest = {k: v for k, v in inputs.items() if not k.startswith(VISUAL)}
     return visual, rest

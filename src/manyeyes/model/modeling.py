@@ -17,6 +17,7 @@ from transformers.utils.generic import ModelOutput
 
 from manyeyes.bridge import parse_bridge
 from manyeyes.bridge.layer_inputs import LayerInputs
+from manyeyes.bridge.placeholder import images_of_samples
 from manyeyes.checkpoints.originals import Originals
 from manyeyes.encoders import ENCODERS
 from manyeyes.errors import PartError, PlaceholderError
@@ -25,15 +26,10 @@ from manyeyes.language import add_biases, build_language, check_prompts, kind_of
 from manyeyes.layers.adapters.attention import PROMPTS, positions
 from manyeyes.layers.attention.packed import KEYWORD as PACKED
 from manyeyes.layers.attention.packed import reading_packed
-from manyeyes.layers.bundles import cast_features
-from manyeyes.layers.pooled_text import pool_text
+from manyeyes.layers.tiling import choose_tokens
 from manyeyes.losses.next_token import next_token_sum
-from manyeyes.model.assembly import PartsModel
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.model.inputs import (
-    FEATURES,
-    NOISE,
-    PIXELS,
     Texts,
     routes_for,
     split_visual,
@@ -53,13 +49,12 @@ from manyeyes.model.intermediates import (
     read_back,
 )
 from manyeyes.model.lora import add_lora, parse_lora
+from manyeyes.model.pictures.seeing import SeeingModel
+from manyeyes.model.pictures.tiles import GRIDS
 from manyeyes.model.zero_terms import shared_zero, silent_image
 from manyeyes.records import (
-    PERCEPTION,
     REFINED,
     FeatureBundle,
-    Features,
-    FusionText,
     ObjectFeatures,
     VisualEvidence,
 )
@@ -75,7 +70,7 @@ class ManyEyesOutput(ModelOutput):
     trace: dict[str, Tensor] | None = None
 
 
-class ManyEyesForConditionalGeneration(LayerInputs, PartsModel, GenerationMixin):
+class ManyEyesForConditionalGeneration(LayerInputs, SeeingModel, GenerationMixin):
     """A language model that sees through one or several vision encoders.
 
     Parts: ``encoders.<name>``, ``fusion``, ``bridge``, ``language_model``. Parts without trainable
@@ -110,6 +105,8 @@ class ManyEyesForConditionalGeneration(LayerInputs, PartsModel, GenerationMixin)
         shapes = fusion_class.accept(config.fused_shapes())
         self.fusion = fusion_class(fusion_options, shapes, width)
         bridge_class, bridge_options = parse_bridge(config.bridge)
+        self.tiles = config.tiles
+        self.tile_grid = (0, 0) if self.tiles is None else config.tile_grid
         self.bridge = bridge_class(bridge_options, config.text_config, config.given)
         language = parse_language(config.language)
         self.language_model: Any = build_language(language, config.text_config)
@@ -125,57 +122,7 @@ class ManyEyesForConditionalGeneration(LayerInputs, PartsModel, GenerationMixin)
         self.post_init()
         self._keep_apart()
 
-    # ---- forward, in numbered steps -------------------------------------------------------
-
-    def encode(self, **inputs: Tensor) -> FeatureBundle:
-        """Step 1. ``pixel_values_<encoder>`` ``[I, 3, h, w]`` or stored ``features_<encoder>``
-        ``[I, ...]`` (see ``Encoder.pack``) → feature bundle, in the fusion's dtype.
-        ``noise_<encoder>`` ``[I, N]`` decides which patches a masked autoencoder does not see.
-        Encoders that the fusion does not read are left out where they have no pixels.
-
-        Raises:
-            PartError: an encoder's pixels are missing.
-        """
-        dtype = next(iter(self.fusion.parameters())).dtype
-        bundle = {}
-        for name, encoder in self.encoders.items():
-            if f"{FEATURES}{name}" in inputs:
-                features: Features = encoder.unpack(inputs[f"{FEATURES}{name}"])
-            elif f"{PIXELS}{name}" in inputs:
-                noise = inputs.get(f"{NOISE}{name}")
-                # GridEncoder.forward in encoders/contract.py, or the detector's own
-                features = encoder(inputs[f"{PIXELS}{name}"], training=self.training, noise=noise)
-            elif not encoder.spec.fused:
-                continue
-            else:
-                raise PartError(f"no pixels for encoder {name!r}: pass {PIXELS}{name}")
-            bundle[name] = cast_features(features, dtype)
-        return bundle
-
-    def encode_images(
-        self,
-        question: FusionText | None = None,
-        perception: FusionText | None = None,
-        **inputs: Tensor,
-    ) -> VisualEvidence:
-        """Steps 1 and 2: pixels (or stored features) → evidence.
-
-        It is reusable for many questions unless the fusion reads the ``question``. ``perception``:
-        texts about detected objects ``[I, O, T]`` for a fusion that reads them.
-        """
-        evidence: VisualEvidence = self.fusion(
-            self.with_object_texts(self.encode(**inputs), perception), question
-        )
-        return evidence
-
-    def with_object_texts(
-        self, bundle: FeatureBundle, perception: FusionText | None
-    ) -> FeatureBundle:
-        """Return a bundle with the pooled texts ``[I, O, T]`` about the images' objects."""
-        if perception is None:
-            return bundle
-        texts = pool_text(self.get_input_embeddings(), perception.ids, perception.mask)
-        return {**bundle, PERCEPTION: texts}
+    # ---- forward, in numbered steps; 1 and 2: pictures/seeing.py -------------------------------
 
     def embed(
         self,
@@ -187,9 +134,10 @@ class ManyEyesForConditionalGeneration(LayerInputs, PartsModel, GenerationMixin)
         """Step 3: token embeddings ``[B, T, H]`` with visual tokens at their placeholders.
 
         Args:
-            input_ids: ``[B, T]``. evidence: of I images. image_counts: ``[B]``; inferred from the
-                placeholders when None. image_index: row of the evidence for every image in reading
-                order, so that several questions can share one image; None = one row each, in order.
+            input_ids: ``[B, T]``. evidence: of I images, or of their tiles. image_counts: ``[B]``;
+                inferred from the placeholders when None. image_index: place in the evidence of
+                every image in reading order, so that several questions can share one image; None =
+                one each, in order.
 
         Raises:
             PlaceholderError: placeholders and images disagree in some sample.
@@ -203,10 +151,19 @@ class ManyEyesForConditionalGeneration(LayerInputs, PartsModel, GenerationMixin)
             if bool(special.any()):
                 raise PlaceholderError("the text holds image tokens, but no image was given")
             return embeddings
-        tokens = evidence.tokens if image_index is None else evidence.tokens[image_index]
-        if image_counts is None:
-            image_counts = (input_ids == ids.image).sum(dim=1) // tokens.shape[1]
-        return self.bridge(embeddings, input_ids, tokens, image_counts.tolist(), ids)
+        layout = None if self.tiles is None else self.tiles.layout
+        tokens, grids = evidence.tokens, evidence.grids
+        if image_index is not None:
+            rows = image_index.tolist()
+            tokens, grids = choose_tokens(tokens, grids, rows, layout)
+        found = (input_ids == ids.image).sum(dim=1)
+        if image_counts is not None:
+            counts = image_counts.tolist()
+        elif layout is None or grids is None:
+            counts = (found // tokens.shape[1]).tolist()
+        else:
+            counts = images_of_samples(found.tolist(), layout.lengths(grids))
+        return self.bridge(embeddings, input_ids, tokens, counts, ids, grids)
 
     def forward(
         self,
@@ -283,7 +240,7 @@ class ManyEyesForConditionalGeneration(LayerInputs, PartsModel, GenerationMixin)
         trace = self.fusion.intermediates(bundle, texts.get("caption"), wanted)
         evidence = None
         if set(LANGUAGE) & set(wanted) or not trace:
-            evidence = self.fusion(bundle, texts.get("question"))
+            evidence = self.fuse(bundle, texts.get("question"), visual.get(GRIDS))
             trace = {**evidence.trace, **trace}
         if set(READ_BACK) & set(wanted):
             trace |= read_back(self, trace, bundle, visual)

@@ -32,11 +32,9 @@ from manyeyes.model.chat_inputs import (
 )
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.model.inputs import batch_of
-from manyeyes.model.pixels import Pixels
-from manyeyes.model.processor_fields import check_saved_pair, processor_fields
-from manyeyes.model.text_rows import TextRows
+from manyeyes.model.processor.fields import check_saved_pair, processor_fields
+from manyeyes.model.processor.parts import ProcessorParts
 from manyeyes.model.tokenization import add_image_tokens, image_token_ids, load_tokenizer
-from manyeyes.perception.object_texts import ObjectTexts
 from manyeyes.perception.targets import target_row
 from manyeyes.records import NOTHING_PERCEIVED, Perceived, Sample, Tags, Turn
 
@@ -44,18 +42,20 @@ READER_FOLDER = "reader"
 """Of a checkpoint: the tokenizer of the text that the fusion reads."""
 
 
-class ManyEyesProcessor(WritesCode, ProcessorMixin):
+class ManyEyesProcessor(ProcessorParts, WritesCode, ProcessorMixin):
     """Tokenizer plus one pixel transform per encoder.
 
     ``encode`` and ``collate`` serve training (right padding, labels on assistant text only);
     ``__call__`` and ``apply_chat_template`` serve inference (left padding) as in ``transformers``.
-    The work is done by its parts: ``pixels`` (images to tensors), ``perception`` (detected objects
-    to words), ``text_rows`` (turns to ids and labels) and ``text_reader`` (what a fusion reads).
+    The work is done by its parts, see ``ProcessorParts``: ``pixels`` (images to tensors),
+    ``perception`` (detected objects to words), ``text_rows`` (turns to ids and labels) and
+    ``text_reader`` (what a fusion reads).
 
     Args:
         tokenizer: a fast tokenizer; the image tokens are added to it.
         encoders: per encoder ``{name, fused, size, mean, std, resample}``.
-        visual_tokens: K; with 0 and no ``start_end`` a placeholder leaves nothing in the text.
+        visual_tokens: K, of a picture or a tile; with 0 and no ``start_end`` a placeholder leaves
+            nothing in the text.
         start_end: images stand between two marker tokens.
         geometry, pad_color, box_style, prompt_style: see ``ManyEyesConfig``.
         max_length: longest training sequence, the ``max_tokens`` of ``ManyEyesConfig``.
@@ -67,6 +67,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         reader: ``{kind, length}`` of the text that the fusion reads beside the images; its
             tokenizer is ``text_reader``, and the folder ``reader`` of a checkpoint.
         perception_text: see ``PerceptionOptions``; None = detected objects are not written.
+        tiling: how pictures are seen in tiles, as ``Tiles.saved`` writes it; None = they are not.
     """
 
     tokenizer_class = "AutoTokenizer"
@@ -89,6 +90,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         reader: Mapping[str, Any] | None = None,
         target_labels: Sequence[str] | None = None,
         perception_text: Mapping[str, Any] | None = None,
+        tiling: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
         add_image_tokens(tokenizer, soft=tags == "soft")
@@ -102,36 +104,10 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         self.text_reader: TextReader | None = None
         self.target_labels = None if target_labels is None else list(target_labels)
         self.perception_text = None if perception_text is None else dict(perception_text)
+        self.tiling = None if tiling is None else dict(tiling)
         super().__init__(tokenizer, chat_template=chat_template)
         self.auto_map = auto_map("AutoProcessor")
         self.image_token_ids_by_role = image_token_ids(tokenizer, soft=tags == "soft")
-
-    # ---- the parts: each is made of the saved fields, and so never differs from them --------
-
-    @property
-    def pixels(self) -> Pixels:
-        """Images to pixels: ``processor.pixels(images)``."""
-        return Pixels(self.encoders, self.geometry, self.pad_color)
-
-    @property
-    def perception(self) -> ObjectTexts:
-        """Detected objects: read from features, written for the prompt or the fusion."""
-        return ObjectTexts(self.perception_text, self.box_style, self.tokenizer)
-
-    @property
-    def text_rows(self) -> TextRows:
-        """Turns to token ids and labels."""
-        return TextRows(
-            tokenizer=self.tokenizer,
-            image_ids=self.image_token_ids_by_role,
-            prompt_style=self.prompt_style,
-            visual_tokens=self.visual_tokens,
-            start_end=self.start_end,
-            max_length=self.max_length,
-            positions=self.positions,
-            answers_in_sequence=self.answers_in_sequence,
-            tags=self.tags,
-        )
 
     # ---- made, saved, loaded ----------------------------------------------------------------
 
@@ -186,7 +162,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
 
         ``input_ids`` ``[T]``, ``labels`` ``[T]`` (decoder-only) or ``[A]`` (encoder-decoder),
         ``image_counts`` ``[1]``, ``routes`` ``[1]`` where the model has any, and
-        ``pixel_values_<encoder>`` ``[images, 3, height, width]``.
+        ``pixel_values_<encoder>`` ``[images, 3, height, width]``, see ``Pixels``.
 
         Raises:
             PlaceholderError: ``<image>`` placeholders and images disagree.
@@ -209,7 +185,8 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         check_written_size(sample, image_sizes)
         perceived = sample.perceived
         turns = self.write_turns(sample.turns, image_sizes, perceived)
-        row = self.text_rows.row(turns, perceived.tags, len(image_sizes), sample.id, cut=cut)
+        lengths = self.image_lengths(image_sizes) or []
+        row = self.text_rows.row(turns, perceived.tags, lengths, sample.id, cut=cut)
         row["image_counts"] = torch.tensor([len(image_sizes)])
         row |= target_row(sample, image_sizes, self.target_labels)
         row |= self.perception.fusion_inputs(perceived.objects, image_sizes)
@@ -237,6 +214,7 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         questions: Sequence[str] | None = None,
         tasks: str | Sequence[str | None] | None = None,
         tags: Sequence[Tags] | None = None,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
         **unknown: Any,
     ) -> BatchFeature:
         """Return ``input_ids``, ``attention_mask`` ``[B, T]``, ``image_counts`` ``[B]`` and pixels.
@@ -255,6 +233,8 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
             tasks: one of ``TASK_TYPES`` for all texts, or for each; None = by the question's form.
             tags: of the images of each text, one list per image, for models that read them; None =
                 the texts hold their sentences already, as those of ``prompt`` do.
+            image_sizes: (width, height) of images that are encoded, in reading order, for models
+                that see pictures in tiles.
 
         Raises:
             PlaceholderError: placeholders and images disagree.
@@ -271,7 +251,9 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
             texts = [self.text_rows.tagged(*pair) for pair in zip(texts, tags, strict=True)]
         pictures = flatten_images(images)
         counts = placeholder_counts(texts, None if images_encoded else len(pictures))
-        inputs = self.text_rows.padded(texts, add_special_tokens, padding, padding_side)
+        sizes = [image.size for image in pictures] if pictures else image_sizes
+        lengths = self.image_lengths(sizes)
+        inputs = self.text_rows.padded(texts, add_special_tokens, padding, padding_side, lengths)
         inputs["image_counts"] = torch.tensor(counts)
         if self.routed:
             inputs["routes"] = torch.tensor(routes)
@@ -354,31 +336,21 @@ class ManyEyesProcessor(WritesCode, ProcessorMixin):
         images_encoded: bool = False,
         questions: Sequence[str] | None = None,
         tasks: str | Sequence[str | None] | None = None,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
     ) -> BatchFeature:
         """Return left-padded inputs for strings made by ``prompt``.
 
         ``images_encoded``: the images are given to the model as evidence, without pixels here.
-        ``questions``, ``tasks``: see ``__call__``.
+        ``questions``, ``tasks``, ``image_sizes``: see ``__call__``.
         """
         return self(
-            list(images), prompts, images_encoded=images_encoded, questions=questions, tasks=tasks
+            list(images),
+            prompts,
+            images_encoded=images_encoded,
+            questions=questions,
+            tasks=tasks,
+            image_sizes=image_sizes,
         )
-
-    @property
-    def reads_questions(self) -> bool:
-        """Whether the fusion reads the question beside the images."""
-        return self.text_reader is not None and self.text_reader.kind == "question"
-
-    def question_inputs(
-        self, questions: Sequence[str], images: Sequence[int] | None = None
-    ) -> dict[str, Tensor]:
-        """Return ``question_ids`` and ``question_mask`` ``[I, T]``, empty where nothing reads them.
-
-        ``images``: how many each question is about; None = one.
-        """
-        if self.text_reader is None or not self.reads_questions:
-            return {}
-        return self.text_reader.question_inputs(questions, images)
 
     # ---- shared ---------------------------------------------------------------------------
 

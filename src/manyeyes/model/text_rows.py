@@ -7,7 +7,7 @@ Shapes: T positions, A answer length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from manyeyes.conversation.rendering import Rendered, render, turns_to_messages,
 from manyeyes.conversation.tags import check_tags, fitting, put_tags, without_slots
 from manyeyes.errors import DataError, PlaceholderError, RecipeError
 from manyeyes.language import too_long
+from manyeyes.layers.tiling import TileLayout
+from manyeyes.model.pictures.tiles import need_sizes
 from manyeyes.records import IGNORE, IMAGE_PLACEHOLDER, Tags, Turn
 
 
@@ -27,13 +29,16 @@ from manyeyes.records import IGNORE, IMAGE_PLACEHOLDER, Tags, Turn
 class TextRows:
     """How conversations whose boxes and objects are words become ids and labels.
 
-    The fields are those of ``ManyEyesProcessor``; ``image_ids`` are the tokens of images.
+    The fields are those of ``ManyEyesProcessor``; ``image_ids`` are the tokens of images,
+    ``layout`` says how many of them a picture in tiles has. ``lengths`` of a method are those of
+    the images in reading order; None = ``visual_tokens`` each.
     """
 
     tokenizer: Any
     image_ids: ImageTokenIds
     prompt_style: str
     visual_tokens: int
+    layout: TileLayout | None
     start_end: bool
     max_length: int | None
     positions: int | None
@@ -41,12 +46,18 @@ class TextRows:
     tags: str
 
     def row(
-        self, turns: Sequence[Turn], tags: Tags | None, images: int, name: str, *, cut: bool = True
+        self,
+        turns: Sequence[Turn],
+        tags: Tags | None,
+        lengths: Sequence[int],
+        name: str,
+        *,
+        cut: bool = True,
     ) -> dict[str, Tensor]:
         """Return ``input_ids`` ``[T]`` and ``labels``, ``[T]`` or ``[A]``, of one conversation.
 
         Args:
-            tags: of its ``images``. name: of the sample, for messages.
+            tags, lengths: of its images. name: of the sample, for messages.
             cut: what an encoder-decoder model reads is cut to ``max_length``, as in training.
 
         Raises:
@@ -58,12 +69,12 @@ class TextRows:
         rendered = render(messages, self.tokenizer, self.prompt_style)
         if self.images_leave_no_token:
             rendered, found = without_images(rendered)
-            _check_placeholders(found, images, name)
+            _check_placeholders(found, len(lengths), name)
         if self.answers_in_sequence:
-            row = self._in_sequence(rendered, name)
+            row = self._in_sequence(rendered, lengths, name)
         else:
             row = self._apart(messages, rendered, name, cut=cut)
-        self._check_images(row["input_ids"], images, name)
+        self._check_images(row["input_ids"], lengths, name)
         self._check_length(row, name)
         return row
 
@@ -122,7 +133,10 @@ class TextRows:
         return put_tags(turns, fitting(tags, fits), self.tags)
 
     def _length(self, turns: Sequence[Turn]) -> int:
-        """Count the tokens that ``max_length`` limits, visual ones included."""
+        """Count the tokens that ``max_length`` limits, visual ones included.
+
+        Of pictures in tiles the most: training and answering leave out the same tags.
+        """
         messages = turns_to_messages(turns)
         apart = not self.answers_in_sequence and messages[-1]["role"] == "assistant"
         rendered = render(
@@ -133,27 +147,53 @@ class TextRows:
         )
         if self.images_leave_no_token:
             rendered, _ = without_images(rendered)
-        return len(self.ids([rendered.text])[0])
+        images = rendered.text.count(IMAGE_PLACEHOLDER)
+        longest = self.visual_tokens if self.layout is None else self.layout.longest
+        return len(self.ids([rendered.text], lengths=[longest] * images)[0])
 
     @property
     def images_leave_no_token(self) -> bool:
         """Whether an image's placeholder becomes nothing at all in the text."""
         return self.visual_tokens == 0 and not self.start_end
 
-    def _expand(self, token: int) -> list[int]:
+    def runs(self, lengths: Sequence[int] | None = None) -> Iterator[int]:
+        """Yield the tokens of one image after another, without end: too many are found later.
+
+        Raises:
+            UsageError: pictures are seen in tiles, and ``lengths`` is None.
+        """
+        if lengths is None and self.layout is not None:
+            raise need_sizes()
+        yield from lengths or ()
+        while True:
+            yield self.visual_tokens
+
+    def _expand(self, token: int, runs: Iterator[int]) -> list[int]:
         """Return what stands for one token of a rendered text: an image is a run of tokens."""
         ids = self.image_ids
         if token != ids.image:
             return [token]
-        run = [ids.image] * self.visual_tokens
+        run = [ids.image] * next(runs)
         return [ids.start, *run, ids.end] if self.start_end else run
 
-    def ids(self, texts: Sequence[str], add_special_tokens: bool | None = None) -> list[list[int]]:
-        """Return the ids of each text, its images expanded; see ``_tokenized``."""
+    def ids(
+        self,
+        texts: Sequence[str],
+        add_special_tokens: bool | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> list[list[int]]:
+        """Return the ids of each text, its images expanded; see ``_tokenized``.
+
+        ``lengths``: of the images of all texts.
+
+        Raises:
+            UsageError: see ``runs``.
+        """
+        runs = self.runs(lengths)
         if self.images_leave_no_token:
             texts = [without_images(Rendered(text, ()))[0].text for text in texts]
         rows = [self._tokenized(text, add_special_tokens)[0] for text in texts]
-        return [[part for token in row for part in self._expand(token)] for row in rows]
+        return [[part for token in row for part in self._expand(token, runs)] for row in rows]
 
     def _tokenized(
         self, text: str, add_special_tokens: bool | None = None
@@ -182,10 +222,11 @@ class TextRows:
         add_special_tokens: bool | None,
         padding: bool | str,
         padding_side: str,
+        lengths: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         """Return ``input_ids`` and ``attention_mask`` ``[B, T]`` of texts; see ``ids``."""
         padded = self.tokenizer.pad(
-            {"input_ids": self.ids(texts, add_special_tokens)},
+            {"input_ids": self.ids(texts, add_special_tokens, lengths)},
             padding=padding,
             padding_side=padding_side,
             return_tensors="pt",
@@ -216,24 +257,29 @@ class TextRows:
             )
         return int(ids[0])
 
-    def supervised(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
-        """Return a rendered text's ids, images expanded, and whether each is the assistant's."""
+    def supervised(self, rendered: Rendered, runs: Iterator[int]) -> tuple[list[int], list[bool]]:
+        """Return a rendered text's ids, images expanded, and whether each is the assistant's.
+
+        ``runs``: the tokens of its images, see ``runs``.
+        """
         ids: list[int] = []
         answers: list[bool] = []
         for token, (first, last) in zip(*self._tokenized(rendered.text), strict=True):
-            expanded = self._expand(token)
+            expanded = self._expand(token, runs)
             ids.extend(expanded)
             answers.extend([first < last and rendered.supervises(first, last)] * len(expanded))
         return ids, answers
 
-    def _in_sequence(self, rendered: Rendered, name: str) -> dict[str, Tensor]:
+    def _in_sequence(
+        self, rendered: Rendered, lengths: Sequence[int], name: str
+    ) -> dict[str, Tensor]:
         """Return ids and labels of a whole conversation, the assistant's text supervised.
 
         Raises:
             PlaceholderError: ``max_length`` would cut image tokens off.
             DataError: nothing is left to supervise.
         """
-        ids, answers = self.supervised(rendered)
+        ids, answers = self.supervised(rendered, self.runs(lengths))
         ids_T = torch.tensor(ids)
         labels_T = torch.where(torch.tensor(answers, dtype=torch.bool), ids_T, IGNORE)
         return self._truncate(ids_T, labels_T, name)
@@ -302,13 +348,14 @@ class TextRows:
             "cutting would remove image tokens"
         )
 
-    def _check_images(self, ids_T: Tensor, images: int, name: str) -> None:
-        found = int((ids_T == self.image_ids.image).sum())
-        if found != images * self.visual_tokens:
-            raise PlaceholderError(
-                f"sample {name!r}: {found} image tokens in the text, but {images} image(s) x "
-                f"{self.visual_tokens} visual tokens = {images * self.visual_tokens}"
-            )
+    def _check_images(self, ids_T: Tensor, lengths: Sequence[int], name: str) -> None:
+        found, images = int((ids_T == self.image_ids.image).sum()), len(lengths)
+        if found == sum(lengths):
+            return
+        expected = f"{images} image(s) x {self.visual_tokens} visual tokens = {sum(lengths)}"
+        if self.layout is not None:
+            expected = f"its {images} image(s) in tiles have {sum(lengths)}"
+        raise PlaceholderError(f"sample {name!r}: {found} image tokens in the text, but {expected}")
 
     def _check_length(self, row: Mapping[str, Tensor], name: str) -> None:
         longest = max(len(row["input_ids"]), len(row["labels"]))

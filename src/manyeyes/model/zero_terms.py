@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from manyeyes.model.inputs import PIXELS
+from manyeyes.model.pictures.tiles import GRIDS, VIEWS
 from manyeyes.records import FusionText
 
 
@@ -29,6 +30,9 @@ def silent_image(model: Any, like: Tensor) -> Tensor:
     for name in model.config.fused_shapes():
         rule = rules[name]
         zeros[f"{PIXELS}{name}"] = like.new_zeros(1, 3, *rule.size, dtype=torch.float32)
+    if model.config.tiling is not None:  # one picture in one tile
+        zeros[GRIDS] = torch.ones(1, 2, dtype=torch.long, device=like.device)
+        zeros[VIEWS] = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=like.device)
     nothing = torch.zeros(1, 1, dtype=torch.long, device=like.device)
     evidence = model.encode_images(FusionText(nothing, nothing + 1), None, **zeros)
     total = like.new_zeros((), dtype=torch.float32)

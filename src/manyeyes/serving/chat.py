@@ -176,6 +176,7 @@ class Conversation:
             images_encoded=True,
             questions=[question],
             tasks=self.task,
+            image_sizes=[image.size for image in images],
         )
         inputs = {name: value.to(self.model.device) for name, value in batch.items()}
         room = self._room(inputs["input_ids"].shape[1])

@@ -21,7 +21,7 @@ from manyeyes.images.reading import load_image
 from manyeyes.inference.encoded_images import EncodedImages
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.model.loading import choose_device, load_model
-from manyeyes.model.pixels import to_pixels
+from manyeyes.model.pictures.pixels import to_pixels
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.perception.detections import read_objects
 from manyeyes.perception.refinement import MergeWeights, Refined, merge_objects

@@ -210,6 +210,7 @@ def test_others_are_refused_in_one_sentence(parts: Path) -> None:
         "encoder-decoder": lion_block(parts, "t5", bridge={"name": "placeholder"}),
         "adapters beside": lion_block(parts, "llama"),
         "added biases": biased,
+        "sees pictures in tiles": {**comm, "tiling": {"most": 4}},
         "without its language model": {**comm, "language": {**comm["language"], "idle": True}},
         "LoRA is not merged": {**comm, "lora": {"language_model": {"rank": 2}}},
         "--self-contained": {**comm, "references": {"language_model": {"checkpoint": "x"}}},

@@ -92,7 +92,11 @@ def _fits(inspection: Inspection, gpu: Gpu, gpus: int) -> dict[str, Fit]:
 def _show(output: Output, inspection: Inspection, fits: Mapping[str, Fit]) -> None:
     sizes = ", ".join(f"{name} {h}x{w}" for name, (h, w) in inspection.image_sizes.items())
     output.line(f"{inspection.recipe}: {inspection.description}")
-    output.line(f"{inspection.visual_tokens} visual tokens per image (pixels: {sizes})")
+    most = "at most " if inspection.tiles else ""
+    output.line(f"{most}{inspection.visual_tokens} visual tokens per image (pixels: {sizes})")
+    if inspection.tiles:
+        seeing, rest = ", ".join(inspection.tiled), "the others see the whole picture"
+        output.line(f"up to {inspection.tiles} tiles per image for {seeing}; {rest}")
     output.show(_parts_table(inspection), _memory_table(inspection), _steps_table(inspection))
     if fits:
         output.show(_fits_table(fits))

@@ -25,6 +25,7 @@ TITLES: Mapping[str, str] = {
     "model": "`model`",
     "encoders": "`model.encoders`: one of the list",
     "language": "`model.language`",
+    "tiling": "`model.tiling`: pictures in tiles",
     "perception_text": "`model.perception_text`",
     "tagger": "`model.tagger`",
     "bridge.adapters": "`model.bridge.adapters`",

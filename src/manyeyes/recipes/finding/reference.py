@@ -27,6 +27,7 @@ from manyeyes.bridge import BRIDGES
 from manyeyes.encoders import EncoderSpec, TaggerSpec
 from manyeyes.files import write_text
 from manyeyes.fusion import FUSIONS
+from manyeyes.images.tiling import TilingOptions
 from manyeyes.language import LanguageSpec
 from manyeyes.layers.adapters.lora import LoraOptions
 from manyeyes.layers.adapters.mixture import AdapterOptions
@@ -60,6 +61,7 @@ _BLOCKS: Mapping[str, type[Any]] = {
     "stages.eval": EvalRecipe,
     "encoders": EncoderSpec,
     "language": LanguageSpec,
+    "tiling": TilingOptions,
     "perception_text": PerceptionOptions,
     "tagger": TaggerSpec,
     "bridge.adapters": AdapterOptions,

@@ -192,7 +192,9 @@ class Engine:
     def _prepared(self, job: Job) -> bool:
         """Count the job's tokens and make its row ready; False = it has failed."""
         try:
-            (ids,) = self.sight.processor.text_rows.ids([self.sight.prompt(job.turns, job.images)])
+            processor, prompt = self.sight.processor, self.sight.prompt(job.turns, job.images)
+            lengths = processor.image_lengths([image.size for image in job.images])
+            (ids,) = processor.text_rows.ids([prompt], lengths=lengths)
             job.prompt_tokens = len(ids)
             job.row.begin(self.sight.processor.tokenizer, self._room(job), self._ends())
         except Exception as error:
@@ -251,6 +253,7 @@ class Engine:
             [self.sight.prompt(job.turns, job.images) for job in jobs],
             images_encoded=True,
             questions=questions,
+            image_sizes=[image.size for job in jobs for image in job.images],
         )
         inputs = {name: value.to(self._model.device) for name, value in batch.items()}
         images = [image for job in jobs for image in job.images]

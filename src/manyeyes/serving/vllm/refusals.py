@@ -31,6 +31,8 @@ def reason_against(config: ManyEyesConfig) -> str | None:
         return "adapter prompts act inside the attention of its layers, which vLLM replaces"
     if config.given.layers:
         return "its first layers add visual tokens to what they pass on, and vLLM replaces them"
+    if config.tiling is not None:
+        return "it sees pictures in tiles, and vLLM is told one number of rows for all images"
     if options.adapters is not None:
         return "it has adapters beside its feed-forward layers, which vLLM replaces"
     if language.added_biases:

@@ -152,7 +152,7 @@ def conditions(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> l
     for how in plan.masks:
         mask = MASKS[how](base, images[:DONORS])
         suited = [name for name, encoder in encoders.items() if mask.suits(encoder)]
-        for names in _chosen(suited, plan.subsets):
+        for names in _chosen(suited, plan.subsets) if suited else ():
             predictor = MaskedPredictor(base, names, mask)
             found.append(Condition(" + ".join(names), how, predictor, len(names) == 1))
     for part, changed in PROMPTED.items():

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from manyeyes.layers.attention.packed import KEYWORD as PACKED
 from manyeyes.model.inputs import FEATURES, PIXELS
+from manyeyes.model.pictures.tiles import GRIDS, VIEWS
 from manyeyes.perception.targets import UNKNOWN
 from manyeyes.recipes import StageRecipe
 from manyeyes.records import IGNORE
@@ -57,7 +58,7 @@ def assumed_batch(
 
 
 def _row(model: Any) -> list[int]:
-    """Ids of one sample: its image, then its conversation."""
+    """Ids of one sample: its image, of as many tiles as there may be, then its conversation."""
     ids = model.image_token_ids
     image = [ids.image] * int(model.config.visual_tokens)
     if getattr(model.bridge, "start_end", False):
@@ -93,19 +94,26 @@ def _images(
     model: Any, stage: StageRecipe, samples: int, make: Make, stored: torch.dtype
 ) -> dict[str, Tensor]:
     """Pixels for every encoder that the fusion reads, or what was stored of a frozen one."""
-    found = {}
+    found, tiles = {}, model.tiles
     for name, rule in model.config.pixel_transforms().items():
         encoder = model.encoders[name]
         if not encoder.spec.fused:
             continue
         learns = any(parameter.requires_grad for parameter in encoder.parameters())
-        if stage.cache_features and not learns and not encoder.changes:
+        tiled = tiles is not None and name in tiles.encoders
+        if tiled:
+            seen = samples * tiles.layout.tiles(tiles.layout.largest)
+            found[f"{PIXELS}{name}"] = make([seen, 3, *rule.size], torch.float32)
+        elif stage.cache_features and not learns and not encoder.changes:
             size = [*encoder.packed_size()]
             if model.fusion.plan.averaged:
                 size[0] = 1
             found[f"{FEATURES}{name}"] = make([samples, *size], encoder.packed_dtype(stored))
         else:
             found[f"{PIXELS}{name}"] = make([samples, 3, *rule.size], torch.float32)
+    if tiles is not None:
+        found[GRIDS] = torch.tensor([tiles.layout.largest] * samples)
+        found[VIEWS] = torch.tensor([[0.0, 0.0, 1.0, 1.0]] * samples)
     return found
 
 

@@ -56,7 +56,9 @@ class Part:
 class Inspection:
     """Everything ``manyeyes check RECIPE`` reports.
 
-    ``published_sizes``: parameters of each encoder as its authors count them.
+    ``published_sizes``: parameters of each encoder as its authors count them. ``visual_tokens``: of
+    an image, the most where pictures are seen in tiles. ``tiles``: the most of an image, the
+    thumbnail among them; 0 = none. ``tiled``: the encoders that see them.
     """
 
     recipe: str
@@ -68,6 +70,8 @@ class Inspection:
     published_sizes: Mapping[str, int]
     stages: tuple[StageCost, ...]
     operations_per_second: float
+    tiles: int = 0
+    tiled: tuple[str, ...] = ()
 
     @property
     def trainable_by_stage(self) -> dict[str, int]:
@@ -91,6 +95,8 @@ class Inspection:
             "parts": {name: vars(part) for name, part in self.parts.items()},
             "trainable_by_stage": self.trainable_by_stage,
             "visual_tokens": self.visual_tokens,
+            "tiles": self.tiles,
+            "tiled": list(self.tiled),
             "image_sizes": {name: list(size) for name, size in self.image_sizes.items()},
             "published_sizes": dict(self.published_sizes),
             "stages": stages,
@@ -140,6 +146,8 @@ def inspect_recipe(recipe: Recipe, *, gpus: int = 1) -> Inspection:
         published_sizes=_published_sizes(model),
         stages=tuple(costs),
         operations_per_second=rate[torch.float32],
+        tiles=0 if model.tiles is None else model.tiles.layout.tiles(model.tiles.layout.largest),
+        tiled=() if model.tiles is None else model.tiles.encoders,
     )
 
 

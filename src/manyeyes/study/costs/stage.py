@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from manyeyes.encoders import ENCODERS, EncoderCost
+from manyeyes.encoders import ENCODERS, EncoderCost, EncoderSpec
 from manyeyes.model.configuration import ManyEyesConfig
 from manyeyes.recipes import StageRecipe
 from manyeyes.recipes.training_fields import on_this_machine
@@ -146,6 +146,8 @@ class _Shape:
         self.width, self.blocks = int(text.hidden_size), int(text.num_hidden_layers)
         self.vocabulary = int(text.vocab_size)
         self.tokens = config.visual_tokens + 2 + TEXT_TOKENS
+        self.tiles = config.tiles
+        self.tiled = () if self.tiles is None else self.tiles.encoders
 
     def operations_per_sample(self) -> float:
         """Return the floating-point operations of forward and backward for one sample."""
@@ -153,7 +155,8 @@ class _Shape:
         for prefix, size in self._encoders():
             learns = self._count(prefix, learning=True)
             forward = encoder_operations(self._count(prefix), size)
-            total += 3.0 * forward if learns else (0.0 if self.cached else forward)
+            stored = self.cached and prefix.split(".")[1] not in self.tiled
+            total += 3.0 * forward if learns else (0.0 if stored else forward)
         learns = self._count("fusion.", learning=True)
         total += (6.0 if learns else 2.0) * self._count("fusion.") * self._fusion_tokens()
         if not self.runs_language:
@@ -180,12 +183,19 @@ class _Shape:
 
     def _encoders(self) -> list[tuple[str, EncoderCost]]:
         """Return the parameter prefix and the sizes of every encoder."""
-        return [
-            (f"encoders.{spec.name}.", family.cost(spec, family.read_config(spec)))
-            for spec in self.config.encoder_specs()
-            if spec.fused
-            for family in (ENCODERS[spec.family],)
-        ]
+        specs = [spec for spec in self.config.encoder_specs() if spec.fused]
+        return [(f"encoders.{spec.name}.", self._seen(spec)) for spec in specs]
+
+    def _seen(self, spec: EncoderSpec) -> EncoderCost:
+        """What an encoder costs, for as many tiles as a picture may have."""
+        family = ENCODERS[spec.family]
+        cost = family.cost(spec, family.read_config(spec))
+        if self.tiles is None:
+            return cost
+        times = self.tiles.layout.tiles(self.tiles.layout.largest)
+        if spec.name not in self.tiled:
+            return replace(cost, given=cost.given * times)
+        return replace(cost, given=cost.given * times, tiles=cost.tiles * times)
 
     def _count(self, prefix: str, *, learning: bool = False) -> int:
         names = self.learning if learning else self.sizes

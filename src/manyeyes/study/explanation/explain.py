@@ -69,8 +69,9 @@ class Explanation:
     """Everything that is shown of one answer; boxes in pixels of the original image.
 
     ``size``: (width, height). ``frame``: the square of the image that encoders see. ``boxes``: of
-    the answer. ``level_weights``: encoder → level → weight. ``objects``: detector → what it found.
-    ``tags``: those in the prompt; None = the model reads none.
+    the answer. ``level_weights``: encoder → level → weight. ``maps``: none where pictures are seen
+    in tiles. ``objects``: detector → what it found. ``tags``: those in the prompt; None = the model
+    reads none.
     """
 
     image: str
@@ -149,6 +150,7 @@ def explain(
         (other,) = predictor.answer([item], with_images=True)
         changed.append(Asked(part, how, other.strip(), *_likelihood(predictor, item)))
     fusion, groups = base.model.fusion, parse_boxes(answer, style=base.box_style, **_sides(size))
+    sites = fusion.attentions() if base.model.tiles is None else ()  # a map is of one picture
     return Explanation(
         image=path,
         size=size,
@@ -158,7 +160,7 @@ def explain(
         changed=tuple(changed),
         boxes=tuple(box for group in groups for box in group),
         level_weights=_level_weights(fusion.level_weights(), seen.bundle),
-        maps=attention_maps(fusion.attentions(), seen, size),
+        maps=attention_maps(sites, seen, size),
         objects=_objects(seen.bundle, size),
         tags=None if base.perceived.tags is None else base.perceived.tags.of(path),
     )

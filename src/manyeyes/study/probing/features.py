@@ -20,7 +20,7 @@ from manyeyes.images.reading import load_image
 from manyeyes.layers.feature_norm import STANDARDIZE
 from manyeyes.layers.patches import resample_grid
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
-from manyeyes.model.pixels import to_pixels
+from manyeyes.model.pictures.pixels import to_pixels
 from manyeyes.model.precision import autocast
 from manyeyes.recipes import load_recipe
 

@@ -174,6 +174,8 @@ def storable(model: ManyEyesForConditionalGeneration, processor: ManyEyesProcess
     fixed = []
     for name in processor.pixels.fused:
         reason = _why_not(model.encoders[name])
+        if model.tiles is not None and name in model.tiles.encoders:
+            reason = "it sees tiles, of which pictures have different numbers"
         if reason is None:
             fixed.append(name)
         else:

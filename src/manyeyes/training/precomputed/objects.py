@@ -20,6 +20,7 @@ from manyeyes.data.annotations.objects import (
 from manyeyes.encoders import ObjectShape
 from manyeyes.errors import RecipeError
 from manyeyes.images.reading import load_image
+from manyeyes.model.inputs import PIXELS
 from manyeyes.model.modeling import ManyEyesForConditionalGeneration
 from manyeyes.model.processing import ManyEyesProcessor
 from manyeyes.perception.detections import read_objects
@@ -109,7 +110,7 @@ def _write(
     for start in range(0, len(paths), CHUNK):
         chunk = paths[start : start + CHUNK]
         pictures = [load_image(path) for path in chunk]
-        (pixels,) = processor.pixels(pictures, [name]).values()
+        pixels = processor.pixels(pictures, [name])[f"{PIXELS}{name}"]
         features: ObjectFeatures = encoder(pixels.to(device))
         sizes = [picture.size for picture in pictures]
         found = read_objects(features, sizes, min_score=min_score)

@@ -15,7 +15,7 @@ from manyeyes.checkpoints.model_files import read_object
 from manyeyes.errors import CheckpointError, ManyEyesError
 from manyeyes.language import position_limit
 from manyeyes.model.configuration import ManyEyesConfig
-from manyeyes.model.pixels import saved_rule
+from manyeyes.model.pictures.pixels import saved_rule
 
 LATER = frozenset({"positions"})
 """Fields that older folders do not hold: None in them says nothing."""
@@ -30,9 +30,10 @@ def processor_fields(config: ManyEyesConfig) -> dict[str, Any]:
             {"name": name, "fused": name in fused, **vars(rule)}
             for name, rule in transforms.items()
         ],
-        "visual_tokens": config.visual_tokens,
+        "visual_tokens": config.given.tokens,
         "start_end": bridge.marks_images(bridge_options),
         "geometry": config.geometry,
+        "tiling": None if (tiles := config.tiles) is None else tiles.saved(),
         "pad_color": config.pad_color,
         "box_style": config.box_style,
         "prompt_style": config.prompt_style,

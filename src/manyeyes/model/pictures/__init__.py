@@ -1,0 +1,1 @@
+"""What encoders see of pictures: pixels, tiles, and the first two steps of the model."""
