@@ -46,7 +46,10 @@ UNPUBLISHED = {
     r"|heads\.(itm_head|(vision|text)_projection|temperature))",
 }
 """What the files do not hold of the model that a stage starts."""
-TESTED_ELSEWHERE = {"ram_swin_large_14m.pth"}  # tests/encoders/test_taggers.py
+TESTED_ELSEWHERE = {
+    "ram_swin_large_14m.pth",  # tests/encoders/test_taggers.py
+    "facebook/sam-vit-base",  # tests/encoders/test_whole_checkpoints.py
+}
 
 
 def checkpoints(value: Any) -> set[str]:

@@ -1,15 +1,12 @@
-"""LION's parameter counts at real size by ``manyeyes check`` (LION §10)."""
+"""LION's parameter counts at real size by its recipes (LION §10)."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from manyeyes.cli import build_app
 from manyeyes.encoders import GridShape
 from manyeyes.fusion import parse_fusion
 from manyeyes.layers.adapters.mixture import AdapterMixture, AdapterOptions
@@ -28,7 +25,7 @@ T5_PLACES = [f"{stack}{index}" for stack in ("encoder", "decoder") for index in 
         ("xxl", 320_439_392, 51_517_536, 25_365_552, 31_008_256, 3_149_824, 4096, 11_135_332_352),
     ],
 )
-def test_lion_counts_by_the_check_command(
+def test_lion_counts_by_the_recipe(
     recipe: str,
     learns: int,
     adapters: int,
@@ -38,9 +35,7 @@ def test_lion_counts_by_the_check_command(
     width: int,
     total: int,
 ) -> None:
-    done = CliRunner().invoke(build_app(), ["check", f"lion/paper-{recipe}", "--json"])
-    assert done.exit_code == 0, done.output
-    found: dict[str, Any] = json.loads(done.stdout)
+    found = inspect_recipe(load_recipe(f"lion/paper-{recipe}"), memory=False).to_json()
     assert found["trainable_by_stage"]["tags"] == learns
     assert found["trainable_by_stage"]["both"] == learns - width
     assert found["published_sizes"] == {"eva": 985_894_528}
@@ -59,7 +54,7 @@ def test_lion_counts_by_the_check_command(
 
 
 def test_flan_t5_base_is_counted_with_its_own_head() -> None:
-    inspection = inspect_recipe(load_recipe("lion/small"))
+    inspection = inspect_recipe(load_recipe("lion/small"), memory=False)
     assert inspection.parts["language"].total == 247_577_856
 
 

@@ -108,7 +108,11 @@ PUBLISHED: dict[str, Published] = {
         layouts.CLIP_PROJECTED, _WHOLE_CLIP, CLIP, "clip_projected", spec=_TOKENS,
     ),
     "siglip": Published(
-        ("google/siglip-so400m-patch14-384", "google/siglip2-so400m-patch14-384"),
+        (
+            "google/siglip-large-patch16-384",
+            "google/siglip-so400m-patch14-384",
+            "google/siglip2-so400m-patch14-384",
+        ),
         layouts.SIGLIP, _WHOLE_SIGLIP, VISION, "siglip",
     ),
     "dinov2": Published(

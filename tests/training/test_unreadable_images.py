@@ -53,7 +53,7 @@ def test_unreadable_pictures_are_left_out_counted_and_named(
         (entry,) = stage["data"]
         assert (entry["samples"], entry["skipped"]) == (10, 2)
         first, second = entry["skipped_rows"]
-        assert first.startswith(f"{damaged / 'train.json'}:2: image: expected an image that can be")
+        assert first.startswith(f"{damaged / 'train.json'}, entry 2: image: expected an image that")
         assert f"{damaged / '1.png'}: is damaged" in first
         assert f"{damaged / '5.png'}: is not a readable image" in second
     assert "10 samples (llava), 2 broken; 2 unreadable images; first: " in caplog.text

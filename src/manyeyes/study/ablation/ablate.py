@@ -10,6 +10,7 @@ Repeating a stopped run continues it: answers on disk are not made again.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -38,6 +39,8 @@ from manyeyes.study.ablation.utility import (
     adjusted,
     utilities,
 )
+
+logger = logging.getLogger(__name__)
 
 RESULTS_FILE, TABLE_FILE, WHOLE, ALL = "results.json", "table.md", "whole", "all items"
 ORACLE = "oracle"
@@ -152,6 +155,8 @@ def conditions(base: ModelPredictor, plan: Ablation, images: Sequence[str]) -> l
     for how in plan.masks:
         mask = MASKS[how](base, images[:DONORS])
         suited = [name for name, encoder in encoders.items() if mask.suits(encoder)]
+        if others := [name for name in encoders if name not in suited]:
+            logger.warning("mask %r does not suit %s and leaves it out", how, ", ".join(others))
         for names in _chosen(suited, plan.subsets) if suited else ():
             predictor = MaskedPredictor(base, names, mask)
             found.append(Condition(" + ".join(names), how, predictor, len(names) == 1))

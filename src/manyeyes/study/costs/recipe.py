@@ -111,10 +111,11 @@ def _rates() -> Mapping[torch.dtype, float]:
     return {dtype: measure_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
 
 
-def inspect_recipe(recipe: Recipe, *, gpus: int = 1) -> Inspection:
+def inspect_recipe(recipe: Recipe, *, gpus: int = 1, memory: bool = True) -> Inspection:
     """Build every stage's model on the meta device and count.
 
-    ``gpus``: processes that train together; memory is that of each.
+    ``gpus``: processes that train together; memory is that of each. ``memory``: count it, which
+    runs a step of every stage on tensors without numbers and takes most of the time.
 
     Raises:
         RecipeError: an impossible model block, or a ``train`` pattern that covers nothing.
@@ -132,8 +133,10 @@ def inspect_recipe(recipe: Recipe, *, gpus: int = 1) -> Inspection:
         learning = assignments[stage.name] = assign(own, stage.train)
         check_quantized(own, recipe.quantization, learning)
         cost = stage_cost(stage, own_config, own, learning, rate, gpus=gpus)
-        counting = Counting(recipe, stage, own, learning, traced)
-        costs.append(replace(cost, **_memory(recipe, stage, counting, gpus)))
+        if memory:
+            counting = Counting(recipe, stage, own, learning, traced)
+            cost = replace(cost, **_memory(recipe, stage, counting, gpus))
+        costs.append(cost)
     return Inspection(
         recipe=recipe.name,
         description=recipe.description,
