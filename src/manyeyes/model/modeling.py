@@ -201,12 +201,7 @@ class ManyEyesForConditionalGeneration(LayerInputs, SeeingModel, GenerationMixin
         if not set(LANGUAGE) & set(wanted):
             return ManyEyesOutput(trace=detection_loss(self, trace, wanted, targets))
         if inputs_embeds is None:
-            if input_ids is None:
-                raise PartError("pass input_ids or inputs_embeds")
-            inputs_embeds = self.embed(input_ids, evidence, image_counts)
-            if self.training:
-                silent = silent_image(self, inputs_embeds) if evidence is None else 0.0
-                inputs_embeds = inputs_embeds + silent + shared_zero(self, inputs_embeds)
+            inputs_embeds = self._embedded(input_ids, evidence, image_counts)
         elif input_ids is None and evidence is not None and evidence.layers is not None:
             raise PartError("pass input_ids: they say where layers add this fusion's tokens")
         inner = self.layer_inputs(
@@ -228,6 +223,18 @@ class ManyEyesForConditionalGeneration(LayerInputs, SeeingModel, GenerationMixin
         loss = next_token_sum(output.logits, output.targets) / count
         trace = detection_loss(self, trace, wanted, targets)
         return ManyEyesOutput(loss=loss, logits=output.logits, trace=trace)
+
+    def _embedded(
+        self, input_ids: Tensor | None, evidence: VisualEvidence | None, image_counts: Tensor | None
+    ) -> Tensor:
+        """Step 3 of ``forward``; in training every batch gives the same parameters gradients."""
+        if input_ids is None:
+            raise PartError("pass input_ids or inputs_embeds")
+        embeddings = self.embed(input_ids, evidence, image_counts)
+        if not self.training:
+            return embeddings
+        silent = silent_image(self, embeddings) if evidence is None else 0.0
+        return embeddings + silent + shared_zero(self, embeddings)
 
     def _fuse(
         self,
